@@ -1,0 +1,40 @@
+"""Fixtures that every test file may use."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def pack_idx(array: np.ndarray) -> bytes:
+    """Return an array of unsigned bytes as a packed idx file."""
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 0x08, array.ndim, *array.shape)
+    return gzip.compress(header + array.tobytes(), mtime=0)
+
+
+@pytest.fixture
+def idx_folder(tmp_path: Path) -> Path:
+    """Return a folder with the four files of a tiny data set in MNIST's format."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "web"
+    folder.mkdir()
+    for part, n_images in (("train", 5), ("t10k", 3)):
+        images = rng.integers(0, 256, (n_images, 4, 3), dtype=np.uint8)
+        labels = np.arange(n_images, dtype=np.uint8)
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(pack_idx(images))
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(pack_idx(labels))
+    return folder
+
+
+@pytest.fixture
+def mnist_folder() -> Path:
+    """Return the local folder of MNIST; a test that asks for it is skipped where there is none."""
+    folder = Path(os.environ.get("FASTMLP_DATA", ""), "mnist")
+    if not os.environ.get("FASTMLP_DATA") or not folder.is_dir():
+        pytest.skip("FASTMLP_DATA names no folder that holds mnist/")
+    return folder
