@@ -55,7 +55,7 @@ def web(idx_folder: Path, tiny: Source):
     """Serve the tiny data set's folder."""
     handler = functools.partial(QuietHandler, directory=str(idx_folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield replace(tiny, url=f"http://127.0.0.1:{server.server_address[1]}/")
         server.shutdown()
