@@ -1,0 +1,20 @@
+"""fastmlp: multilayer perceptrons, trained fast on a CPU."""
+
+from fastmlp.backends import Backend
+from fastmlp.network import MLP
+from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop
+from fastmlp.regularization import Regularization
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MLP",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Backend",
+    "Lion",
+    "RMSprop",
+    "Regularization",
+]

@@ -1,0 +1,182 @@
+"""The reference backend: plain NumPy, short and readable, the definition of right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.backends.base import Backend, Session, TrainingState
+from fastmlp.losses import Loss
+from fastmlp.network import MLP, layer_views
+from fastmlp.optimizers import Optimizer
+from fastmlp.regularization import Regularization, dropout_mask, gaussian_noise
+from fastmlp.targets import dense_targets
+
+Array = NDArray[Any]
+
+
+class NumpyBackend(Backend):
+    """The pure-NumPy reference.
+
+    It runs on the threads of NumPy's own linear algebra library; `n_threads` is accepted and has
+    no effect.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP
+    >>> gradient = np.empty(6, dtype=np.float32)
+    >>> session = NumpyBackend().bind(MLP([2, 2]))
+    >>> round(session.loss_and_gradient([[0.0, 0.0]], [1], gradient), 4)
+    0.6931
+    """
+
+    name = "numpy"
+
+    def _bind(
+        self,
+        network: MLP,
+        loss: Loss,
+        optimizer: Optimizer,
+        regularization: Regularization,
+        batch_size: int,
+        n_threads: int | None,
+        seed: int,
+    ) -> Session:
+        return NumpySession(network, loss, optimizer, regularization, batch_size, seed)
+
+
+class NumpySession(Session):
+    """A session whose parameters are a network's own flat vector."""
+
+    def __init__(
+        self,
+        network: MLP,
+        loss: Loss,
+        optimizer: Optimizer,
+        regularization: Regularization,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        super().__init__(network, loss, optimizer, regularization, batch_size, seed)
+        self.network = network.copy()
+        self.rates = regularization.dropout_rates(network.n_layers)
+        initial = TrainingState.initial(network, optimizer, regularization)
+        self.moments, self.average = initial.moments, initial.average
+
+    def _load(self, state: TrainingState) -> None:
+        self.network.parameters = state.parameters
+        self.moments[:] = state.moments
+        self.average = None if state.average is None else state.average.copy()
+
+    def _store(self) -> TrainingState:
+        return TrainingState(self.network.parameters, self.moments, self.average, self.step).copy()
+
+    def _weight_matrices(self) -> list[Array]:
+        return self.network.weights
+
+    def _logits(self, X: Any) -> Array:
+        return self.network.forward(X)
+
+    def _loss_and_gradient(
+        self,
+        X: Any,
+        y: Array,
+        sample_weight: Array | None,
+        gradient: Array,
+        logits: Array | None = None,
+    ) -> float:
+        inputs, slopes, z = self._forward(X)
+        if logits is not None:
+            logits[:] = z
+        output = self.output_activation
+        targets = dense_targets(y, self.n_outputs, self.dtype)
+        outputs = output.forward(z, out=np.empty_like(z))
+        values = self.loss.value(z, outputs, targets, output)
+        delta = self.loss.delta(z, outputs, targets, output)
+        shares = _shares(sample_weight, len(z), self.dtype)
+        self._backward(delta * shares[:, None], inputs, slopes, gradient)
+        self._add_penalty_gradient(gradient)
+        return float(np.dot(values.astype(np.float64), shares.astype(np.float64)))
+
+    def _forward(self, X: Any) -> tuple[list[Array], list[Array], Array]:
+        """Return every layer's inputs, every hidden layer's da/dz, and the logits."""
+        network, last = self.network, self.network.n_layers - 1
+        a = network.scaled(X)
+        if self.regularization.input_noise:
+            noise = gaussian_noise(self.seed, self.step, a.shape, self.dtype)
+            a = a + self.dtype.type(self.regularization.input_noise) * noise
+        if self.rates[0]:
+            a = a * self._mask(0, a.shape)
+        inputs, slopes = [a], []
+        for layer in range(last):
+            activation = network.hidden_activations[layer]
+            z = a @ network.weights[layer]
+            z += network.biases[layer]
+            # Where the derivative is had from `a`, the activation overwrites z.
+            a = activation.forward(z, out=np.empty_like(z) if activation.needs_input else z)
+            slope = activation.derivative(z, a)
+            if self.rates[layer + 1]:
+                mask = self._mask(layer + 1, a.shape)
+                a, slope = a * mask, slope * mask
+            inputs.append(a)
+            slopes.append(slope)
+        z = a @ network.weights[last]
+        z += network.biases[last]
+        return inputs, slopes, z
+
+    def _backward(
+        self, delta: Array, inputs: list[Array], slopes: list[Array], gradient: Array
+    ) -> None:
+        """Write the gradient, given `delta`, the loss's gradient by the logits."""
+        weight_gradients, bias_gradients = layer_views(gradient, self.layer_shapes)
+        for layer in reversed(range(self.network.n_layers)):
+            np.matmul(inputs[layer].T, delta, out=weight_gradients[layer])
+            np.sum(delta, axis=0, out=bias_gradients[layer])
+            if layer:
+                delta = delta @ self.network.weights[layer].T
+                delta *= slopes[layer - 1]
+
+    def _add_penalty_gradient(self, gradient: Array) -> None:
+        l1, l2 = self.regularization.l1, self.regularization.l2
+        if not (l1 or l2):
+            return
+        for w, g in zip(
+            self.network.weights, layer_views(gradient, self.layer_shapes)[0], strict=True
+        ):
+            g += l2 * w + l1 * np.sign(w)
+
+    def _update(self, gradient: Array, learning_rate: float) -> None:
+        regularization, parameters = self.regularization, self.network.parameters
+        if regularization.clip_value is not None:
+            np.clip(gradient, -regularization.clip_value, regularization.clip_value, out=gradient)
+        if regularization.clip_norm is not None:
+            norm = float(np.linalg.norm(gradient.astype(np.float64)))
+            if norm > regularization.clip_norm:
+                gradient *= regularization.clip_norm / norm
+        self.step += 1
+        self.optimizer.update(parameters, gradient, self.moments, learning_rate, self.step)
+        if regularization.max_norm is not None:
+            _limit_norms(self.network.weights, regularization.max_norm)
+        if self.average is not None and regularization.ema is not None:
+            self.average += (1 - regularization.ema) * (parameters - self.average)
+
+    def _mask(self, layer: int, shape: tuple[int, ...]) -> Array:
+        return dropout_mask(
+            self.rates[layer], self.seed, self.step, layer, (shape[0], shape[1]), self.dtype
+        )
+
+
+def _shares(sample_weight: Array | None, n_samples: int, dtype: np.dtype[Any]) -> Array:
+    """Return each sample's share of the mean; none where all weights are zero."""
+    if sample_weight is None:
+        return np.full(n_samples, 1 / n_samples, dtype=dtype)
+    total = float(sample_weight.sum(dtype=np.float64))
+    return sample_weight / dtype.type(total) if total > 0 else np.zeros(n_samples, dtype=dtype)
+
+
+def _limit_norms(weights: list[Array], limit: float) -> None:
+    for w in weights:
+        norms = np.sqrt(np.sum(np.square(w), axis=0))
+        w *= np.minimum(1, limit / np.maximum(norms, np.finfo(w.dtype).tiny)).astype(w.dtype)

@@ -1,0 +1,400 @@
+"""The multilayer perceptron: layer sizes, activations and one flat vector of parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fastmlp import _checks
+from fastmlp.activations import (
+    ACTIVATIONS,
+    OUTPUT_ACTIVATIONS,
+    Activation,
+    OutputActivation,
+)
+from fastmlp.initializers import INITIALIZERS, Initializer
+
+Array = NDArray[Any]
+
+_ROWS_AT_ONCE = 4096
+
+
+class MLP:
+    """A multilayer perceptron.
+
+    Parameters
+    ----------
+    layer_sizes : sequence of int
+        Number of inputs, of units in each hidden layer, and of outputs: at least two numbers.
+        With two there is no hidden layer.
+    hidden_activation : str, Activation or a sequence of them, default "relu"
+        One for all hidden layers, or one for each.
+    output_activation : str or OutputActivation, default "softmax"
+        "softmax", "sigmoid", "linear" or "exp".
+    initializer : str, Initializer or None, default None
+        How weights are drawn. None takes what suits each layer's activation: He for ReLU and its
+        kin, LeCun for SELU, Glorot for the others. Biases start at zero.
+    dtype : dtype, default float32
+        float32 or float64.
+    seed : int, default 0
+        Seed of the initial weights. Both dtypes start from the same draws, rounded.
+    input_scale : float, default 1.0
+        Inputs are multiplied by it, in training and prediction: 1 / 255 lets a network take
+        uint8 images as they are.
+
+    Attributes
+    ----------
+    parameters : ndarray of shape (n_parameters,)
+        All weights and biases: layer by layer, weights in row-major order, then biases.
+    weights : list of ndarray of shape (n_in, n_out)
+        Views of `parameters`.
+    biases : list of ndarray of shape (n_out,)
+        Views of `parameters`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a size, a name, the dtype or the seed is not as stated.
+
+    Examples
+    --------
+    >>> network = MLP([4, 8, 3], hidden_activation="tanh", seed=1)
+    >>> network.n_parameters
+    67
+    >>> network.predict_proba([0.1, 0.2, 0.3, 0.4]).shape
+    (3,)
+    """
+
+    def __init__(
+        self,
+        layer_sizes: Sequence[int],
+        hidden_activation: str | Activation | Sequence[str | Activation] = "relu",
+        output_activation: str | OutputActivation = "softmax",
+        initializer: str | Initializer | None = None,
+        dtype: DTypeLike = np.float32,
+        seed: int = 0,
+        input_scale: float = 1.0,
+    ) -> None:
+        self.layer_sizes = _layer_sizes(layer_sizes)
+        self.hidden_activations = _hidden_activations(hidden_activation, self.n_layers - 1)
+        self.output_activation = _checks.choose(
+            output_activation, OutputActivation, OUTPUT_ACTIVATIONS, "output activation"
+        )
+        self.initializer = initializer
+        self.dtype = _dtype(dtype)
+        self.seed = _checks.integer(seed, "seed", at_least=0)
+        self.input_scale = _checks.real(input_scale, "input_scale", above=0)
+        self._bind_parameters(np.zeros(self.n_parameters, dtype=self.dtype))
+        self._initialize()
+
+    @property
+    def n_layers(self) -> int:
+        """Number of weight layers: hidden layers and the output layer."""
+        return len(self.layer_sizes) - 1
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of input features."""
+        return self.layer_sizes[0]
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs."""
+        return self.layer_sizes[-1]
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases together."""
+        return sum((n_in + 1) * n_out for n_in, n_out in self.layer_shapes)
+
+    @property
+    def layer_shapes(self) -> list[tuple[int, int]]:
+        """(n_in, n_out) of every weight layer."""
+        return list(zip(self.layer_sizes[:-1], self.layer_sizes[1:], strict=True))
+
+    @property
+    def parameters(self) -> Array:
+        """The flat vector of all parameters; assigning copies into it."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values: ArrayLike) -> None:
+        values = np.asarray(values)
+        if values.shape != self._parameters.shape:
+            raise ValueError(
+                f"parameters must have shape {self._parameters.shape}, got {values.shape}"
+            )
+        self._parameters[:] = values
+
+    def copy(self) -> MLP:
+        """Return a network with the same architecture and a copy of the parameters.
+
+        Examples
+        --------
+        >>> network = MLP([2, 2])
+        >>> network.copy().parameters is network.parameters
+        False
+        """
+        twin = MLP.__new__(MLP)
+        twin.__setstate__(self.__getstate__())
+        return twin
+
+    def logits(self, X: ArrayLike) -> Array:
+        """Return the last layer's values before the output activation.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_inputs) or (n_inputs,)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs) or (n_outputs,)
+
+        Raises
+        ------
+        ValueError
+            If X has another width, is not numeric, or holds NaN or infinite values.
+
+        Examples
+        --------
+        >>> MLP([2, 3]).logits([[0.0, 0.0]])
+        array([[0., 0., 0.]], dtype=float32)
+        """
+        rows, single = as_rows(X, self.n_inputs)
+        check_finite(rows)
+        logits = self.forward(rows)
+        return logits[0] if single else logits
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Return the network's outputs: probabilities for softmax and sigmoid, else values.
+
+        Shapes and errors as for `logits`.
+
+        Examples
+        --------
+        >>> MLP([2, 2]).predict_proba([[0.0, 0.0]])
+        array([[0.5, 0.5]], dtype=float32)
+        """
+        logits = self.logits(X)
+        rows = logits.reshape(-1, self.n_outputs)
+        return self.output_activation.forward(rows, out=rows).reshape(logits.shape)
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Return labels (softmax: class numbers; sigmoid: 0 or 1) or predicted values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_inputs) or (n_inputs,)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Class numbers for softmax; for the others one column for each output, or a vector
+            where there is one output. A single 1-D sample gives its row alone.
+
+        Raises
+        ------
+        ValueError
+            As for `logits`.
+
+        Examples
+        --------
+        >>> MLP([2, 2]).predict([[0.0, 0.0]])
+        array([0])
+        """
+        return self.decide(self.logits(X))
+
+    def decide(self, logits: Array) -> Array:
+        """Return what `predict` returns, from logits of shape (..., n_outputs).
+
+        Examples
+        --------
+        >>> MLP([2, 3]).decide(np.array([0.1, 0.9, 0.3]))
+        np.int64(1)
+        """
+        if self.output_activation.name == "softmax":
+            return logits.argmax(axis=-1)
+        if self.output_activation.name == "sigmoid":
+            values = (logits >= 0).astype(np.int64)
+        else:
+            rows = logits.reshape(-1, self.n_outputs)
+            values = self.output_activation.forward(rows, out=rows.copy()).reshape(logits.shape)
+        return values[..., 0] if self.n_outputs == 1 else values
+
+    def forward(self, X: Array) -> Array:
+        """Return the logits of checked rows of any numeric dtype, in blocks.
+
+        Examples
+        --------
+        >>> MLP([2, 3]).forward(np.zeros((5, 2))).shape
+        (5, 3)
+        """
+        out = np.empty((X.shape[0], self.n_outputs), dtype=self.dtype)
+        for start in range(0, X.shape[0], _ROWS_AT_ONCE):
+            a = self.scaled(X[start : start + _ROWS_AT_ONCE])
+            for layer in range(self.n_layers):
+                z = a @ self.weights[layer]
+                z += self.biases[layer]
+                if layer < self.n_layers - 1:
+                    a = self.hidden_activations[layer].forward(z, out=z)
+            out[start : start + _ROWS_AT_ONCE] = z
+        return out
+
+    def scaled(self, rows: Array) -> Array:
+        """Return rows in the network's dtype, times `input_scale`.
+
+        Examples
+        --------
+        >>> MLP([1, 1], input_scale=0.5).scaled(np.array([[4]]))
+        array([[2.]], dtype=float32)
+        """
+        rows = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, dtype=self.dtype)
+        return rows if self.input_scale == 1.0 else rows * self.dtype.type(self.input_scale)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {k: v for k, v in self.__dict__.items() if k not in ("weights", "biases")}
+        state["_parameters"] = self._parameters.copy()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._bind_parameters(state["_parameters"])
+
+    def __repr__(self) -> str:
+        names = [activation.name for activation in self.hidden_activations]
+        hidden = names[0] if len(set(names)) == 1 else names
+        return (
+            f"MLP({list(self.layer_sizes)}, hidden_activation={hidden!r}, "
+            f"output_activation={self.output_activation.name!r}, dtype={self.dtype.name!r}, "
+            f"seed={self.seed})"
+        )
+
+    def _bind_parameters(self, parameters: Array) -> None:
+        self._parameters = parameters
+        self.weights, self.biases = layer_views(parameters, self.layer_shapes)
+
+    def _initialize(self) -> None:
+        generator = np.random.default_rng(self.seed)
+        suited = [activation.initializer for activation in self.hidden_activations]
+        suited.append(self.output_activation.initializer)
+        for (n_in, n_out), weights, default in zip(
+            self.layer_shapes, self.weights, suited, strict=True
+        ):
+            wanted = default if self.initializer is None else self.initializer
+            initializer = _checks.choose(wanted, Initializer, INITIALIZERS, "initializer")
+            weights[:] = initializer.sample(generator, n_in, n_out)
+
+
+def layer_views(
+    parameters: Array, layer_shapes: Sequence[tuple[int, int]]
+) -> tuple[list[Array], list[Array]]:
+    """Return the weights and biases of every layer as views of a flat vector.
+
+    Examples
+    --------
+    >>> weights, biases = layer_views(np.arange(6.0), [(2, 2)])
+    >>> biases
+    [array([4., 5.])]
+    """
+    weights, biases, start = [], [], 0
+    for n_in, n_out in layer_shapes:
+        middle = start + n_in * n_out
+        weights.append(parameters[start:middle].reshape(n_in, n_out))
+        biases.append(parameters[middle : middle + n_out])
+        start = middle + n_out
+    return weights, biases
+
+
+def as_rows(X: Any, n_features: int) -> tuple[Any, bool]:
+    """Return X as rows of `n_features` numbers, and whether it was a single 1-D sample.
+
+    Arrays, memory maps and SciPy's sparse rows pass through without a copy.
+
+    Raises
+    ------
+    ValueError
+        If X is not numeric or has another shape.
+
+    Examples
+    --------
+    >>> as_rows([1.0, 2.0], 2)
+    (array([[1., 2.]]), True)
+    """
+    if not hasattr(X, "toarray"):
+        X = np.asarray(X)
+    if X.dtype.kind not in "biuf":
+        raise ValueError(f"X must hold numbers, got an array of dtype {X.dtype}")
+    single = X.ndim == 1
+    rows = X.reshape(1, -1) if single else X
+    if rows.ndim != 2 or rows.shape[1] != n_features:
+        raise ValueError(
+            f"X must have shape (n_samples, {n_features}) for this network, got {X.shape}"
+        )
+    return rows, single
+
+
+def check_finite(X: Any, what: str = "X") -> None:
+    """Raise ValueError if rows hold NaN or infinite values.
+
+    Examples
+    --------
+    >>> check_finite(np.array([[1.0, np.nan]]))
+    Traceback (most recent call last):
+        ...
+    ValueError: X holds NaN or infinite values (first in row 0); remove or replace them
+    """
+    if X.dtype.kind != "f":
+        return
+    values = X.data if hasattr(X, "toarray") else X
+    for start in range(0, len(values), _ROWS_AT_ONCE):
+        block = values[start : start + _ROWS_AT_ONCE]
+        # A sum is several times cheaper than a test of every element, which only doubt calls for.
+        with np.errstate(all="ignore"):
+            suspicious = not math.isfinite(float(block.sum(dtype=np.float32)))
+        if suspicious and not np.all(np.isfinite(block)):
+            where = ""
+            if values.ndim == 2:
+                row = start + int(np.argmin(np.isfinite(block).all(axis=1)))
+                where = f" (first in row {row})"
+            raise ValueError(f"{what} holds NaN or infinite values{where}; remove or replace them")
+
+
+def _layer_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(sizes, str | bytes) or not hasattr(sizes, "__iter__"):
+        raise TypeError(f"layer_sizes must be a list of integers, got {sizes!r}")
+    checked = tuple(_checks.integer(size, "a layer size", at_least=1) for size in sizes)
+    if len(checked) < 2:
+        raise ValueError(
+            f"layer_sizes needs at least the number of inputs and of outputs, got {list(sizes)!r}"
+        )
+    return checked
+
+
+def _hidden_activations(
+    given: str | Activation | Sequence[str | Activation], n_hidden: int
+) -> tuple[Activation, ...]:
+    each = [given] * n_hidden if isinstance(given, str | Activation) else given
+    if not isinstance(each, Sequence):
+        raise TypeError(f"hidden_activation must be a name or a sequence of names, got {given!r}")
+    if isinstance(given, str | Activation):
+        _checks.choose(given, Activation, ACTIVATIONS, "hidden activation")
+    if len(each) != n_hidden:
+        raise ValueError(
+            f"hidden_activation needs one activation for each of the {n_hidden} hidden layers, "
+            f"got {len(each)}"
+        )
+    return tuple(_checks.choose(one, Activation, ACTIVATIONS, "hidden activation") for one in each)
+
+
+def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    try:
+        chosen = np.dtype(dtype)
+    except TypeError as error:
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}") from error
+    if chosen not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype must be float32 or float64, got {chosen.name!r}")
+    return chosen
