@@ -11,10 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from fastmlp.datasets import load_digits, load_fashion_mnist, load_mnist
 from fastmlp.datasets.idx import parse_idx, unpack
 from fastmlp.datasets.mnist import MNIST, TEST_LABELS, TRAIN_IMAGES, Source, load
+from fastmlp.datasets.table import read_table
 
 VECTOR = bytes([0, 0, 8, 1]) + (3).to_bytes(4, "big") + bytes([7, 2, 1])
 
@@ -236,3 +240,116 @@ def test_mnist_is_read(mnist_folder: Path):
     np.testing.assert_array_equal(y_train[:5], [5, 0, 4, 1, 9])
     np.testing.assert_array_equal(y_test[:5], [7, 2, 1, 0, 4])
     assert MNIST.folder == mnist_folder.name
+
+
+@pytest.fixture
+def csv_file(tmp_path: Path):
+    def write(text: str) -> Path:
+        path = tmp_path / "table.csv"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@given(
+    X=arrays(np.float64, array_shapes(min_dims=2, max_dims=2), elements=st.floats(-1e300, 1e300)),
+    separator=st.sampled_from(",;\t"),
+    has_header=st.booleans(),
+    position=st.integers(0, 3),
+)
+def test_a_written_table_is_read_back_exactly(
+    tmp_path_factory, X: np.ndarray, separator: str, has_header: bool, position: int
+):
+    position = min(position, X.shape[1])
+    y = np.arange(len(X))
+    cells = np.insert(X.astype(object), position, y, axis=1)
+    lines = [separator.join(repr(cell) for cell in row) for row in cells.tolist()]
+    if has_header:
+        lines.insert(0, separator.join(f"column {i}" for i in range(cells.shape[1])))
+    path = tmp_path_factory.mktemp("table") / "table.csv"
+    path.write_text("\n".join(lines))
+    X_read, y_read = read_table(path, target=str(position))
+    np.testing.assert_array_equal(X_read, X)
+    np.testing.assert_array_equal(y_read, y)
+    assert y_read.dtype == np.int64
+
+
+@pytest.mark.parametrize("target", [None, "kind", "2", "-1"])
+def test_the_target_is_by_default_the_last_column_or_a_name_or_an_index(csv_file, target):
+    X, y = read_table(csv_file("width,length,kind\n0.5,3,a\n1.5,4,b\n"), target)
+    assert X.tolist() == [[0.5, 3], [1.5, 4]]
+    assert y.tolist() == ["a", "b"]
+
+
+def test_a_target_of_real_numbers_stays_real(csv_file):
+    _, y = read_table(csv_file("1,0.5\n2,1\n"))
+    assert y.dtype == np.float64
+    assert y.tolist() == [0.5, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "message"),
+    [
+        ("", None, "holds no line of numbers"),
+        ("x,y\n", None, "holds no line of numbers"),
+        ("1\n2\n", None, "has one column"),
+        ("1,2\n3\n", None, "has 1 cells in row 2, where 2 are wanted"),
+        ("a,b\n1,2\n3,4,5\n", None, "has 3 cells in row 3, where 2 are wanted"),
+        ("a,b\n1,2\n,4\n", None, "has '' in row 3, where a number is wanted"),
+        ("a,b\n1,2\n", "c", "no column 'c'; its columns are named a, b, or 0 to 1"),
+        ("1,2\n", "2", "no column '2'; its columns are 0 to 1"),
+    ],
+)
+def test_a_bad_csv_file_is_one_clear_sentence(csv_file, text, target, message):
+    with pytest.raises(ValueError, match=message):
+        read_table(csv_file(text), target)
+
+
+def test_a_byte_order_mark_and_blank_lines_do_no_harm(csv_file):
+    X, y = read_table(csv_file("\ufeffa,b\n\n1.5,2\n\n2.5,3\n"), "b")
+    assert X.tolist() == [[1.5], [2.5]]
+    assert y.tolist() == [2, 3]
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="is not a CSV file in UTF-8"):
+        read_table(path)
+
+
+def test_a_table_of_another_kind_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"must end in \.csv or \.npz"):
+        read_table(tmp_path / "table.xlsx")
+
+
+def test_npz_arrays_are_read_as_stored(tmp_path: Path):
+    X = np.ones((3, 2), np.float16)
+    np.savez(tmp_path / "table.npz", X=X, price=np.eye(3))
+    X_read, y_read = read_table(tmp_path / "table.npz", target="price")
+    assert X_read.dtype == np.float16
+    assert y_read.shape == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        ({"X": np.ones((3, 2))}, r"has no array 'y'; it holds \['X'\]"),
+        ({"y": np.ones(3)}, r"has no array 'X'; it holds \['y'\]"),
+        ({"X": np.ones((3, 2)), "y": np.ones(2)}, r"got shapes \(3, 2\) and \(2,\)"),
+        ({"X": np.ones(3), "y": np.ones(3)}, r"got shapes \(3,\) and \(3,\)"),
+    ],
+)
+def test_a_bad_npz_file_is_one_clear_sentence(tmp_path: Path, stored, message):
+    np.savez(tmp_path / "table.npz", **stored)
+    with pytest.raises(ValueError, match=message):
+        read_table(tmp_path / "table.npz")
+
+
+def test_a_damaged_npz_file_is_refused(tmp_path: Path):
+    path = tmp_path / "table.npz"
+    np.savez(path, X=np.ones((3, 2)), y=np.ones(3))
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="is not a complete NPZ file"):
+        read_table(path)
