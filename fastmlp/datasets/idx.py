@@ -50,7 +50,7 @@ def unpack(path: Path) -> bytes:
         with gzip.open(path) as file:
             return file.read()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is not a complete gzip file: {error}.") from error
+        raise ValueError(f"{path} is not a complete gzip file: {error}") from error
 
 
 def parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
@@ -87,13 +87,13 @@ def parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
     n_axes = content[3] if len(content) >= 4 else 0
     header_size = 4 + 4 * n_axes
     if content[:3] != bytes([0, 0, UNSIGNED_BYTE]) or n_axes == 0 or len(content) < header_size:
-        raise ValueError(f"{name} is not an idx file of unsigned bytes.")
+        raise ValueError(f"{name} is not an idx file of unsigned bytes")
     shape = tuple(int(n) for n in np.frombuffer(content, ">u4", n_axes, offset=4))
     n_values = len(content) - header_size
     if n_values != math.prod(shape):
         raise ValueError(
             f"{name} is incomplete or damaged: its header announces {math.prod(shape)} values "
-            f"(shape {shape}), but {n_values} follow."
+            f"(shape {shape}), but {n_values} follow"
         )
     return np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
 

@@ -192,7 +192,7 @@ def _images_and_labels(source: Source, images_name: str, labels_name: str) -> La
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise ValueError(
             f"{images_name} and {labels_name} of {source.title} do not belong together: their "
-            f"shapes are {images.shape} and {labels.shape}, instead of (n, height, width) and (n,)."
+            f"shapes are {images.shape} and {labels.shape}, instead of (n, height, width) and (n,)"
         )
     return scaled_rows(images, WHITE), labels.astype(np.int64)
 
@@ -207,7 +207,7 @@ def _read_verified(source: Source, name: str) -> NDArray[np.uint8]:
     if seen != expected:
         raise ValueError(
             f"{path} is not the original {source.title} file: its MD5 is {seen} instead of "
-            f"{expected}; delete it or put the original in its place."
+            f"{expected}; delete it or put the original in its place"
         )
     return parse_idx(content, str(path))
 
@@ -219,7 +219,7 @@ def _find(source: Source, name: str) -> Path:
     path = Path(local, source.folder, name)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist; {source.title} consists of {', '.join(source.packed_md5)}."
+            f"{path} does not exist; {source.title} consists of {', '.join(source.packed_md5)}"
         )
     return path
 
@@ -234,7 +234,7 @@ def _download(source: Source, name: str) -> Path:
     except ImportError as error:
         raise ImportError(
             f"Downloading {source.title} needs pooch: pip install 'fastmlp[datasets]'; "
-            f"or {by_hand}."
+            f"or {by_hand}"
         ) from error
     cache = pooch.create(
         path=pooch.os_cache("fastmlp") / source.folder,
@@ -246,12 +246,12 @@ def _download(source: Source, name: str) -> Path:
     except ValueError as error:
         raise ValueError(
             f"What {source.url}{name} sent is not the original {source.title} file "
-            f"(its MD5 differs): try again later, or {by_hand}."
+            f"(its MD5 differs): try again later, or {by_hand}"
         ) from error
     except OSError as error:
         raise OSError(
             f"{source.title} could not be downloaded from {source.url} to {cache.path} "
-            f"({type(error).__name__}): connect to the internet and try again, or {by_hand}."
+            f"({type(error).__name__}): connect to the internet and try again, or {by_hand}"
         ) from error
 
 
