@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import os
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from fastmlp.backends import Backend, get_backend
 
 
 def pack_idx(array: np.ndarray) -> bytes:
@@ -38,3 +41,13 @@ def mnist_folder() -> Path:
     if not os.environ.get("FASTMLP_DATA") or not folder.is_dir():
         pytest.skip("FASTMLP_DATA names no folder that holds mnist/")
     return folder
+
+
+@pytest.fixture(params=["numpy", "numba"], scope="session")
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Return each of our backends; all must pass the same tests."""
+    if request.param == "numba":
+        module = importlib.import_module("fastmlp.backends.numba_backend")
+        if not hasattr(module, "NumbaBackend"):
+            pytest.skip("the numba backend is not written yet")
+    return get_backend(request.param)
