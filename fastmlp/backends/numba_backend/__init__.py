@@ -1,0 +1,1 @@
+"""The compiled backend: whole epochs in SIMD kernels, jitted by Numba."""

@@ -84,7 +84,7 @@ def inlined(function: F) -> F:
 # --- Types -----------------------------------------------------------------------------------
 
 
-class VectorType(types.Type):  # type: ignore[misc]
+class VectorType(types.Type):
     """Numba type of a vector of `dtype` lanes."""
 
     def __init__(self, dtype: types.Float) -> None:
@@ -92,7 +92,7 @@ class VectorType(types.Type):  # type: ignore[misc]
         super().__init__(name=f"simd_vector({dtype})")
 
 
-class MaskType(types.Type):  # type: ignore[misc]
+class MaskType(types.Type):
     """Numba type of one bit per lane of a vector of `dtype`."""
 
     def __init__(self, dtype: types.Float) -> None:
@@ -105,14 +105,14 @@ def _lane_count(dtype: types.Float) -> int:
 
 
 @register_model(VectorType)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: VectorType) -> None:
         lane = dmm.lookup(fe_type.dtype).get_value_type()
         super().__init__(dmm, fe_type, ir.VectorType(lane, _lane_count(fe_type.dtype)))
 
 
 @register_model(MaskType)
-class _MaskModel(models.PrimitiveModel):  # type: ignore[misc]
+class _MaskModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: MaskType) -> None:
         super().__init__(dmm, fe_type, ir.VectorType(ir.IntType(1), _lane_count(fe_type.dtype)))
 
@@ -125,7 +125,7 @@ def _lane_type(given: types.Type) -> types.Float | None:
     return None
 
 
-def _formal_type(kind: str, given: types.Type, dtype: types.Float) -> types.Type | None:
+def _formal_type(kind: str, given: types.Type, dtype: types.Float) -> Any:
     """Return the type an argument of `kind` is passed as, None when `given` does not fit."""
     if kind == "array":
         fits = isinstance(given, types.Array) and given.ndim == 1 and given.layout == "C"
@@ -345,8 +345,8 @@ _register(operator.invert, ("mask",), "mask", lambda emit, a: emit.builder.not_(
 
 
 def _window(p: Any, i: int, count: int) -> Any:
-    if i < 0 or i + count > len(p):
-        raise IndexError(f"elements {i} to {i + count} lie outside of the {len(p)} that p points to")
+    if i < 0 or count < 0 or i + count > len(p):
+        raise IndexError(f"element {i} and those after it lie outside of the {len(p)} elements")
     return p[i : i + count]
 
 
@@ -893,7 +893,8 @@ def scale_by_power_of_two(v: Vector, n: Vector) -> Vector:
     >>> scale_by_power_of_two(np.full(8, 1.5), np.full(8, -3.0))[0]
     np.float64(0.1875)
     """
-    return np.ldexp(v, n.astype(np.int32))
+    with np.errstate(invalid="ignore"):  # NaN has no integer: any will do
+        return np.ldexp(v, n.astype(np.int32))
 
 
 @_lowers(scale_by_power_of_two)

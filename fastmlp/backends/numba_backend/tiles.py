@@ -1,0 +1,166 @@
+"""The tile kernels: one matrix product of rows with a panel serves every pass of a layer.
+
+A panel is `lanes` columns of a matrix, stored row after row, so that a product streams it. In
+these terms the forward pass multiplies activations by weight panels, the input gradient deltas by
+panels of the transposed weights, and the weight gradient transposed activations (the same array,
+its strides swapped) by panels of deltas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import binding
+from numba import njit
+
+from fastmlp.backends.numba_backend.integers import load_index
+from fastmlp.backends.numba_backend.simd import (
+    advance,
+    fma_rows,
+    inlined,
+    load,
+    load_rows,
+    store_rows,
+)
+
+
+def _tile_height() -> int:
+    """Return how many rows of accumulators the machine's vector registers hold."""
+    features = binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 12
+    has_32_registers = "arm" in binding.get_default_triple() or "aarch64" in (
+        binding.get_default_triple()
+    )
+    return 6 if features.get("avx2") or has_32_registers else 2
+
+
+#: Rows of a full tile, as tuples whose lengths the kernels are unrolled by.
+FULL = (0,) * _tile_height()
+SHORT = (0,) * (len(FULL) - 1)
+ONE = (0,)
+
+
+@inlined
+def multiply_tile(
+    count: Any,
+    a: Any,
+    a_row_stride: Any,
+    a_depth_stride: Any,
+    panel: Any,
+    rows_of_panel: Any,
+    depth: Any,
+    initial: Any,
+    initial_stride: Any,
+    out: Any,
+    out_stride: Any,
+) -> None:
+    """Write ``len(count)`` rows of a product; arguments as `multiply_panel`."""
+    acc = load_rows(count, initial, 0, initial_stride)
+    pairs = depth // 2 * 2
+    for k in range(0, pairs, 2):  # two at a time halve the cost of the loop itself
+        i = k * a_depth_stride
+        acc = fma_rows(acc, a, i, a_row_stride, load(panel, load_index(rows_of_panel, k)))
+        i += a_depth_stride
+        acc = fma_rows(acc, a, i, a_row_stride, load(panel, load_index(rows_of_panel, k + 1)))
+    if pairs < depth:
+        w = load(panel, load_index(rows_of_panel, pairs))
+        acc = fma_rows(acc, a, pairs * a_depth_stride, a_row_stride, w)
+    store_rows(acc, out, 0, out_stride)
+
+
+@njit(error_model="numpy")
+def multiply_panel(
+    a: Any,
+    a_row_stride: Any,
+    a_depth_stride: Any,
+    panel: Any,
+    rows_of_panel: Any,
+    depth: Any,
+    initial: Any,
+    initial_stride: Any,
+    out: Any,
+    out_stride: Any,
+    n_rows: Any,
+) -> None:
+    """Write the product of rows with a panel: out[r] = initial[r] + sum_k a[r, k] panel[row(k)].
+
+    Every element is summed in the order of k, one fused multiply-add at a time, wherever tiles
+    begin: results do not depend on how rows are divided among calls.
+
+    Parameters
+    ----------
+    a : pointer
+        Element (r, k) is a[r * a_row_stride + k * a_depth_stride].
+    panel : pointer
+        Rows of `lanes` elements.
+    rows_of_panel : pointer to int64
+        Where row k of the product's panel begins, counted in elements.
+    depth : int
+        Terms of each sum.
+    initial : pointer
+        Row r's first summand is the vector at initial[r * initial_stride]; may be `out`.
+    out : pointer
+        Row r's result goes to the vector at out[r * out_stride].
+    n_rows : int
+    """
+    full, short = len(FULL), len(SHORT)
+    n_tiles = (n_rows + full - 1) // full
+    n_short = n_tiles * full - n_rows
+    # Balanced tiles: full ones, then ones shorter by a row; only few rows go one by one.
+    if short == 0 or n_short > n_tiles:
+        n_short = n_rows
+        n_full = 0
+        height = 1
+    else:
+        n_full = n_tiles - n_short
+        height = short
+    row = 0
+    for _ in range(n_full):
+        multiply_tile(
+            FULL,
+            advance(a, row * a_row_stride),
+            a_row_stride,
+            a_depth_stride,
+            panel,
+            rows_of_panel,
+            depth,
+            advance(initial, row * initial_stride),
+            initial_stride,
+            advance(out, row * out_stride),
+            out_stride,
+        )
+        row += full
+    for _ in range(n_short):
+        a_row = advance(a, row * a_row_stride)
+        initial_row = advance(initial, row * initial_stride)
+        out_row = advance(out, row * out_stride)
+        if height == 1:
+            multiply_tile(
+                ONE,
+                a_row,
+                a_row_stride,
+                a_depth_stride,
+                panel,
+                rows_of_panel,
+                depth,
+                initial_row,
+                initial_stride,
+                out_row,
+                out_stride,
+            )
+        else:
+            multiply_tile(
+                SHORT,
+                a_row,
+                a_row_stride,
+                a_depth_stride,
+                panel,
+                rows_of_panel,
+                depth,
+                initial_row,
+                initial_stride,
+                out_row,
+                out_stride,
+            )
+        row += height
