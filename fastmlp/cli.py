@@ -1,0 +1,385 @@
+"""The command line: `fastmlp train`, `fastmlp info`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastmlp
+from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
+from fastmlp.backends import available_backends
+from fastmlp.datasets import load_digits, load_fashion_mnist, load_mnist
+from fastmlp.datasets.idx import Split
+from fastmlp.datasets.table import read_table
+from fastmlp.errors import DivergenceError
+from fastmlp.history import History
+from fastmlp.losses import LOSSES
+from fastmlp.network import MLP
+from fastmlp.optimizers import OPTIMIZERS, Optimizer
+from fastmlp.trainer import Trainer
+
+DATA_SETS: dict[str, Callable[[], Split]] = {
+    "digits": load_digits,
+    "mnist": load_mnist,
+    "fashion-mnist": load_fashion_mnist,
+}
+
+SHOWN_CLASSES = 10
+# What a shell reports for a process that Ctrl-C ended.
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The words after `fastmlp`, by default those that the process was started with.
+
+    Returns
+    -------
+    int
+        The exit code: 0; 1 if the training diverged; 2 if an option, the data or an installation
+        is wrong; 130 if Ctrl-C ended the command outside of the training.
+
+    Raises
+    ------
+    SystemExit
+        After `--help` and `--version` (code 0), and if an option is unknown (code 2).
+
+    Examples
+    --------
+    >>> main(["train", "--epochs", "1", "--layers", "16", "--backend", "numpy"])
+    data: digits, 1437 training and 360 test samples, 64 features, 10 classes (0, 1, ...)
+    MLP([64, 16, 10], ...)
+    Epoch 1/1 ...
+    test loss: ...
+    test accuracy: ...
+    elapsed time: ... s
+    0
+    """
+    parser = argparse.ArgumentParser(
+        prog="fastmlp", description="Train multilayer perceptrons on the CPU, fast."
+    )
+    parser.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_train(commands)
+    add_info(commands)
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except (DivergenceError, ImportError, OSError, ValueError) as error:
+        print(f"fastmlp: error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, DivergenceError) else 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def add_train(commands: Any) -> None:
+    """Add the command `train`.
+
+    Parameters
+    ----------
+    commands : subparsers action of argparse
+        What `ArgumentParser.add_subparsers` returns.
+
+    Examples
+    --------
+    >>> parser = argparse.ArgumentParser()
+    >>> add_train(parser.add_subparsers())
+    >>> parser.parse_args(["train", "--layers", "32", "16"]).layers
+    [32, 16]
+    """
+    parser = commands.add_parser(
+        "train",
+        help="train a network on a data set or a file",
+        description="Train a network and print its accuracy (or loss) on held-out test data. "
+        "With no options it learns the bundled handwritten digits in seconds.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.set_defaults(run=train)
+
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        default="digits",
+        metavar="NAME_OR_FILE",
+        help=f"{', '.join(DATA_SETS)}, or a .csv or .npz file",
+    )
+    data.add_argument(
+        "--target",
+        metavar="COLUMN",
+        help="name or index of a CSV file's target column (by default the last), or name of an "
+        "NPZ file's target array (by default y; the features are X)",
+    )
+    data.add_argument(
+        "--task",
+        choices=["classification", "regression"],
+        help="by default classification if the target is whole numbers or text, else regression",
+    )
+    data.add_argument(
+        "--test-fraction", type=float, default=0.2, help="share of a file that is held out"
+    )
+    data.add_argument(
+        "--standardize",
+        action="store_true",
+        help="shift and scale every feature to mean 0 and deviation 1 over the training data",
+    )
+
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--layers", type=int, nargs="*", default=[64], metavar="WIDTH", help="hidden layers' widths"
+    )
+    network.add_argument(
+        "--hidden-activation",
+        nargs="+",
+        default=["relu"],
+        choices=list(ACTIVATIONS),
+        metavar="NAME",
+        help=f"one for all hidden layers, or one per layer: {', '.join(ACTIVATIONS)}",
+    )
+    network.add_argument(
+        "--output-activation",
+        choices=list(OUTPUT_ACTIVATIONS),
+        help="by default softmax for classification, linear for regression",
+    )
+    network.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="type")
+
+    training = parser.add_argument_group("training")
+    training.add_argument(
+        "--loss",
+        choices=list(LOSSES),
+        help="by default what suits the output: cross_entropy, mse or poisson",
+    )
+    training.add_argument("--optimizer", choices=list(OPTIMIZERS), default="adam", help="method")
+    training.add_argument("--learning-rate", type=float, help="by default the optimizer's own")
+    training.add_argument("--batch-size", type=int, default=32, help="samples per step")
+    training.add_argument("--epochs", type=int, default=20, help="passes over the data")
+    training.add_argument("--backend", default="auto", help="auto, or a name `info` lists")
+    training.add_argument("--threads", type=int, help="by default the backend chooses")
+    training.add_argument("--seed", type=int, default=0, help="of weights, order and held-out part")
+    training.add_argument(
+        "--history", type=Path, metavar="FILE", help="write the epochs to a .csv, or plot to a .png"
+    )
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train a network as the options of `fastmlp train` say, and print how well it does.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        The options that `add_train` defines.
+
+    Raises
+    ------
+    ImportError, OSError, ValueError
+        If an option, the data or an installation is wrong.
+
+    Examples
+    --------
+    >>> parser = argparse.ArgumentParser()
+    >>> add_train(parser.add_subparsers())
+    >>> train(parser.parse_args(["train", "--epochs", "1", "--backend", "numpy"]))
+    data: ...
+    """
+    _check_history_file(options.history)
+    data = _load_data(options)
+    classifies = data.classes is not None
+    network = MLP(
+        [data.X_train.shape[1], *options.layers, data.n_outputs],
+        hidden_activation=_one_or_several(options.hidden_activation),
+        output_activation=options.output_activation or ("softmax" if classifies else "linear"),
+        dtype=options.dtype,
+        seed=options.seed,
+    )
+    trainer = Trainer(
+        network,
+        loss=options.loss,
+        optimizer=_choose_optimizer(options.optimizer, options.learning_rate),
+        batch_size=options.batch_size,
+        backend=options.backend,
+        n_threads=options.threads,
+        seed=options.seed,
+    )
+    print(data)
+    print(network)
+    started = time.perf_counter()
+    history = trainer.fit(
+        data.X_train,
+        data.y_train,
+        epochs=options.epochs,
+        validation_data=(data.X_test, data.y_test),
+    )
+    elapsed = time.perf_counter() - started
+    for name, value in trainer.evaluate(data.X_test, data.y_test).items():
+        print(f"test {name}: {value:.4f}")
+    print(f"elapsed time: {elapsed:.2f} s")
+    if options.history:
+        _save_history(history, options.history)
+        print(f"history written to {options.history}")
+
+
+def add_info(commands: Any) -> None:
+    """Add the command `info`.
+
+    Parameters
+    ----------
+    commands : subparsers action of argparse
+        What `ArgumentParser.add_subparsers` returns.
+
+    Examples
+    --------
+    >>> parser = argparse.ArgumentParser()
+    >>> add_info(parser.add_subparsers())
+    >>> parser.parse_args(["info"]).run.__name__
+    'info'
+    """
+    parser = commands.add_parser(
+        "info",
+        help="print versions and backends",
+        description="Print the versions in use, the backends available, and why others are not.",
+    )
+    parser.set_defaults(run=info)
+
+
+def info(options: argparse.Namespace) -> None:
+    """Print the versions in use and the backends, with the reason where one is missing.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        `fastmlp info` has no options.
+
+    Examples
+    --------
+    >>> info(argparse.Namespace())
+    fastmlp ...
+    """
+    rows = [
+        ("fastmlp", fastmlp.__version__),
+        ("Python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"),
+        ("NumPy", np.__version__),
+    ]
+    for name, reason in available_backends().items():
+        status = "available" if reason is None else f"not available: {reason}"
+        rows.append((f"backend {name}", status))
+    for name, value in rows:
+        print(f"{name:<15} {value}")
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Training and test data as the trainer takes them."""
+
+    name: str
+    X_train: NDArray[Any]
+    y_train: NDArray[Any]
+    X_test: NDArray[Any]
+    y_test: NDArray[Any]
+    classes: NDArray[Any] | None
+
+    @property
+    def n_outputs(self) -> int:
+        if self.classes is not None:
+            return len(self.classes)
+        return 1 if self.y_train.ndim == 1 else int(self.y_train.shape[1])
+
+    def __str__(self) -> str:
+        sizes = f"{len(self.X_train)} training and {len(self.X_test)} test samples"
+        if self.classes is None:
+            target = f"{self.n_outputs} target{'s' if self.n_outputs > 1 else ''}"
+        else:
+            shown = ", ".join(str(label) for label in self.classes[:SHOWN_CLASSES])
+            more = ", ..." if len(self.classes) > SHOWN_CLASSES else ""
+            target = f"{len(self.classes)} classes ({shown}{more})"
+        return f"data: {self.name}, {sizes}, {self.X_train.shape[1]} features, {target}"
+
+
+def _load_data(options: argparse.Namespace) -> _Data:
+    if options.data in DATA_SETS:
+        if options.target is not None:
+            raise ValueError(f"--target is for files; {options.data!r} has its own target")
+        (X_train, y_train), (X_test, y_test) = DATA_SETS[options.data]()
+    elif Path(options.data).suffix.lower() in (".csv", ".npz"):
+        X, y = read_table(options.data, options.target)
+        train_rows, test_rows = _split(len(X), options.test_fraction, options.seed)
+        X_train, y_train, X_test, y_test = X[train_rows], y[train_rows], X[test_rows], y[test_rows]
+    else:
+        raise ValueError(
+            f"unknown data {options.data!r}; choose {', '.join(DATA_SETS)}, or a .csv or .npz file"
+        )
+    if options.standardize:
+        mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
+        deviation[deviation == 0] = 1
+        X_train, X_test = (X_train - mean) / deviation, (X_test - mean) / deviation
+    y_train, y_test, classes = _encode_targets(y_train, y_test, options)
+    X_train, X_test = X_train.astype(options.dtype), X_test.astype(options.dtype)
+    return _Data(options.data, X_train, y_train, X_test, y_test, classes)
+
+
+def _split(n_samples: int, test_fraction: float, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    n_test = round(n_samples * test_fraction)
+    if not 0 < n_test < n_samples:
+        raise ValueError(
+            f"--test-fraction must leave samples for training and for test, got {test_fraction} "
+            f"of {n_samples} samples"
+        )
+    rows = np.random.default_rng(seed).permutation(n_samples)
+    return rows[n_test:], rows[:n_test]
+
+
+def _encode_targets(
+    y_train: NDArray[Any], y_test: NDArray[Any], options: argparse.Namespace
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
+    """Return both targets, and the classes; where there are any, targets are their indices."""
+    is_number = y_train.dtype.kind in "biuf"
+    task = options.task or ("regression" if y_train.dtype.kind == "f" else "classification")
+    if task == "classification":
+        if y_train.ndim != 1:
+            raise ValueError(f"classes must be one column, got a target of shape {y_train.shape}")
+        classes, codes = np.unique(np.concatenate([y_train, y_test]), return_inverse=True)
+        return codes[: len(y_train)], codes[len(y_train) :], classes
+    if not is_number:
+        raise ValueError(f"regression needs a numeric target, got text such as {str(y_train[0])!r}")
+    return y_train.astype(options.dtype), y_test.astype(options.dtype), None
+
+
+def _one_or_several(names: list[str]) -> str | list[str]:
+    return names[0] if len(names) == 1 else names
+
+
+def _choose_optimizer(name: str, learning_rate: float | None) -> Optimizer:
+    optimizer = OPTIMIZERS[name]
+    return optimizer if learning_rate is None else replace(optimizer, learning_rate=learning_rate)
+
+
+def _check_history_file(path: Path | None) -> None:
+    """Refuse what could not be written, before the training rather than after it."""
+    if path is None:
+        return
+    if path.suffix.lower() not in (".csv", ".png"):
+        raise ValueError(f"--history must end in .csv or .png, got {str(path)!r}")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--history: the folder {path.absolute().parent} does not exist")
+    if path.suffix.lower() == ".png" and importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("--history FILE.png needs matplotlib: pip install 'fastmlp[plot]'")
+
+
+def _save_history(history: History, path: Path) -> None:
+    if path.suffix.lower() == ".csv":
+        history.to_csv(path)
+    else:
+        history.plot(path)

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastmlp.cli
+from fastmlp.cli import main
+
+QUICK = ["train", "--backend", "numpy", "--epochs", "2"]
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def number_after(label: str, text: str) -> float:
+    found = re.search(rf"{label}: ([-+.\de]+)", text)
+    assert found, f"no {label!r} in {text!r}"
+    return float(found[1])
+
+
+@pytest.fixture
+def flowers(tmp_path: Path) -> Path:
+    """Return a CSV file of two kinds of flowers that one feature tells apart."""
+    rng = np.random.default_rng(0)
+    lines = ["length,width,kind"]
+    for kind, length in (("setosa", -2), ("virginica", 2)):
+        lines += [f"{length + x},{y},{kind}" for x, y in rng.normal(0, 0.3, (60, 2))]
+    path = tmp_path / "flowers.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Path:
+    """Return a CSV file whose target, the first column, is 3 a - 2 b + 1; b is large."""
+    a, b = np.random.default_rng(0).normal(0, 1, (2, 200))
+    path = tmp_path / "line.csv"
+    np.savetxt(path, np.column_stack([3 * a - 2 * b + 1, a, 100 * b]), delimiter=";")
+    return path
+
+
+def test_train_learns_the_digits_by_default(capsys):
+    assert main(["train"]) == 0
+    printed = capsys.readouterr().out
+    assert "digits, 1437 training and 360 test samples, 64 features, 10 classes" in printed
+    assert "64, 64, 10" in printed
+    assert number_after("test accuracy", printed) > 0.9
+    assert number_after("elapsed time", printed) > 0
+
+
+def test_train_works_as_a_module_from_an_empty_folder(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "fastmlp", *QUICK],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )
+    assert number_after("test accuracy", done.stdout) > 0.3
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(capsys):
+    def loss(seed: int) -> float:
+        assert main([*QUICK, "--seed", str(seed)]) == 0
+        return number_after("test loss", capsys.readouterr().out)
+
+    assert loss(1) == loss(1) != loss(2)
+
+
+def test_every_option_reaches_the_training(capsys):
+    words = (
+        "train --data digits --layers 20 10 --hidden-activation tanh relu "
+        "--output-activation softmax --loss mse --optimizer sgd --learning-rate 0.5 "
+        "--batch-size 100 --epochs 3 --backend numpy --threads 1 --seed 3 --dtype float64"
+    )
+    assert main(words.split()) == 0
+    printed = capsys.readouterr().out
+    assert "64, 20, 10, 10" in printed
+    for word in ("tanh", "relu", "float64"):
+        assert word in printed
+
+
+def test_a_csv_file_of_named_classes_is_learned(flowers: Path, capsys):
+    assert main([*QUICK, "--data", str(flowers), "--learning-rate", "0.1"]) == 0
+    printed = capsys.readouterr().out
+    assert "96 training and 24 test samples, 2 features, 2 classes (setosa, virginica)" in printed
+    assert number_after("test accuracy", printed) == 1
+
+
+def test_a_csv_file_of_real_targets_is_fitted(line: Path, capsys):
+    words = [*QUICK, "--data", str(line), "--target", "0", "--layers", "--standardize"]
+    assert main([*words, "--epochs", "30", "--learning-rate", "0.05"]) == 0
+    printed = capsys.readouterr().out
+    assert "160 training and 40 test samples, 2 features, 1 target" in printed
+    assert number_after("test loss", printed) < 1e-3
+
+
+def test_whole_numbers_are_classes_unless_the_task_says_otherwise(tmp_path: Path, capsys):
+    path = tmp_path / "counts.csv"
+    path.write_text("\n".join(f"{i / 10},{i % 4 + 5}" for i in range(40)))
+    assert main([*QUICK, "--data", str(path)]) == 0
+    assert "4 classes (5, 6, 7, 8)" in capsys.readouterr().out
+    assert main([*QUICK, "--data", str(path), "--task", "regression"]) == 0
+    assert "1 target" in capsys.readouterr().out
+
+
+def test_an_npz_file_with_several_real_targets_is_fitted(tmp_path: Path, capsys):
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    np.savez(tmp_path / "table.npz", X=X, heights=X[:, :2] * 2)
+    words = [*QUICK, "--data", str(tmp_path / "table.npz"), "--target", "heights", "--layers"]
+    assert main([*words, "--epochs", "100", "--learning-rate", "0.05"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 targets" in printed
+    assert number_after("test loss", printed) < 1e-3
+
+
+def test_the_history_is_written_as_csv(tmp_path: Path):
+    path = tmp_path / "history.csv"
+    assert main([*QUICK, "--history", str(path)]) == 0
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+    assert float(rows[1]["loss"]) < float(rows[0]["loss"])
+    assert [file.name for file in tmp_path.iterdir()] == ["history.csv"]
+
+
+def test_the_history_is_plotted_as_png(tmp_path: Path):
+    pytest.importorskip("matplotlib").use("agg")
+    path = tmp_path / "history.png"
+    assert main([*QUICK, "--history", str(path)]) == 0
+    assert path.read_bytes().startswith(PNG_SIGNATURE)
+    assert [file.name for file in tmp_path.iterdir()] == ["history.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--epochs -1", "epochs"),
+        ("--batch-size 0", "batch_size"),
+        ("--layers 0", "layer size"),
+        ("--learning-rate -1", "learning_rate"),
+        ("--threads 0", "n_threads"),
+        ("--backend abacus", "'abacus'"),
+        ("--output-activation linear --loss cross_entropy", "allowed pairs"),
+        ("--hidden-activation relu tanh", "hidden_activation"),
+        ("--data cifar", "unknown data 'cifar'; choose digits, mnist, fashion-mnist, or a"),
+        ("--data nowhere.csv", "nowhere.csv"),
+        ("--data digits --target 3", "--target is for files"),
+        ("--test-fraction 1 --data {flowers}", "--test-fraction must leave samples"),
+        ("--task regression --data {flowers}", "regression needs a numeric target, got text"),
+        ("--history history.txt", "--history must end in .csv or .png"),
+        ("--history nowhere/history.csv", "does not exist"),
+    ],
+)
+def test_a_bad_value_is_one_sentence_and_exit_code_2(words, message, flowers: Path, capsys):
+    assert main([*QUICK, *words.format(flowers=flowers).split()]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("fastmlp: error: ")
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", "fly", "train --layers many", "train --loss love", "train --optimizer hope", "train -q"],
+)
+def test_an_unknown_word_ends_with_the_usage_and_exit_code_2(words: str, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    assert "usage: fastmlp" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["--help", "train --help", "info --help", "--version"])
+def test_help_and_version_end_well(words: str, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 0
+    assert "fastmlp" in capsys.readouterr().out
+
+
+def test_a_plot_without_matplotlib_names_the_extra_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main([*QUICK, "--history", str(tmp_path / "history.png")]) == 2
+    printed = capsys.readouterr()
+    assert "pip install 'fastmlp[plot]'" in printed.err
+    assert "epoch" not in printed.out
+
+
+def test_info_prints_versions_and_backends(capsys):
+    assert main(["info"]) == 0
+    printed = capsys.readouterr().out
+    for expected in (fastmlp.__version__, np.__version__, "backend numpy", "available"):
+        assert expected in printed
+
+
+def test_info_says_why_a_backend_is_missing(monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(
+        "fastmlp.cli.available_backends", lambda: {"numpy": None, "abacus": "no beads were found"}
+    )
+    assert main(["info"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^backend numpy +available$", printed, re.MULTILINE)
+    assert re.search(r"^backend abacus +not available: no beads were found$", printed, re.MULTILINE)
+
+
+def test_a_training_that_diverges_is_one_sentence_and_exit_code_1(capsys):
+    words = "--optimizer sgd --learning-rate 1e30 --output-activation linear --loss mse"
+    assert main([*QUICK, *words.split()]) == 1
+    printed = capsys.readouterr().err
+    assert re.match(r"fastmlp: error: .*epoch 1", printed)
+    assert printed.count("\n") == 1
+
+
+def test_ctrl_c_before_the_training_leaves_no_traceback(monkeypatch: pytest.MonkeyPatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(fastmlp.cli.DATA_SETS, "digits", interrupt)
+    assert main(QUICK) == 130
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("mnist_folder")
+def test_mnist_is_learned_from_the_command_line(capsys):
+    words = "train --data mnist --layers 128 64 --batch-size 64 --epochs 3"
+    assert main(words.split()) == 0
+    assert number_after("test accuracy", capsys.readouterr().out) > 0.95
