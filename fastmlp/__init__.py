@@ -1,9 +1,12 @@
 """fastmlp: multilayer perceptrons, trained fast on a CPU."""
 
 from fastmlp.backends import Backend
+from fastmlp.errors import DivergenceError, TrainingInterrupted
+from fastmlp.history import History
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop
 from fastmlp.regularization import Regularization
+from fastmlp.trainer import Trainer
 
 __version__ = "0.1.0"
 
@@ -14,7 +17,11 @@ __all__ = [
     "Adam",
     "AdamW",
     "Backend",
+    "DivergenceError",
+    "History",
     "Lion",
     "RMSprop",
     "Regularization",
+    "Trainer",
+    "TrainingInterrupted",
 ]

@@ -1,0 +1,117 @@
+"""What a fit shows while it runs: a bar where someone looks, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from fastmlp.history import format_value
+
+
+class Display(Protocol):
+    """Told of every chunk and every epoch."""
+
+    def advance(self, n_batches: int) -> None:
+        """Count batches."""
+
+    def epoch(self, record: Mapping[str, float], last: int) -> None:
+        """Show an epoch's record; `last` is the number of the last epoch planned."""
+
+    def close(self) -> None:
+        """Show no more."""
+
+
+class Silent:
+    """Shows nothing.
+
+    Examples
+    --------
+    >>> Silent().epoch({"epoch": 1}, 1)
+    """
+
+    def advance(self, n_batches: int) -> None:
+        """Count batches."""
+
+    def epoch(self, record: Mapping[str, float], last: int) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Show no more."""
+
+
+class Lines(Silent):
+    """Prints a line an epoch.
+
+    Examples
+    --------
+    >>> Lines().epoch({"epoch": 1, "loss": 0.5, "seconds": 0.55}, 3)
+    Epoch 1/3  loss 0.5000  0.55 s
+    """
+
+    def epoch(self, record: Mapping[str, float], last: int) -> None:
+        """Print a line."""
+        print(line(record, last), flush=True)
+
+
+class Bar:
+    """A tqdm bar over all batches of a fit, above it a line an epoch."""
+
+    def __init__(self, tqdm: Any, first: int, last: int, n_batches: int) -> None:
+        self._bar = tqdm(total=(last - first + 1) * n_batches, unit="batch", leave=False)
+        self._bar.set_description(f"Epoch {first}/{last}")
+
+    def advance(self, n_batches: int) -> None:
+        """Move the bar."""
+        self._bar.update(n_batches)
+
+    def epoch(self, record: Mapping[str, float], last: int) -> None:
+        """Print a line above the bar."""
+        self._bar.write(line(record, last), file=sys.stderr)
+        self._bar.set_description(f"Epoch {min(int(record['epoch']) + 1, last)}/{last}")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+
+def display(verbose: bool, first: int, last: int, n_batches: int) -> Display:
+    """Return the display that suits where the output goes.
+
+    Parameters
+    ----------
+    verbose : bool
+    first, last : int
+        Numbers of the epochs to come.
+    n_batches : int
+        In one epoch.
+
+    Examples
+    --------
+    >>> isinstance(display(False, 1, 3, 10), Silent)
+    True
+    """
+    if not verbose:
+        return Silent()
+    if sys.stderr.isatty() or "ipykernel" in sys.modules:
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:
+            return Lines()
+        return Bar(tqdm, first, last, n_batches)
+    return Lines()
+
+
+def line(record: Mapping[str, float], last: int) -> str:
+    """Return an epoch's record as a line.
+
+    Examples
+    --------
+    >>> line({"epoch": 3, "loss": 0.2971, "learning_rate": 0.01, "seconds": 0.551}, 10)
+    'Epoch 3/10  loss 0.2971  0.55 s'
+    """
+    shown = [f"Epoch {int(record['epoch']):{len(str(last))}}/{last}"]
+    for name, value in record.items():
+        if name not in ("epoch", "learning_rate", "seconds"):
+            shown.append(f"{name} {format_value(name, value)}")
+    return "  ".join([*shown, f"{record['seconds']:.2f} s"])

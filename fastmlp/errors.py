@@ -1,0 +1,23 @@
+"""Errors and warnings of training."""
+
+from __future__ import annotations
+
+
+class DivergenceError(ArithmeticError):
+    """The loss or the parameters became NaN or infinite.
+
+    Examples
+    --------
+    >>> issubclass(DivergenceError, ArithmeticError)
+    True
+    """
+
+
+class TrainingInterrupted(UserWarning):
+    """Ctrl-C ended a fit before its last epoch.
+
+    Examples
+    --------
+    >>> issubclass(TrainingInterrupted, UserWarning)
+    True
+    """

@@ -1,0 +1,232 @@
+"""Scores of predictions: accuracy and R2, running over blocks of logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.activations import OutputActivation
+
+Array = NDArray[Any]
+
+
+class Scores(tuple[float, ...]):
+    """Named numbers: a tuple that also answers to names.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+
+    Examples
+    --------
+    >>> scores = Scores({"loss": 0.25, "accuracy": 0.9})
+    >>> scores.loss, scores["accuracy"]
+    (0.25, 0.9)
+    >>> loss, accuracy = scores
+    >>> scores
+    Scores(loss=0.25, accuracy=0.9)
+    """
+
+    _names: tuple[str, ...]
+
+    def __new__(cls, values: Mapping[str, float]) -> Scores:
+        """Take the mapping's values as the tuple's items."""
+        made = super().__new__(cls, values.values())
+        made._names = tuple(values)
+        return made
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the names."""
+        return self._names
+
+    def items(self) -> Iterator[tuple[str, float]]:
+        """Return pairs of name and number."""
+        return zip(self._names, self, strict=True)
+
+    def to_dict(self) -> dict[str, float]:
+        """Return a dict of name to number.
+
+        Examples
+        --------
+        >>> Scores({"loss": 0.25}).to_dict()
+        {'loss': 0.25}
+        """
+        return dict(self.items())
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            if key not in self._names:
+                raise KeyError(f"no score {key!r}; there are {', '.join(self._names)}")
+            key = self._names.index(key)
+        return super().__getitem__(key)
+
+    def __getattr__(self, name: str) -> float:
+        if name.startswith("_") or name not in self._names:
+            raise AttributeError(f"no score {name!r}")
+        return float(self[name])
+
+    def __reduce__(self) -> tuple[type[Scores], tuple[dict[str, float]]]:
+        return Scores, (self.to_dict(),)
+
+    def __repr__(self) -> str:
+        return f"Scores({', '.join(f'{name}={value:.6g}' for name, value in self.items())})"
+
+
+class RunningScore(Protocol):
+    """A score that is fed block by block."""
+
+    def add(self, logits: Array, targets: Array, weights: Array | None) -> None:
+        """Take in some rows; `targets` as `score_targets` returns them."""
+
+    def value(self) -> float:
+        """Return the score of all rows so far."""
+
+
+def score_name(output: OutputActivation) -> str:
+    """Return the name of the score that suits an output: "accuracy" or "r2".
+
+    Examples
+    --------
+    >>> from fastmlp.activations import Softmax
+    >>> score_name(Softmax())
+    'accuracy'
+    """
+    return "accuracy" if output.name in ("softmax", "sigmoid") else "r2"
+
+
+def score_targets(output: OutputActivation, targets: Array) -> Array:
+    """Return prepared targets in the form that the output's score compares with.
+
+    Class numbers for softmax, booleans for sigmoid, real targets else.
+
+    Examples
+    --------
+    >>> from fastmlp.activations import Softmax
+    >>> score_targets(Softmax(), np.array([[0.1, 0.9], [0.8, 0.2]]))
+    array([1, 0])
+    """
+    if output.name == "softmax":
+        return targets if targets.ndim == 1 else targets.argmax(axis=1)
+    return targets >= 0.5 if output.name == "sigmoid" else targets
+
+
+def running_score(output: OutputActivation, targets: Array) -> RunningScore:
+    """Return a fresh score for an output; `targets` as `score_targets` returns them.
+
+    Examples
+    --------
+    >>> from fastmlp.activations import Softmax
+    >>> score = running_score(Softmax(), np.array([0, 1]))
+    >>> score.add(np.array([[2.0, 1.0], [3.0, 1.0]]), np.array([0, 1]), None)
+    >>> score.value()
+    0.5
+    """
+    return Accuracy(output) if score_name(output) == "accuracy" else R2(output, targets)
+
+
+class Accuracy:
+    """Share of rows whose labels are all right (for several labels: subset accuracy).
+
+    Parameters
+    ----------
+    output : OutputActivation
+        Softmax or sigmoid.
+
+    Examples
+    --------
+    >>> from fastmlp.activations import SigmoidOutput
+    >>> score = Accuracy(SigmoidOutput())
+    >>> score.add(np.array([[-1.0, 1.0]]), np.array([[False, True]]), None)
+    >>> score.value()
+    1.0
+    """
+
+    def __init__(self, output: OutputActivation) -> None:
+        self._softmax = output.name == "softmax"
+        self._right = 0.0
+        self._total = 0.0
+
+    def add(self, logits: Array, targets: Array, weights: Array | None) -> None:
+        """Take in some rows."""
+        if self._softmax:
+            right = _largest(logits) == targets
+        elif logits.shape[1] == 1:
+            right = (logits[:, 0] >= 0) == targets[:, 0]
+        else:
+            right = ((logits >= 0) == targets).all(axis=1)
+        if weights is None:
+            self._right += int(np.count_nonzero(right))
+            self._total += len(right)
+        else:
+            self._right += float(weights[right].sum(dtype=np.float64))
+            self._total += float(weights.sum(dtype=np.float64))
+
+    def value(self) -> float:
+        """Return the accuracy of all rows so far."""
+        return float(self._right / self._total) if self._total else 0.0
+
+
+class R2:
+    """The coefficient of determination, averaged over the outputs as scikit-learn does.
+
+    Parameters
+    ----------
+    output : OutputActivation
+    targets : ndarray of shape (n_samples, n_targets)
+        All targets, for the scale on which sums are exact.
+
+    Examples
+    --------
+    >>> from fastmlp.activations import Linear
+    >>> y = np.array([[1.0], [3.0]])
+    >>> score = R2(Linear(), y)
+    >>> score.add(np.array([[1.0], [2.0]]), y, None)
+    >>> score.value()
+    0.5
+    """
+
+    def __init__(self, output: OutputActivation, targets: Array) -> None:
+        self._output = output
+        # Sums of squares around a near mean lose no digits.
+        self._origin = targets.mean(axis=0, dtype=np.float64)
+        self._residual: Any = 0.0
+        self._first: Any = 0.0
+        self._second: Any = 0.0
+        self._total = 0.0
+
+    def add(self, logits: Array, targets: Array, weights: Array | None) -> None:
+        """Take in some rows."""
+        outputs = self._output.forward(logits, out=np.empty_like(logits)).astype(np.float64)
+        w = np.ones(len(logits)) if weights is None else weights.astype(np.float64)
+        centered = targets - self._origin
+        self._residual += w @ np.square(outputs - targets)
+        self._first += w @ centered
+        self._second += w @ np.square(centered)
+        self._total += float(w.sum())
+
+    def value(self) -> float:
+        """Return R2 of all rows so far."""
+        if self._total == 0:
+            return 0.0
+        spread = self._second - np.square(self._first) / self._total
+        residual, spread = np.broadcast_arrays(self._residual, np.maximum(spread, 0))
+        constant = spread <= 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            each = np.where(constant, np.where(residual == 0, 1.0, 0.0), 1 - residual / spread)
+        return float(each.mean())
+
+
+def _largest(logits: Array) -> Array:
+    """Return `argmax` of every row, column by column: rows are short, and columns long."""
+    if logits.shape[1] > 16:
+        return logits.argmax(axis=1)
+    best = logits[:, 0].copy()
+    label = np.zeros(len(logits), dtype=np.int64)
+    for k in range(1, logits.shape[1]):
+        column = logits[:, k]
+        np.copyto(label, k, where=column > best)
+        np.maximum(best, column, out=best)
+    return label
