@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Examples
     --------
     >>> main(["train", "--epochs", "1", "--layers", "16", "--backend", "numpy"])
-    data: digits, 1437 training and 360 test samples, 64 features, 10 classes (0, 1, ...)
+    data: digits, 1442 training and 355 test samples, 64 features, 10 classes (0, 1, ...)
     MLP([64, 16, 10], ...)
     Epoch 1/1 ...
     test loss: ...
@@ -107,7 +107,6 @@ def add_train(commands: Any) -> None:
         help="train a network on a data set or a file",
         description="Train a network and print its accuracy (or loss) on held-out test data. "
         "With no options it learns the bundled handwritten digits in seconds.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.set_defaults(run=train)
 
@@ -116,7 +115,7 @@ def add_train(commands: Any) -> None:
         "--data",
         default="digits",
         metavar="NAME_OR_FILE",
-        help=f"{', '.join(DATA_SETS)}, or a .csv or .npz file",
+        help=f"{', '.join(DATA_SETS)}, or a .csv or .npz file (%(default)s)",
     )
     data.add_argument(
         "--target",
@@ -130,7 +129,11 @@ def add_train(commands: Any) -> None:
         help="by default classification if the target is whole numbers or text, else regression",
     )
     data.add_argument(
-        "--test-fraction", type=float, default=0.2, help="share of a file that is held out"
+        "--test-fraction",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="share of a file that is held out (%(default)s)",
     )
     data.add_argument(
         "--standardize",
@@ -140,7 +143,12 @@ def add_train(commands: Any) -> None:
 
     network = parser.add_argument_group("network")
     network.add_argument(
-        "--layers", type=int, nargs="*", default=[64], metavar="WIDTH", help="hidden layers' widths"
+        "--layers",
+        type=int,
+        nargs="*",
+        default=[128],
+        metavar="WIDTH",
+        help="hidden layers' widths (128)",
     )
     network.add_argument(
         "--hidden-activation",
@@ -148,14 +156,16 @@ def add_train(commands: Any) -> None:
         default=["relu"],
         choices=list(ACTIVATIONS),
         metavar="NAME",
-        help=f"one for all hidden layers, or one per layer: {', '.join(ACTIVATIONS)}",
+        help=f"one for all hidden layers, or one per layer: {', '.join(ACTIVATIONS)} (relu)",
     )
     network.add_argument(
         "--output-activation",
         choices=list(OUTPUT_ACTIVATIONS),
         help="by default softmax for classification, linear for regression",
     )
-    network.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="type")
+    network.add_argument(
+        "--dtype", choices=["float32", "float64"], default="float32", help="precision (%(default)s)"
+    )
 
     training = parser.add_argument_group("training")
     training.add_argument(
@@ -163,13 +173,32 @@ def add_train(commands: Any) -> None:
         choices=list(LOSSES),
         help="by default what suits the output: cross_entropy, mse or poisson",
     )
-    training.add_argument("--optimizer", choices=list(OPTIMIZERS), default="adam", help="method")
-    training.add_argument("--learning-rate", type=float, help="by default the optimizer's own")
-    training.add_argument("--batch-size", type=int, default=32, help="samples per step")
-    training.add_argument("--epochs", type=int, default=20, help="passes over the data")
-    training.add_argument("--backend", default="auto", help="auto, or a name `info` lists")
-    training.add_argument("--threads", type=int, help="by default the backend chooses")
-    training.add_argument("--seed", type=int, default=0, help="of weights, order and held-out part")
+    training.add_argument(
+        "--optimizer", choices=list(OPTIMIZERS), default="adam", help="(%(default)s)"
+    )
+    training.add_argument(
+        "--learning-rate", type=float, metavar="RATE", help="by default the optimizer's own"
+    )
+    training.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="samples per step (%(default)s)"
+    )
+    training.add_argument(
+        "--epochs", type=int, default=20, metavar="N", help="passes over the data (%(default)s)"
+    )
+    training.add_argument(
+        "--backend",
+        default="auto",
+        metavar="NAME",
+        help="auto, or a name that `fastmlp info` lists (%(default)s)",
+    )
+    training.add_argument("--threads", type=int, metavar="N", help="by default the backend chooses")
+    training.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of weights, order and held-out share (%(default)s)",
+    )
     training.add_argument(
         "--history", type=Path, metavar="FILE", help="write the epochs to a .csv, or plot to a .png"
     )
@@ -344,15 +373,19 @@ def _split(n_samples: int, test_fraction: float, seed: int) -> tuple[NDArray[Any
 def _encode_targets(
     y_train: NDArray[Any], y_test: NDArray[Any], options: argparse.Namespace
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
-    """Return both targets, and the classes; where there are any, targets are their indices."""
-    is_number = y_train.dtype.kind in "biuf"
+    """Return both targets as the network wants them, and the classes where there are any."""
     task = options.task or ("regression" if y_train.dtype.kind == "f" else "classification")
     if task == "classification":
         if y_train.ndim != 1:
-            raise ValueError(f"classes must be one column, got a target of shape {y_train.shape}")
+            raise ValueError(
+                f"classes must be one column, got a target of shape {y_train.shape}; "
+                "use --task regression for several columns"
+            )
         classes, codes = np.unique(np.concatenate([y_train, y_test]), return_inverse=True)
+        if options.output_activation not in (None, "softmax"):
+            codes = np.eye(len(classes), dtype=options.dtype)[codes]
         return codes[: len(y_train)], codes[len(y_train) :], classes
-    if not is_number:
+    if y_train.dtype.kind not in "biuf":
         raise ValueError(f"regression needs a numeric target, got text such as {str(y_train[0])!r}")
     return y_train.astype(options.dtype), y_test.astype(options.dtype), None
 

@@ -85,8 +85,8 @@ def assert_is_tiny(data: tuple) -> None:
 
 def test_digits_have_the_documented_shapes_types_and_range():
     (X_train, y_train), (X_test, y_test) = load_digits()
-    assert X_train.shape == (1437, 64)
-    assert X_test.shape == (360, 64)
+    assert X_train.shape == (1442, 64)
+    assert X_test.shape == (355, 64)
     for X, y in ((X_train, y_train), (X_test, y_test)):
         assert X.dtype == np.float32
         assert y.dtype == np.int64
@@ -100,8 +100,15 @@ def test_digits_are_those_of_scikit_learn():
     sklearn_datasets = pytest.importorskip("sklearn.datasets")
     X, y = sklearn_datasets.load_digits(return_X_y=True)
     (X_train, y_train), (X_test, y_test) = load_digits()
-    np.testing.assert_array_equal(np.concatenate([X_train, X_test]) * 16, X)
-    np.testing.assert_array_equal(np.concatenate([y_train, y_test]), y)
+    expected = sorted(zip(y, map(tuple, X), strict=True))
+    seen = zip([*y_train, *y_test], map(tuple, np.vstack([X_train, X_test]) * 16), strict=True)
+    assert sorted(seen) == expected
+
+
+def test_every_fifth_image_of_a_digit_is_test_data():
+    (_, y_train), (_, y_test) = load_digits()
+    n_train, n_test = np.bincount(y_train), np.bincount(y_test)
+    np.testing.assert_array_equal(n_test, (n_train + n_test) // 5)
 
 
 def test_a_caller_may_change_the_digits_it_got():

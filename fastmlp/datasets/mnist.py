@@ -233,8 +233,7 @@ def _download(source: Source, name: str) -> Path:
         import pooch
     except ImportError as error:
         raise ImportError(
-            f"Downloading {source.title} needs pooch: pip install 'fastmlp[datasets]'; "
-            f"or {by_hand}"
+            f"Downloading {source.title} needs pooch: pip install 'fastmlp[datasets]'; or {by_hand}"
         ) from error
     cache = pooch.create(
         path=pooch.os_cache("fastmlp") / source.folder,
