@@ -10,8 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from fastmlp.backends import Backend, get_backend
+
+# A deadline would be a test of wall-clock time: the first call of a kernel compiles it.
+settings.register_profile("fast", max_examples=25, deadline=None)
+settings.load_profile("fast")
 
 
 def pack_idx(array: np.ndarray) -> bytes:
