@@ -359,7 +359,7 @@ ELEMENTARY = {
     "exp": (np.exp, 1.1),
     "expm1": (np.expm1, 2.5),
     "tanh": (np.tanh, 3.0),
-    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 2.5),
+    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 3.0),
     "log": (np.log, 1.0),
     "log1p": (np.log1p, 1.5),
     "softplus": (lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), 2.5),
