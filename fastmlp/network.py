@@ -165,7 +165,7 @@ class MLP:
         array([[0., 0., 0.]], dtype=float32)
         """
         rows, single = as_rows(X, self.n_inputs)
-        check_finite(rows)
+        check_finite(rows, self.dtype)
         logits = self.forward(rows)
         return logits[0] if single else logits
 
@@ -337,8 +337,8 @@ def as_rows(X: Any, n_features: int) -> tuple[Any, bool]:
     return rows, single
 
 
-def check_finite(X: Any, what: str = "X") -> None:
-    """Raise ValueError if rows hold NaN or infinite values.
+def check_finite(X: Any, dtype: DTypeLike = np.float64) -> None:
+    """Raise ValueError if rows hold NaN, or values that are infinite as `dtype`.
 
     Examples
     --------
@@ -354,13 +354,17 @@ def check_finite(X: Any, what: str = "X") -> None:
         block = values[start : start + _ROWS_AT_ONCE]
         # A sum is several times cheaper than a test of every element, which only doubt calls for.
         with np.errstate(all="ignore"):
-            suspicious = not math.isfinite(float(block.sum(dtype=np.float32)))
-        if suspicious and not np.all(np.isfinite(block)):
+            if math.isfinite(float(block.sum(dtype=np.float32))):
+                continue
+            finite = np.isfinite(block.astype(dtype))
+        if not np.all(finite):
             where = ""
             if values.ndim == 2:
-                row = start + int(np.argmin(np.isfinite(block).all(axis=1)))
-                where = f" (first in row {row})"
-            raise ValueError(f"{what} holds NaN or infinite values{where}; remove or replace them")
+                where = f" (first in row {start + int(np.argmin(finite.all(axis=1)))})"
+            kind = "NaN or infinite values"
+            if np.all(np.isfinite(block)):
+                kind = f"values that are infinite as {np.dtype(dtype)}"
+            raise ValueError(f"X holds {kind}{where}; remove or replace them")
 
 
 def _layer_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
@@ -392,9 +396,9 @@ def _hidden_activations(
 
 def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
     try:
-        chosen = np.dtype(dtype)
-    except TypeError as error:
-        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}") from error
-    if chosen not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ValueError(f"dtype must be float32 or float64, got {chosen.name!r}")
+        chosen = None if dtype is None else np.dtype(dtype)  # NumPy takes None for float64
+    except TypeError:
+        chosen = None
+    if chosen is None or chosen not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
     return chosen

@@ -108,7 +108,8 @@ def _matrix(y: Array, width: int, dtype: np.dtype[Any]) -> Array:
         raise ValueError(
             f"y must have shape (n_samples, {width}) for this network and loss, got {y.shape}"
         )
-    matrix = np.ascontiguousarray(y, dtype=dtype)
+    with np.errstate(over="ignore"):  # the sentence below says it better
+        matrix = np.ascontiguousarray(y, dtype=dtype)
     if not np.all(np.isfinite(matrix)):
         raise ValueError(f"y holds NaN, or values that are infinite as {dtype}")
     return matrix

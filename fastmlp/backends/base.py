@@ -410,6 +410,11 @@ class Session(ABC):
         weights = np.ascontiguousarray(sample_weight, dtype=self.dtype)
         if weights.shape != (n_samples,):
             raise ValueError(f"sample_weight must have shape ({n_samples},), got {weights.shape}")
+        bad = ~((weights >= 0) & np.isfinite(weights))
+        if np.any(bad):
+            raise ValueError(
+                f"sample_weight must hold finite numbers of at least 0, got {weights[bad][0]:g}"
+            )
         return weights
 
     def _check_flat(self, vector: Array, what: str) -> None:
