@@ -1,6 +1,7 @@
 """fastmlp: multilayer perceptrons, trained fast on a CPU."""
 
 from fastmlp.backends import Backend
+from fastmlp.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, TensorBoard
 from fastmlp.errors import DivergenceError, TrainingInterrupted
 from fastmlp.history import History
 from fastmlp.network import MLP
@@ -17,11 +18,16 @@ __all__ = [
     "Adam",
     "AdamW",
     "Backend",
+    "CSVLog",
+    "Callback",
+    "Checkpoint",
     "DivergenceError",
+    "EarlyStopping",
     "History",
     "Lion",
     "RMSprop",
     "Regularization",
+    "TensorBoard",
     "Trainer",
     "TrainingInterrupted",
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.activations import OutputActivation
+from fastmlp.network import MLP
 
 Array = NDArray[Any]
 
@@ -220,13 +222,97 @@ class R2:
 
 
 def _largest(logits: Array) -> Array:
-    """Return `argmax` of every row, column by column: rows are short, and columns long."""
-    if logits.shape[1] > 16:
-        return logits.argmax(axis=1)
-    best = logits[:, 0].copy()
-    label = np.zeros(len(logits), dtype=np.int64)
-    for k in range(1, logits.shape[1]):
-        column = logits[:, k]
-        np.copyto(label, k, where=column > best)
-        np.maximum(best, column, out=best)
-    return label
+    """Return `argmax` of every row; two columns, the common case, need one comparison."""
+    return logits[:, 1] > logits[:, 0] if logits.shape[1] == 2 else logits.argmax(axis=1)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A further metric of all rows at once.
+
+    Parameters
+    ----------
+    name : str
+    value : callable
+        From logits and `score_targets` to a number.
+    """
+
+    name: str
+    value: Callable[[Array, Array], float]
+
+
+def resolve_metric(metric: str | Callable[[Array, Array], Any], network: MLP) -> Metric:
+    """Return the metric that a name or a function stands for.
+
+    Parameters
+    ----------
+    metric : str or callable
+        The name of a scikit-learn scorer, or a function ``(y_true, y_pred) -> float``.
+    network : MLP
+
+    Raises
+    ------
+    ImportError
+        If a name is given and scikit-learn is not installed.
+    ValueError, TypeError
+        If the name is unknown, or it is neither a name nor a function.
+
+    Examples
+    --------
+    >>> def hits(y_true, y_pred):
+    ...     return (y_true == y_pred).sum()
+    >>> resolve_metric(hits, MLP([2, 2])).value(np.array([[0.0, 1.0]]), np.array([1]))
+    1.0
+    """
+    if isinstance(metric, str):
+        return Metric(metric, _scorer(metric, network))
+    if not callable(metric):
+        raise TypeError(f"a metric must be a name or a function, got {metric!r}")
+
+    def value(logits: Array, targets: Array) -> float:
+        return float(metric(_true(targets), network.decide(logits)))
+
+    return Metric(getattr(metric, "__name__", type(metric).__name__), value)
+
+
+def _true(score_targets: Array) -> Array:
+    """Return true labels or values in the form in which `MLP.predict` returns them."""
+    y = score_targets.astype(np.int64) if score_targets.dtype == bool else score_targets
+    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def _scorer(name: str, network: MLP) -> Callable[[Array, Array], float]:
+    try:
+        from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+        from sklearn.metrics import get_scorer, get_scorer_names
+    except ImportError as error:
+        raise ImportError(
+            f"the metric {name!r} needs scikit-learn: pip install 'fastmlp[sklearn]'"
+        ) from error
+    if name not in get_scorer_names():
+        raise ValueError(
+            f"unknown metric {name!r}; choose a function or one of scikit-learn's scorers, "
+            f"such as 'f1_macro' (sklearn.metrics.get_scorer_names() lists them)"
+        )
+    output = network.output_activation
+    kind = ClassifierMixin if score_name(output) == "accuracy" else RegressorMixin
+
+    class Predictions(kind, BaseEstimator):  # type: ignore[misc, valid-type]
+        """An estimator whose samples are logits: what scorers ask for, without a second pass."""
+
+        classes_ = np.arange(max(network.n_outputs, 2))
+
+        def __sklearn_is_fitted__(self) -> bool:
+            return True
+
+        def predict(self, logits: Array) -> Array:
+            return network.decide(logits)
+
+        def predict_proba(self, logits: Array) -> Array:
+            outputs = output.forward(logits, out=np.empty_like(logits))
+            if output.name == "sigmoid" and outputs.shape[1] == 1:
+                return np.hstack([1 - outputs, outputs])
+            return outputs
+
+    scorer = get_scorer(name)
+    return lambda logits, targets: float(scorer(Predictions(), logits, _true(targets)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +15,25 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _checks
 from fastmlp._progress import Display, display
+from fastmlp._watch import Watch, counts_upward, recorded
+from fastmlp._weights import (
+    ClassWeight,
+    batch_weights,
+    check_class_weight,
+    class_weights,
+    sample_weights,
+)
 from fastmlp.backends.base import Backend, Session, TrainingState, default_loss, get_backend
+from fastmlp.callbacks import Callback, as_callbacks
+from fastmlp.checkpoint import read_checkpoint, write_checkpoint
 from fastmlp.errors import DivergenceError, TrainingInterrupted
 from fastmlp.history import History, Record
-from fastmlp.losses import LOSSES, Loss
-from fastmlp.metrics import Scores, running_score, score_name, score_targets
+from fastmlp.losses import LOSSES, CustomLoss, Loss
+from fastmlp.metrics import Metric, Scores, resolve_metric, running_score, score_name, score_targets
 from fastmlp.network import MLP, as_rows, check_finite
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.regularization import Regularization
-from fastmlp.schedules import SCHEDULES, Constant, Schedule
+from fastmlp.schedules import SCHEDULES, Constant, ReduceOnPlateau, Schedule
 from fastmlp.targets import dense_targets, prepare_targets
 
 Array = NDArray[Any]
@@ -36,7 +49,11 @@ class _Data:
 
     X: Any
     targets: Array
+    #: What predictions are compared with.
     score_targets: Array
+    #: The user's, for scores.
+    sample_weights: Array | None
+    #: The same times the weights of classes, for the loss.
     weights: Array | None
 
     @property
@@ -51,7 +68,10 @@ class _Progress:
     state: TrainingState
     generator: dict[str, Any]
     records: tuple[Record, ...] = ()
+    #: The last epoch that a fit was ever asked for: schedules stretch to it.
     planned_epochs: int = 0
+    plateau: Watch = field(default_factory=Watch)
+    plateau_factor: float = 1.0
 
     @property
     def visible(self) -> Array:
@@ -79,13 +99,18 @@ class Trainer:
     seed : int or None, default None
         Of the sample order, dropout and noise. None takes the network's seed.
     schedule : str, Schedule or None, default None
-        Of the learning rate; None keeps it constant.
+        Of the learning rate; None keeps it constant. It stretches over all epochs that fits were
+        asked for so far.
     regularization : Regularization or None, default None
-
-    Attributes
-    ----------
-    history : History
-        All epochs of all fits so far.
+    class_weight : dict, "balanced" or None, default None
+        Weights of classes in the training loss, for softmax and a single sigmoid output; classes
+        not named weigh 1. "balanced" weighs them against their frequency. Scores and `evaluate`
+        are not weighted so.
+    metrics : sequence of str or callable, default ()
+        More to record after each epoch, of training and validation data, and in `evaluate`: the
+        name of one of scikit-learn's scorers (``sklearn.metrics.get_scorer_names``), or a function
+        of true and predicted labels or values, ``(y_true, y_pred) -> float``, recorded under its
+        name. Of the training data they need all predictions of an epoch in memory.
 
     Raises
     ------
@@ -116,6 +141,8 @@ class Trainer:
         seed: int | None = None,
         schedule: str | Schedule | None = None,
         regularization: Regularization | None = None,
+        class_weight: ClassWeight = None,
+        metrics: Sequence[Any] = (),
     ) -> None:
         if not isinstance(network, MLP):
             raise TypeError(f"network must be an MLP, got {network!r}")
@@ -139,6 +166,9 @@ class Trainer:
         )
         self.regularization = Regularization() if regularization is None else regularization
         self.regularization.dropout_rates(network.n_layers)
+        check_class_weight(class_weight, network.output_activation, network.n_outputs)
+        self.class_weight = class_weight
+        self.metrics: list[Metric] = [resolve_metric(metric, network) for metric in metrics]
         self._progress = _Progress(
             TrainingState.initial(network, self.optimizer, self.regularization),
             dict(np.random.default_rng(self.seed).bit_generator.state),
@@ -147,13 +177,25 @@ class Trainer:
         #: The parameters that the session holds; None while it trains.
         self._held: Array | None = None
         self._seconds_per_batch = _CHUNK_SECONDS
+        self._callbacks: list[Callback] = []
+        #: What a loaded checkpoint holds for the callbacks of the next fit.
+        self._callback_states: dict[str, dict[str, Any]] = {}
+        self._stopping = False
 
     # What a user calls -----------------------------------------------------------------------
 
     @property
     def history(self) -> History:
-        """All epochs of all fits so far."""
+        """All epochs of all fits so far, those before a loaded checkpoint included."""
         return History(self._progress.records)
+
+    @property
+    def planned_epochs(self) -> int:
+        """The number of the last epoch that a fit was ever asked for.
+
+        After `load_checkpoint`, ``planned_epochs - len(history)`` epochs are left of the run.
+        """
+        return self._progress.planned_epochs
 
     def fit(
         self,
@@ -163,6 +205,7 @@ class Trainer:
         validation_data: tuple[Any, ArrayLike] | None = None,
         *,
         sample_weight: ArrayLike | None = None,
+        callbacks: Iterable[Any] = (),
         verbose: bool = True,
         shuffle: bool = True,
     ) -> History:
@@ -183,6 +226,9 @@ class Trainer:
             Measured after every epoch.
         sample_weight : array-like of shape (n_samples,), optional
             Weights at least 0 of each batch's mean loss, and of the training score.
+        callbacks : iterable of Callback or function, default ()
+            Functions are called after each epoch with the trainer and the epoch's record, and end
+            the fit by returning True.
         verbose : bool, default True
             Shows a bar on a terminal or in a notebook (with tqdm), else a line an epoch.
         shuffle : bool, default True
@@ -215,20 +261,13 @@ class Trainer:
         [1, 2]
         """
         epochs = _checks.integer(epochs, "epochs", at_least=0)
-        data = self._data(X, y, sample_weight)
-        validation = None if validation_data is None else self._pair(validation_data)
         first = len(self._progress.records)
-        last = first + epochs
-        self._progress = replace(
-            self._progress, planned_epochs=max(self._progress.planned_epochs, last)
-        )
-        n_batches = -(-data.n_samples // self.batch_size)
-        shown = display(verbose, first + 1, last, n_batches)
+        self._adopt()
         try:
-            for _ in range(epochs):
-                self._synchronize()
-                record = self._run_epoch(data, validation, shuffle, shown)
-                shown.epoch(record, last)
+            data = self._data(X, y, sample_weight, self.class_weight)
+            validation = None if validation_data is None else self._pair(validation_data)
+            self._callbacks = as_callbacks(callbacks)
+            self._fit(data, validation, epochs, verbose, shuffle)
         except KeyboardInterrupt:
             self._publish()
             warnings.warn(
@@ -240,9 +279,102 @@ class Trainer:
         except BaseException:
             self._publish()
             raise
-        finally:
-            shown.close()
         return History(self._progress.records[first:])
+
+    def stop(self) -> None:
+        """End the running fit after this epoch; for callbacks.
+
+        Examples
+        --------
+        >>> from fastmlp import MLP
+        >>> trainer = Trainer(MLP([1, 2]), backend="numpy")
+        >>> def stop(trainer, record):
+        ...     trainer.stop()
+        >>> len(trainer.fit([[0.0]], [0], epochs=9, callbacks=[stop], verbose=False))
+        1
+        """
+        self._stopping = True
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write everything that training changes to one file, whole or not at all.
+
+        Parameters, optimizer moments, moving average, step, the generator of the sample order,
+        history, schedule and callbacks, in NumPy's npz format without pickles.
+
+        Parameters
+        ----------
+        path : str or Path
+            Replaced if it exists.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from fastmlp import MLP
+        >>> trainer = Trainer(MLP([2, 2]), backend="numpy")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer.save_checkpoint(Path(folder, "run.npz"))
+        ...     trainer.load_checkpoint(Path(folder, "run.npz"))
+        """
+        self._adopt()
+        progress = self._progress
+        callbacks = {key: callback.state() for key, callback in _keyed(self._callbacks)}
+        write_checkpoint(
+            path,
+            {
+                "configuration": self._configuration(),
+                "parameters": progress.state.parameters,
+                "moments": progress.state.moments,
+                "average": progress.state.average,
+                "step": progress.state.step,
+                "generator": progress.generator,
+                "records": progress.records,
+                "planned_epochs": progress.planned_epochs,
+                "plateau": vars(progress.plateau),
+                "plateau_factor": progress.plateau_factor,
+                "callbacks": {**self._callback_states, **callbacks},
+            },
+        )
+
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Take over what `save_checkpoint` wrote, the network's parameters included.
+
+        The trainer must be made like the one that wrote it; backend and threads may differ. The
+        next fit's ``epochs`` are further epochs, and with the same backend it goes on with the
+        same bits as if it had never been interrupted.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no file.
+        ValueError
+            If it is damaged, no checkpoint, or of a trainer with other settings.
+        """
+        content = read_checkpoint(path)
+        theirs, ours = content["configuration"], self._configuration()
+        for name in ours:
+            if theirs.get(name) != ours[name]:
+                raise ValueError(
+                    f"{Path(path).name} was saved with {name} {theirs.get(name)}, "
+                    f"but this trainer has {ours[name]}"
+                )
+        self._progress = _Progress(
+            TrainingState(
+                content["parameters"], content["moments"], content["average"], content["step"]
+            ),
+            content["generator"],
+            tuple(content["records"]),
+            content["planned_epochs"],
+            Watch(**content["plateau"]),
+            content["plateau_factor"],
+        )
+        self._callback_states = content["callbacks"]
+        self._callbacks = []
+        self._publish()
 
     def evaluate(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Scores:
         """Return the loss (without penalties) and the score of some samples.
@@ -300,6 +432,35 @@ class Trainer:
 
     # An epoch --------------------------------------------------------------------------------
 
+    def _fit(
+        self, data: _Data, validation: _Data | None, epochs: int, verbose: bool, shuffle: bool
+    ) -> None:
+        first = len(self._progress.records)
+        last = first + epochs
+        planned = max(self._progress.planned_epochs, last)
+        self._progress = replace(self._progress, planned_epochs=planned)
+        self._stopping = False
+        states, self._callback_states = self._callback_states, {}
+        with contextlib.ExitStack() as stack:
+            for callback in self._callbacks:
+                stack.callback(callback.close)
+            for key, callback in _keyed(self._callbacks):
+                callback.on_fit_begin(self)
+                if key in states:
+                    callback.load_state(self, states[key])
+            n_batches = -(-data.n_samples // self.batch_size)
+            shown = display(verbose, first + 1, last, n_batches)
+            stack.callback(shown.close)
+            while len(self._progress.records) < last and not self._stopping:
+                self._adopt()
+                record = self._run_epoch(data, validation, shuffle, shown)
+                shown.epoch(record, last)
+                for callback in self._callbacks:
+                    if callback.on_epoch_end(self, dict(record)):
+                        self._stopping = True
+            for callback in self._callbacks:
+                callback.on_fit_end(self, History(self._progress.records[first:]))
+
     def _run_epoch(
         self, data: _Data, validation: _Data | None, shuffle: bool, shown: Display
     ) -> Record:
@@ -327,6 +488,8 @@ class Trainer:
             record.update({f"val_{name}": value for name, value in measured.items()})
         record["learning_rate"] = float(rates[-1])
         record["seconds"] = time.perf_counter() - start
+        if isinstance(self.schedule, ReduceOnPlateau):
+            after = _after_plateau(after, self.schedule, record)
         # One assignment, so that an interrupt finds the old epoch or the new one.
         self._progress = replace(after, records=(*before.records, record))
         self._publish()
@@ -337,9 +500,12 @@ class Trainer:
     ) -> dict[str, float]:
         """Train over `order` in chunks short enough for a progress bar and Ctrl-C."""
         session, size = self._bound(), self.batch_size
+        if self._held is not self._progress.state.parameters:
+            session.load(self._progress.state)
         self._held = None
         score = running_score(self.network.output_activation, data.score_targets)
         total = weight = 0.0
+        seen: list[Array] = []
         batch = 0
         while batch < len(rates):
             n_batches = max(1, int(_CHUNK_SECONDS / self._seconds_per_batch))
@@ -354,17 +520,19 @@ class Trainer:
             self._seconds_per_batch = max(seconds, self._seconds_per_batch / 16)
             if not np.all(np.isfinite(losses)):
                 raise DivergenceError(_divergence("the loss", number))
-            weights = None if data.weights is None else data.weights[rows]
-            shares = _batch_weights(len(rows), size, weights)
+            shares = batch_weights(len(rows), size, _rows(data.weights, rows))
             total += float(losses @ shares)
             weight += float(shares.sum())
-            score.add(logits, data.score_targets[rows], weights)
+            score.add(logits, data.score_targets[rows], _rows(data.sample_weights, rows))
+            if self.metrics:
+                seen.append(logits)
             batch += len(chunk)
             shown.advance(len(chunk))
-        return {
+        scores = {
             "loss": total / weight if weight else 0.0,
             score_name(self.network.output_activation): score.value(),
         }
+        return scores | self._metric_values(seen, data.score_targets[order])
 
     def _learning_rates(self, n_samples: int) -> Array:
         """Return the rates of the next epoch's steps."""
@@ -373,7 +541,8 @@ class Trainer:
         left = progress.planned_epochs - len(progress.records)
         steps = progress.state.step + np.arange(n_batches)
         total = progress.state.step + left * n_batches
-        return self.optimizer.learning_rate * self.schedule.factors(steps, n_batches, total)
+        rate = self.optimizer.learning_rate * progress.plateau_factor
+        return rate * self.schedule.factors(steps, n_batches, total)
 
     # The session and the network ---------------------------------------------------------------
 
@@ -390,14 +559,11 @@ class Trainer:
             )
         return self._session
 
-    def _synchronize(self) -> None:
-        """Bring the session to the last whole epoch, or to what the user made of the network."""
+    def _adopt(self) -> None:
+        """Take over the network's parameters, if someone else changed them."""
         if not np.array_equal(self.network.parameters, self._progress.visible):
             state = self._showing(self.network.parameters)
             self._progress = replace(self._progress, state=state)
-        if self._held is not self._progress.state.parameters:
-            self._bound().load(self._progress.state)
-            self._held = self._progress.state.parameters
 
     def _session_of(self, parameters: Array) -> Session:
         """Return the session, computing with `parameters`."""
@@ -424,17 +590,29 @@ class Trainer:
         output, network = self.network.output_activation, self.network
         score = running_score(output, data.score_targets)
         total = weight = 0.0
+        seen: list[Array] = []
         for start in range(0, data.n_samples, _ROWS_AT_ONCE):
             block = slice(start, start + _ROWS_AT_ONCE)
             logits = session.logits(data.X[block])
             outputs = output.forward(logits, out=np.empty_like(logits))
             targets = dense_targets(data.targets[block], network.n_outputs, network.dtype)
             values = self.loss.value(logits, outputs, targets, output)
-            weights = None if data.weights is None else data.weights[block]
-            total += float(values.sum(dtype=np.float64) if weights is None else values @ weights)
-            weight += float(len(values) if weights is None else weights.sum(dtype=np.float64))
+            weights = _rows(data.weights, block)
+            shares = np.ones(len(values)) if weights is None else weights.astype(np.float64)
+            total += float(values.astype(np.float64) @ shares)
+            weight += float(shares.sum())
             score.add(logits, data.score_targets[block], weights)
-        return {"loss": total / weight if weight else 0.0, score_name(output): score.value()}
+            if self.metrics:
+                seen.append(logits)
+        scores = {"loss": total / weight, score_name(output): score.value()}
+        return scores | self._metric_values(seen, data.score_targets)
+
+    def _metric_values(self, logits: list[Array], score_targets: Array) -> dict[str, float]:
+        """Return the extra metrics, given the logits of all rows in blocks."""
+        if not self.metrics:
+            return {}
+        joined = np.concatenate(logits)
+        return {metric.name: metric.value(joined, score_targets) for metric in self.metrics}
 
     def _logits(self, X: ArrayLike) -> Array:
         rows, single = as_rows(X, self.network.n_inputs)
@@ -444,7 +622,13 @@ class Trainer:
 
     # Checks ----------------------------------------------------------------------------------
 
-    def _data(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> _Data:
+    def _data(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight = None,
+    ) -> _Data:
         rows, single = as_rows(X, self.network.n_inputs)
         if single:
             raise ValueError(
@@ -459,33 +643,68 @@ class Trainer:
         if len(targets) == 0:
             raise ValueError("X must hold at least one row, got none")
         check_finite(rows)
-        weights = None if sample_weight is None else self._weights(sample_weight, len(targets))
-        return _Data(rows, targets, score_targets(network.output_activation, targets), weights)
+        labels = score_targets(network.output_activation, targets)
+        weights = given = (
+            None
+            if sample_weight is None
+            else sample_weights(sample_weight, len(targets), network.dtype)
+        )
+        if class_weight is not None:
+            n_classes = max(network.n_outputs, 2)
+            each = class_weights(class_weight, labels.reshape(-1).astype(np.int64), n_classes)
+            weights = (each if given is None else each * given).astype(network.dtype)
+        return _Data(rows, targets, labels, given, weights)
 
     def _pair(self, validation_data: Any) -> _Data:
         if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
             raise ValueError("validation_data must be a pair (X, y)")
-        return self._data(validation_data[0], validation_data[1], None)
+        return self._data(validation_data[0], validation_data[1])
 
-    def _weights(self, sample_weight: ArrayLike, n_samples: int) -> Array:
-        weights = np.asarray(sample_weight)
-        if weights.shape != (n_samples,) or weights.dtype.kind not in "biuf":
-            raise ValueError(
-                f"sample_weight must hold {n_samples} numbers, got shape {weights.shape} and "
-                f"dtype {weights.dtype}"
-            )
-        weights = np.ascontiguousarray(weights, dtype=self.network.dtype)
-        if not (np.all(np.isfinite(weights)) and weights.min() >= 0 and weights.max() > 0):
-            raise ValueError("sample_weight must be finite and at least 0, and not all zero")
-        return weights
+    def _configuration(self) -> dict[str, str]:
+        """Return what must be the same where a checkpoint is loaded."""
+        network = self.network
+        return {
+            "layer_sizes": str(list(network.layer_sizes)),
+            "hidden_activations": str(list(network.hidden_activations)),
+            "output_activation": str(network.output_activation),
+            "dtype": str(network.dtype),
+            "input_scale": str(network.input_scale),
+            "loss": self.loss.name if isinstance(self.loss, CustomLoss) else str(self.loss),
+            "optimizer": str(self.optimizer),
+            "batch_size": str(self.batch_size),
+            "seed": str(self.seed),
+            "schedule": str(self.schedule),
+            "regularization": str(self.regularization),
+            "class_weight": str(self.class_weight),
+        }
 
 
-def _batch_weights(n_rows: int, batch_size: int, weights: Array | None) -> Array:
-    """Return every batch's number of rows, or the sum of their weights, as float64."""
-    starts = np.arange(0, n_rows, batch_size)
-    if weights is None:
-        return np.diff(starts, append=n_rows).astype(np.float64)
-    return np.add.reduceat(weights, starts, dtype=np.float64)
+def _after_plateau(progress: _Progress, schedule: ReduceOnPlateau, record: Record) -> _Progress:
+    """Return the progress with the plateau's watch, and its factor, after one more epoch."""
+    watch = progress.plateau.seen(
+        recorded(record, schedule.metric),
+        upward=counts_upward(schedule.metric),
+        threshold=schedule.threshold,
+    )
+    if watch.waited <= schedule.patience:
+        return replace(progress, plateau=watch)
+    factor = max(progress.plateau_factor * schedule.factor, schedule.minimum)
+    return replace(progress, plateau=replace(watch, waited=0), plateau_factor=factor)
+
+
+def _keyed(callbacks: Iterable[Callback]) -> list[tuple[str, Callback]]:
+    """Return callbacks with names that are the same in a fit that goes on."""
+    counts: dict[str, int] = {}
+    keyed = []
+    for callback in callbacks:
+        kind = type(callback).__qualname__
+        counts[kind] = counts.get(kind, 0) + 1
+        keyed.append((f"{kind} {counts[kind]}", callback))
+    return keyed
+
+
+def _rows(values: Array | None, rows: Any) -> Array | None:
+    return None if values is None else values[rows]
 
 
 def _divergence(what: str, epoch: int) -> str:

@@ -1,0 +1,116 @@
+"""Weights of samples, and those that follow from weights of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fastmlp import _checks
+from fastmlp.activations import OutputActivation
+
+Array = NDArray[Any]
+
+ClassWeight = Mapping[Any, float] | str | None
+
+
+def sample_weights(given: ArrayLike, n_samples: int, dtype: DTypeLike) -> Array:
+    """Return weights, checked.
+
+    Raises
+    ------
+    ValueError
+        If they are not `n_samples` finite numbers of at least 0, or all are 0.
+
+    Examples
+    --------
+    >>> sample_weights([1, 2], 2, "float32")
+    array([1., 2.], dtype=float32)
+    """
+    weights = np.asarray(given)
+    if weights.shape != (n_samples,) or weights.dtype.kind not in "biuf":
+        raise ValueError(
+            f"sample_weight must be {n_samples} numbers, one for each row, "
+            f"got shape {weights.shape} and dtype {weights.dtype}"
+        )
+    weights = np.ascontiguousarray(weights, dtype=dtype)
+    if not (np.all(np.isfinite(weights)) and weights.min() >= 0 and weights.max() > 0):
+        raise ValueError("sample_weight must be finite, at least 0, and not all 0")
+    return weights
+
+
+def check_class_weight(given: ClassWeight, output: OutputActivation, n_outputs: int) -> None:
+    """Raise an error unless `given` has a meaning for the output.
+
+    Raises
+    ------
+    ValueError
+        If there are no classes, or a class or a weight is out of range.
+    TypeError
+        If it is neither a mapping nor "balanced".
+
+    Examples
+    --------
+    >>> from fastmlp.activations import Softmax
+    >>> check_class_weight({0: 1.0, 2: 5.0}, Softmax(), 3)
+    """
+    if given is None:
+        return
+    n_classes = _n_classes(output, n_outputs)
+    if n_classes is None:
+        raise ValueError(
+            "class_weight needs a softmax output or a single sigmoid output, "
+            f"got {n_outputs} {output.name} outputs"
+        )
+    if isinstance(given, str):
+        if given != "balanced":
+            raise ValueError(f"class_weight must be 'balanced' or a dict, got {given!r}")
+        return
+    if not isinstance(given, Mapping):
+        raise TypeError(f"class_weight must be 'balanced' or a dict, got {given!r}")
+    for label, weight in given.items():
+        if label not in range(n_classes):
+            raise ValueError(f"class_weight names classes 0 to {n_classes - 1}, got {label!r}")
+        _checks.real(weight, f"the weight of class {label}", at_least=0)
+
+
+def class_weights(given: Mapping[Any, float] | str, labels: Array, n_classes: int) -> Array:
+    """Return every sample's class weight; classes that are not named weigh 1.
+
+    "balanced" weighs each class by n_samples / (n_present * n_samples_of_class), as scikit-learn.
+
+    Examples
+    --------
+    >>> class_weights("balanced", np.array([0, 0, 0, 1]), 2).round(3)
+    array([0.667, 0.667, 0.667, 2.   ])
+    """
+    each = np.ones(n_classes)
+    if isinstance(given, str):
+        counts = np.bincount(labels, minlength=n_classes)
+        each = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    else:
+        for label, weight in given.items():
+            each[label] = weight
+    return each[labels]
+
+
+def batch_weights(n_rows: int, batch_size: int, weights: Array | None) -> Array:
+    """Return every batch's number of rows, or the sum of their weights, as float64.
+
+    Examples
+    --------
+    >>> batch_weights(5, 2, None)
+    array([2., 2., 1.])
+    """
+    starts = np.arange(0, n_rows, batch_size)
+    if weights is None:
+        return np.diff(starts, append=n_rows).astype(np.float64)
+    return np.asarray(np.add.reduceat(weights, starts, dtype=np.float64))
+
+
+def _n_classes(output: OutputActivation, n_outputs: int) -> int | None:
+    if output.name == "softmax":
+        return n_outputs
+    return 2 if output.name == "sigmoid" and n_outputs == 1 else None

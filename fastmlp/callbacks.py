@@ -1,0 +1,343 @@
+"""Callbacks: what else happens after each epoch.
+
+A callback is an instance of `Callback`, or a plain function of the trainer and the epoch's record.
+After every epoch the network holds that epoch's parameters (their moving average, where one is
+kept), and a callback may read and even change them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastmlp import _checks
+from fastmlp._watch import Watch, counts_upward, recorded
+from fastmlp.history import History, Record
+
+if TYPE_CHECKING:
+    from fastmlp.trainer import Trainer
+
+
+class Callback:
+    """The protocol; every method may be left as it is.
+
+    A fit calls `on_fit_begin`, then `on_epoch_end` after every epoch, then `on_fit_end` if it ran
+    to its end or was stopped by a callback, and always `close`. A fit that goes on from a
+    checkpoint gives back what `state` returned, by `load_state` after `on_fit_begin`.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP, Trainer
+    >>> class StopWhenGood(Callback):
+    ...     def on_epoch_end(self, trainer, record):
+    ...         return record["accuracy"] > 0.9
+    >>> trainer = Trainer(MLP([1, 2]), optimizer="adam", backend="numpy")
+    >>> X, y = [[0.0], [1.0]], [0, 1]
+    >>> len(trainer.fit(X, y, epochs=5000, callbacks=[StopWhenGood()], verbose=False)) < 5000
+    True
+    """
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Start anew."""
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
+        """Look at an epoch's record; returning True ends the fit."""
+        return None
+
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        """Finish a fit that was not broken off; `history` holds its epochs."""
+
+    def close(self) -> None:
+        """Let go of files and the like."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: numbers, strings, None and arrays by name."""
+        return {}
+
+    def load_state(self, trainer: Trainer, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+
+
+class FunctionCallback(Callback):
+    """Calls a function of the trainer and the epoch's record after each epoch.
+
+    Parameters
+    ----------
+    function : callable
+        If it returns True, the fit ends.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP, Trainer
+    >>> trainer = Trainer(MLP([1, 2]), backend="numpy")
+    >>> def show(trainer, record):
+    ...     print(record["epoch"])
+    >>> _ = trainer.fit([[0.0], [1.0]], [0, 1], epochs=2, callbacks=[show], verbose=False)
+    1
+    2
+    """
+
+    def __init__(self, function: Callable[[Trainer, Record], Any]) -> None:
+        self.function = function
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
+        return self.function(trainer, record) is True
+
+
+class EarlyStopping(Callback):
+    """Ends a fit when a metric stops improving.
+
+    Parameters
+    ----------
+    metric : str, default "val_loss"
+        A column of the history.
+    patience : int, default 10
+        The fit ends after so many epochs without improvement, at least 1.
+    min_delta : float, default 0.0
+        Least change that counts as an improvement, at least 0.
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether less or more is better; "auto" knows losses and errors from scores by name.
+    restore_best : bool, default True
+        Whether the network ends with the parameters of its best epoch. Not where Ctrl-C or an
+        error broke off the fit.
+
+    Attributes
+    ----------
+    best : float or None
+        The best value seen.
+    best_epoch : int or None
+        When it was seen, counted as in the history.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP, Trainer
+    >>> trainer = Trainer(MLP([1, 2]), backend="numpy")
+    >>> stop = EarlyStopping("accuracy", patience=2)
+    >>> X, y = [[0.0], [0.0]], [0, 1]
+    >>> trainer.fit(X, y, epochs=100, callbacks=[stop], verbose=False)["epoch"]
+    [1, 2, 3]
+    >>> stop.best_epoch
+    1
+    """
+
+    best_epoch: int | None
+    _watch: Watch
+    _best_parameters: Any
+
+    def __init__(
+        self,
+        metric: str = "val_loss",
+        patience: int = 10,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best: bool = True,
+    ) -> None:
+        self.metric = metric
+        self.patience = _checks.integer(patience, "patience", at_least=1)
+        self.min_delta = _checks.real(min_delta, "min_delta", at_least=0)
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
+        self.mode = mode
+        self.restore_best = restore_best
+        self._start()
+
+    @property
+    def best(self) -> float | None:
+        """The best value seen."""
+        return self._watch.best
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        self._start()
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
+        upward = counts_upward(self.metric) if self.mode == "auto" else self.mode == "max"
+        value = recorded(record, self.metric)
+        self._watch = self._watch.seen(value, upward=upward, threshold=self.min_delta)
+        if self._watch.waited == 0:
+            self.best_epoch = int(record["epoch"])
+            if self.restore_best:
+                self._best_parameters = trainer.network.parameters.copy()
+        return self._watch.waited >= self.patience
+
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        if self._best_parameters is not None:
+            trainer.network.parameters = self._best_parameters
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "best": self._watch.best,
+            "waited": self._watch.waited,
+            "best_epoch": self.best_epoch,
+            "best_parameters": self._best_parameters,
+        }
+
+    def load_state(self, trainer: Trainer, state: dict[str, Any]) -> None:
+        self._watch = Watch(state["best"], state["waited"])
+        self.best_epoch = state["best_epoch"]
+        self._best_parameters = state["best_parameters"]
+        if self._watch.waited >= self.patience:
+            trainer.stop()
+
+    def _start(self) -> None:
+        self._watch = Watch()
+        self.best_epoch = None
+        self._best_parameters = None
+
+
+class Checkpoint(Callback):
+    """Saves the trainer's state, for `Trainer.load_checkpoint`.
+
+    It acts after all other callbacks, so that the file holds what they know.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``{epoch}`` in it becomes the epoch's number; else one file is replaced.
+    every : int, default 1
+        Epochs from one file to the next, at least 1.
+    metric : str or None, default None
+        If given, only epochs that improve this metric are saved.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastmlp import MLP, Trainer
+    >>> trainer = Trainer(MLP([1, 2]), backend="numpy")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     saving = Checkpoint(Path(folder, "run-{epoch}.npz"))
+    ...     _ = trainer.fit([[0.0]], [0], epochs=2, callbacks=[saving], verbose=False)
+    ...     print(sorted(file.name for file in Path(folder).iterdir()))
+    ['run-1.npz', 'run-2.npz']
+    """
+
+    def __init__(self, path: str | Path, every: int = 1, metric: str | None = None) -> None:
+        self.path = str(path)
+        self.every = _checks.integer(every, "every", at_least=1)
+        self.metric = metric
+        self._watch = Watch()
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        self._watch = Watch()
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
+        epoch = int(record["epoch"])
+        if self.metric is not None:
+            value = recorded(record, self.metric)
+            self._watch = self._watch.seen(value, upward=counts_upward(self.metric))
+        if epoch % self.every == 0 and self._watch.waited == 0:
+            trainer.save_checkpoint(self.path.replace("{epoch}", str(epoch)))
+        return None
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self._watch.best, "waited": self._watch.waited}
+
+    def load_state(self, trainer: Trainer, state: dict[str, Any]) -> None:
+        self._watch = Watch(**state)
+
+
+class CSVLog(Callback):
+    """Keeps a CSV file of all epochs so far, replaced whole after each.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastmlp import MLP, Trainer
+    >>> trainer = Trainer(MLP([1, 2]), backend="numpy")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     log = CSVLog(Path(folder, "log.csv"))
+    ...     _ = trainer.fit([[0.0]], [0], epochs=2, callbacks=[log], verbose=False)
+    ...     print(Path(folder, "log.csv").read_text().split()[0])
+    epoch,loss,accuracy,learning_rate,seconds
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
+        trainer.history.to_csv(self.path)
+        return None
+
+
+class TensorBoard(Callback):
+    """Writes every column of the history for TensorBoard (needs ``fastmlp[tensorboard]``).
+
+    Parameters
+    ----------
+    folder : str or Path
+        A run's folder of event files.
+
+    Raises
+    ------
+    ImportError
+        If tensorboardX is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastmlp import MLP, Trainer
+    >>> trainer = Trainer(MLP([1, 2]), backend="numpy")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     board = TensorBoard(folder)
+    ...     _ = trainer.fit([[0.0]], [0], epochs=1, callbacks=[board], verbose=False)
+    ...     len(list(Path(folder).iterdir()))
+    1
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                "the TensorBoard callback needs tensorboardX: pip install 'fastmlp[tensorboard]'"
+            ) from error
+        self.folder = Path(folder)
+        self._make_writer = SummaryWriter
+        self._writer: Any = None
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        self._writer = self._make_writer(str(self.folder))
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
+        for name, value in record.items():
+            if name != "epoch":
+                self._writer.add_scalar(name, value, int(record["epoch"]))
+        return None
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def as_callbacks(given: Iterable[Any]) -> list[Callback]:
+    """Return callbacks, functions wrapped, checkpoints last.
+
+    Raises
+    ------
+    TypeError
+        If something is neither a `Callback` nor a function.
+
+    Examples
+    --------
+    >>> as_callbacks([Checkpoint("run.npz"), EarlyStopping()])[0].metric
+    'val_loss'
+    """
+    if isinstance(given, Callback) or not isinstance(given, Iterable):
+        raise TypeError(f"callbacks must be a list, got {given!r}")
+    made: list[Callback] = []
+    for callback in given:
+        if isinstance(callback, Callback):
+            made.append(callback)
+        elif callable(callback) and not isinstance(callback, type):
+            made.append(FunctionCallback(callback))
+        else:
+            raise TypeError(
+                f"a callback must be a Callback instance or a function, got {callback!r}"
+            )
+    # A file must hold what the other callbacks know of the same epoch.
+    return sorted(made, key=lambda callback: isinstance(callback, Checkpoint))
