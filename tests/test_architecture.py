@@ -1,0 +1,144 @@
+"""Imports run one way: each room may import its own modules and the rooms it names."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fastmlp
+
+PACKAGE = Path(fastmlp.__file__).parent
+
+#: Room: the modules that live there ("x.*" with all below x), and the rooms it may import.
+BASICS = {"basics"}
+VOCABULARY = BASICS | {"vocabulary"}
+NETWORK = VOCABULARY | {"network"}
+BASE = NETWORK | {"backend interface"}
+TRAINER = BASE | {"trainer"}
+ROOMS: dict[str, tuple[set[str], set[str]]] = {
+    "basics": ({"_checks", "_files", "errors"}, set()),
+    "vocabulary": (
+        {
+            "activations",
+            "losses",
+            "initializers",
+            "optimizers",
+            "schedules",
+            "regularization",
+            "targets",
+        },
+        BASICS,
+    ),
+    "network": ({"network"}, VOCABULARY),
+    "model files": ({"model_file", "onnx"}, NETWORK),
+    "backend interface": ({"backends", "backends.base"}, NETWORK),
+    "numpy backend": ({"backends.numpy_backend"}, BASE),
+    "numba backend": ({"backends.numba_backend.*"}, BASE),
+    "trainer": (
+        {
+            "trainer",
+            "callbacks",
+            "checkpoint",
+            "history",
+            "metrics",
+            "_progress",
+            "_watch",
+            "_weights",
+        },
+        BASE,
+    ),
+    "datasets": ({"datasets.*"}, BASICS),
+    "scikit-learn": ({"sklearn"}, TRAINER),
+    "conformance kit": ({"testing"}, TRAINER),
+    "command line": (
+        {"cli", "__main__"},
+        TRAINER | {"datasets", "model files", "scikit-learn", "conformance kit", "front door"},
+    ),
+    "front door": ({""}, TRAINER),
+}
+
+
+def modules() -> list[str]:
+    """Return every module's dotted name below the package; the package itself is ''."""
+    names = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return names
+
+
+MODULES = modules()
+
+
+def source(module: str) -> Path:
+    path = PACKAGE.joinpath(*module.split(".")) if module else PACKAGE
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imports(module: str) -> Iterator[str]:
+    """Yield the modules of ours that one imports anywhere, also late, inside a function."""
+    for node in ast.walk(ast.parse(source(module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            wanted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import; write the whole name"
+            # A name may be a module of its own: from fastmlp import network.
+            wanted = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in wanted:
+            if name.partition(".")[0] == "fastmlp":
+                yield deepest_module(name.partition(".")[2])
+
+
+def deepest_module(name: str) -> str:
+    while name and name not in MODULES:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def room_of(module: str) -> str:
+    for room, (members, _) in ROOMS.items():
+        for member in members:
+            below = member.removesuffix(".*")
+            if module == below or (below != member and module.startswith(below + ".")):
+                return room
+    raise AssertionError(f"the module {module!r} lives in no room of the design; name its room")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_one_way(module: str):
+    room = room_of(module)
+    allowed = ROOMS[room][1] | {room}
+    broken = [
+        f"{module or 'fastmlp'} ({room}) imports {name or 'fastmlp'} ({room_of(name)})"
+        for name in imports(module)
+        if room_of(name) not in allowed
+    ]
+    assert broken == []
+
+
+def test_the_rooms_themselves_have_no_circle():
+    order: list[str] = []
+    while len(order) < len(ROOMS):
+        free = [
+            room for room, (_, wants) in ROOMS.items() if room not in order and wants <= set(order)
+        ]
+        assert free, f"a circle among {set(ROOMS) - set(order)}"
+        order += free
+
+
+@pytest.mark.parametrize(
+    ("module", "wanted"),
+    [("losses", "activations"), ("network", "_checks"), ("backends.base", "network")],
+)
+def test_the_reader_sees_imports(module: str, wanted: str):
+    assert wanted in imports(module)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("backends")])
+def test_backends_never_import_the_trainer(module: str):
+    assert "trainer" not in {room_of(name) for name in imports(module)}
