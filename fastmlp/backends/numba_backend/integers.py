@@ -1,4 +1,4 @@
-"""Pointers to int64 and atomic operations as Numba values, and the random bits of masks.
+"""Pointers to int64, atomic operations and random bits as Numba values.
 
 Like `simd`: every function has a plain meaning, which also runs under ``NUMBA_DISABLE_JIT=1``,
 where a pointer is a 1-D array that starts at the element pointed to.
@@ -6,25 +6,57 @@ where a pointer is a 1-D array that starts at the element pointed to.
 
 from __future__ import annotations
 
+import inspect
 import platform
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import lower_builtin, type_callable
 
-from fastmlp.backends.numba_backend.simd import MaskType
+from fastmlp.backends.numba_backend.simd import LANES_BYTES, MaskType, VectorType
 
-_WORD = ir.IntType(64)
-_INLINE = {"forceinline": True}
+_POINTER = types.CPointer(types.int64)
+_HALF = ir.IntType(32)
+
+Lowering = Callable[..., Any]
+
+
+def _lowers(
+    function: Callable[..., Any], result: Callable[..., Any]
+) -> Callable[[Lowering], Lowering]:
+    """Register the decorated instructions as what `function` means inside jitted code.
+
+    `result` gives the type of the result from the types of the arguments. Integers other than
+    int64 are converted.
+    """
+
+    def typer(*given: Any) -> Any:
+        formals = [types.int64 if isinstance(t, types.Integer) else t for t in given]
+        return result(*formals)(*formals)
+
+    typer.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    type_callable(function)(lambda context: typer)
+
+    def decorate(lowering: Lowering) -> Lowering:
+        def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            value = lowering(context, builder, signature, *arguments)
+            return context.get_dummy_value() if value is None else value
+
+        n_arguments = len(inspect.signature(function).parameters)
+        lower_builtin(function, *[types.Any] * n_arguments)(lower)
+        return lowering
+
+    return decorate
 
 
 def index_pointer(array: Any, i: int) -> Any:
-    """Return a pointer to element `i` of an int64 array.
+    """Return a pointer to element `i` of a 1-D int64 array.
 
     Examples
     --------
@@ -34,18 +66,10 @@ def index_pointer(array: Any, i: int) -> Any:
     return array[i:]
 
 
-@intrinsic
-def _index_pointer(typing: Any, array: Any, i: Any) -> Any:
-    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, value=arguments[0]).data
-        return builder.gep(data, [arguments[1]], inbounds=True)
-
-    return types.CPointer(types.int64)(array, types.intp), lower
-
-
-@overload(index_pointer, jit_options=_INLINE)
-def _(array: Any, i: Any) -> Any:
-    return lambda array, i: _index_pointer(array, i)
+@_lowers(index_pointer, lambda array, i: _POINTER)
+def _(context: Any, builder: Any, signature: Any, array: Any, i: Any) -> Any:
+    data = context.make_array(signature.args[0])(context, builder, value=array).data
+    return builder.gep(data, [i], inbounds=True)
 
 
 def load_index(p: Any, i: int) -> int:
@@ -59,21 +83,16 @@ def load_index(p: Any, i: int) -> int:
     return int(p[i])
 
 
-@intrinsic
-def _load_index(typing: Any, p: Any, i: Any) -> Any:
-    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(builder.gep(arguments[0], [arguments[1]], inbounds=True))
-
-    return types.int64(p, types.intp), lower
+@_lowers(load_index, lambda p, i: types.int64)
+def _(context: Any, builder: Any, signature: Any, p: Any, i: Any) -> Any:
+    return builder.load(builder.gep(p, [i], inbounds=True))
 
 
-@overload(load_index, jit_options=_INLINE)
-def _(p: Any, i: Any) -> Any:
-    return lambda p, i: _load_index(p, i)
+# --- Atomic operations -----------------------------------------------------------------------
 
 
 def atomic_add(p: Any, i: int, amount: int) -> int:
-    """Add to element `i` of an int64 pointer, seen by all threads at once; return the old value.
+    """Add to element `i` of an int64 pointer as one step for all threads; return the old value.
 
     Examples
     --------
@@ -86,22 +105,13 @@ def atomic_add(p: Any, i: int, amount: int) -> int:
     return old
 
 
-@intrinsic
-def _atomic_add(typing: Any, p: Any, i: Any, amount: Any) -> Any:
-    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        where = builder.gep(arguments[0], [arguments[1]], inbounds=True)
-        return builder.atomic_rmw("add", where, arguments[2], "seq_cst")
-
-    return types.int64(p, types.intp, types.int64), lower
-
-
-@overload(atomic_add, jit_options=_INLINE)
-def _(p: Any, i: Any, amount: Any) -> Any:
-    return lambda p, i, amount: _atomic_add(p, i, amount)
+@_lowers(atomic_add, lambda p, i, amount: types.int64)
+def _(context: Any, builder: Any, signature: Any, p: Any, i: Any, amount: Any) -> Any:
+    return builder.atomic_rmw("add", builder.gep(p, [i], inbounds=True), amount, "seq_cst")
 
 
 def atomic_load(p: Any, i: int) -> int:
-    """Return element `i` of an int64 pointer as the last writer left it.
+    """Return element `i` of an int64 pointer as its last writer left it.
 
     Examples
     --------
@@ -111,22 +121,13 @@ def atomic_load(p: Any, i: int) -> int:
     return int(p[i])
 
 
-@intrinsic
-def _atomic_load(typing: Any, p: Any, i: Any) -> Any:
-    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        where = builder.gep(arguments[0], [arguments[1]], inbounds=True)
-        return builder.load_atomic(where, "acquire", 8)
-
-    return types.int64(p, types.intp), lower
-
-
-@overload(atomic_load, jit_options=_INLINE)
-def _(p: Any, i: Any) -> Any:
-    return lambda p, i: _atomic_load(p, i)
+@_lowers(atomic_load, lambda p, i: types.int64)
+def _(context: Any, builder: Any, signature: Any, p: Any, i: Any) -> Any:
+    return builder.load_atomic(builder.gep(p, [i], inbounds=True), "acquire", 8)
 
 
 def atomic_store(p: Any, i: int, value: int) -> None:
-    """Write element `i` of an int64 pointer, after everything written before.
+    """Write element `i` of an int64 pointer, after everything that was written before.
 
     Examples
     --------
@@ -138,51 +139,36 @@ def atomic_store(p: Any, i: int, value: int) -> None:
     p[i] = value
 
 
-@intrinsic
-def _atomic_store(typing: Any, p: Any, i: Any, value: Any) -> Any:
-    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        where = builder.gep(arguments[0], [arguments[1]], inbounds=True)
-        builder.store_atomic(arguments[2], where, "release", 8)
-        return context.get_dummy_value()
-
-    return types.none(p, types.intp, types.int64), lower
+@_lowers(atomic_store, lambda p, i, value: types.none)
+def _(context: Any, builder: Any, signature: Any, p: Any, i: Any, value: Any) -> None:
+    builder.store_atomic(value, builder.gep(p, [i], inbounds=True), "release", 8)
 
 
-@overload(atomic_store, jit_options=_INLINE)
-def _(p: Any, i: Any, value: Any) -> Any:
-    return lambda p, i, value: _atomic_store(p, i, value)
+# --- Waiting ---------------------------------------------------------------------------------
 
-
-#: The hint that a loop is waiting, by machine; others just loop.
+#: The hint that a loop is waiting, by machine; other machines just loop.
 _PAUSE = {
     "x86_64": ("llvm.x86.sse2.pause", ()),
-    "AMD64": ("llvm.x86.sse2.pause", ()),
+    "amd64": ("llvm.x86.sse2.pause", ()),
     "aarch64": ("llvm.aarch64.hint", (1,)),
     "arm64": ("llvm.aarch64.hint", (1,)),
-}.get(platform.machine())
+}.get(platform.machine().lower())
+
+
+def _call_with_words(builder: Any, result: Any, name: str, values: tuple[int, ...]) -> None:
+    kind = ir.FunctionType(result, [_HALF] * len(values))
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    builder.call(function, [ir.Constant(_HALF, value) for value in values])
 
 
 def pause() -> None:
     """Tell the processor that this loop waits for another thread."""
 
 
-@intrinsic
-def _pause(typing: Any) -> Any:
-    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        if _PAUSE is not None:
-            name, values = _PAUSE
-            word = ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [word] * len(values))
-            function = cgutils.get_or_insert_function(builder.module, kind, name)
-            builder.call(function, [ir.Constant(word, value) for value in values])
-        return context.get_dummy_value()
-
-    return types.none(), lower
-
-
-@overload(pause, jit_options=_INLINE)
-def _() -> Any:
-    return lambda: _pause()
+@_lowers(pause, lambda: types.none)
+def _(context: Any, builder: Any, signature: Any) -> None:
+    if _PAUSE is not None:
+        _call_with_words(builder, ir.VoidType(), *_PAUSE)
 
 
 def sleep_briefly() -> None:
@@ -190,55 +176,62 @@ def sleep_briefly() -> None:
     time.sleep(50e-6)
 
 
-@intrinsic
-def _sleep_briefly(typing: Any) -> Any:
+@_lowers(sleep_briefly, lambda: types.none)
+def _(context: Any, builder: Any, signature: Any) -> None:
     # C's usleep takes microseconds; Windows' Sleep milliseconds, and 0 ends the time slice.
-    name, amount = ("Sleep", 0) if sys.platform == "win32" else ("usleep", 50)
-
-    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        word = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(word, [word]), name
-        )
-        builder.call(function, [ir.Constant(word, amount)])
-        return context.get_dummy_value()
-
-    return types.none(), lower
+    if sys.platform == "win32":
+        _call_with_words(builder, ir.VoidType(), "Sleep", (0,))
+    else:
+        _call_with_words(builder, _HALF, "usleep", (50,))
 
 
-@overload(sleep_briefly)
-def _() -> Any:
-    return lambda: _sleep_briefly()
+# --- Random bits -----------------------------------------------------------------------------
 
 
 def random_mask(like: Any, key: int, index: int, threshold: int) -> Any:
     """Return the mask of lanes whose random bits are at least `threshold`.
 
-    Lane i holds the bits of element index + i, as `fastmlp.regularization.random_bits` defines
-    them; all numbers are taken modulo 2**32.
+    Lane i has the bits of element index + i that `fastmlp.regularization.random_bits` defines;
+    all numbers are taken modulo 2**32.
 
     Examples
     --------
-    >>> random_mask(np.zeros(8), 1, 0, 2**31).sum()
-    np.int64(4)
+    >>> random_mask(np.zeros(8), 1, 0, 2**31).shape
+    (8,)
     """
-    bits = _plain_bits(like, key, index)
-    return bits >= np.uint32(threshold)
+    return _plain_bits(like, key, index) >= np.uint32(threshold)
+
+
+@_lowers(random_mask, lambda like, key, index, threshold: MaskType(like.dtype))
+def _(
+    context: Any, builder: Any, signature: Any, like: Any, key: Any, index: Any, threshold: Any
+) -> Any:
+    bits = _emit_bits(builder, signature.args[0].dtype, key, index)
+    return builder.icmp_unsigned(">=", bits, _splat(builder, threshold, bits.type))
 
 
 def random_unit(like: Any, key: int, index: int) -> Any:
-    """Return the random bits of elements index, index + 1, ... divided by 2**32, as floats.
+    """Return the random bits of elements index, index + 1, ... over 2**32, as a vector in [0, 1].
 
     Examples
     --------
-    >>> random_unit(np.zeros(8), 1, 0).max() < 1
-    np.True_
+    >>> bool(random_unit(np.zeros(8), 1, 0).max() <= 1)
+    True
     """
     return (_plain_bits(like, key, index) / 2**32).astype(like.dtype)
 
 
+@_lowers(random_unit, lambda like, key, index: VectorType(like.dtype))
+def _(context: Any, builder: Any, signature: Any, like: Any, key: Any, index: Any) -> Any:
+    dtype = signature.args[0].dtype
+    bits = _emit_bits(builder, dtype, key, index)
+    vector = ir.VectorType(context.get_value_type(dtype), bits.type.count)
+    scale = ir.Constant(vector, [2.0**-32] * vector.count)
+    return builder.fmul(builder.uitofp(bits, vector), scale)
+
+
 def _plain_bits(like: Any, key: int, index: int) -> Any:
-    lanes = 64 // like.dtype.itemsize
+    lanes = LANES_BYTES // like.dtype.itemsize
     value = (np.arange(index, index + lanes) & 0xFFFFFFFF).astype(np.uint32)
     value = value * np.uint32(0x9E3779B9) + np.uint32(key & 0xFFFFFFFF)
     value = (value ^ (value >> np.uint32(16))) * np.uint32(0x7FEB352D)
@@ -246,44 +239,24 @@ def _plain_bits(like: Any, key: int, index: int) -> Any:
     return value ^ (value >> np.uint32(16))
 
 
-def _emit_bits(builder: Any, lanes: int, key: Any, index: Any) -> Any:
-    half = ir.IntType(32)
-    vector = ir.VectorType(half, lanes)
+def _splat(builder: Any, x: Any, vector: Any) -> Any:
+    first = builder.insert_element(
+        ir.Constant(vector, ir.Undefined), builder.trunc(x, _HALF), ir.Constant(_HALF, 0)
+    )
+    return builder.shuffle_vector(first, first, ir.Constant(vector, [0] * vector.count))
 
-    def splat(x: Any) -> Any:
-        x = builder.trunc(x, half)
-        first = builder.insert_element(ir.Constant(vector, ir.Undefined), x, ir.Constant(half, 0))
-        return builder.shuffle_vector(first, first, ir.Constant(vector, [0] * lanes))
+
+def _emit_bits(builder: Any, dtype: Any, key: Any, index: Any) -> Any:
+    lanes = LANES_BYTES * 8 // dtype.bitwidth
+    vector = ir.VectorType(_HALF, lanes)
 
     def constant(x: int) -> Any:
         return ir.Constant(vector, [x] * lanes)
 
-    value = builder.add(splat(index), ir.Constant(vector, list(range(lanes))))
-    value = builder.add(builder.mul(value, constant(0x9E3779B9)), splat(key))
+    value = builder.add(_splat(builder, index, vector), ir.Constant(vector, list(range(lanes))))
+    value = builder.add(builder.mul(value, constant(0x9E3779B9)), _splat(builder, key, vector))
     value = builder.xor(value, builder.lshr(value, constant(16)))
     value = builder.mul(value, constant(0x7FEB352D))
     value = builder.xor(value, builder.lshr(value, constant(15)))
     value = builder.mul(value, constant(0x846CA68B))
     return builder.xor(value, builder.lshr(value, constant(16)))
-
-
-@intrinsic
-def _random_mask(typing: Any, like: Any, key: Any, index: Any, threshold: Any) -> Any:
-    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        lanes = 64 * 8 // like.dtype.bitwidth
-        bits = _emit_bits(builder, lanes, arguments[1], arguments[2])
-        half = ir.IntType(32)
-        limit = builder.trunc(arguments[3], half)
-        first = builder.insert_element(
-            ir.Constant(bits.type, ir.Undefined), limit, ir.Constant(half, 0)
-        )
-        limits = builder.shuffle_vector(first, first, ir.Constant(bits.type, [0] * lanes))
-        return builder.icmp_unsigned(">=", bits, limits)
-
-    word = types.int64
-    return MaskType(like.dtype)(like, word, word, word), lower
-
-
-@overload(random_mask, jit_options=_INLINE)
-def _(like: Any, key: Any, index: Any, threshold: Any) -> Any:
-    return lambda like, key, index, threshold: _random_mask(like, key, index, threshold)

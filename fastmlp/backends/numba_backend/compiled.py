@@ -1,0 +1,175 @@
+"""Compiling the programs, once a machine: fixed signatures and a cache that is never stale.
+
+Numba's own cache looks at one source file, lies beside it, and fails to start where that folder
+is read-only. This one is keyed by all sources of this package, the versions of Numba, LLVM and
+Python, and the processor; it lies in the user's cache folder; and without a writable folder
+kernels are compiled in every process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba import types
+from numba.core import config
+from numba.core.caching import _Cache
+from numba.core.compiler import CompileResult
+
+import fastmlp
+from fastmlp.backends.numba_backend import program
+
+_lock = threading.RLock()
+
+#: Whether programs run as plain Python, for stepping through kernels and counting coverage.
+JIT_DISABLED = bool(config.DISABLE_JIT)
+
+
+def cache_folder() -> Path:
+    """Return the folder of compiled programs.
+
+    ``FASTMLP_CACHE_DIR`` if set, otherwise `fastmlp` in the user's cache folder.
+
+    Examples
+    --------
+    >>> cache_folder().name
+    'kernels'
+    """
+    chosen = os.environ.get("FASTMLP_CACHE_DIR")
+    if chosen:
+        return Path(chosen) / "kernels"
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "fastmlp" / "kernels"
+
+
+@functools.cache
+def _fingerprint() -> str:
+    """Return a hash of everything that compiled code depends on, except the processor."""
+    digest = hashlib.sha256()
+    versions = (fastmlp.__version__, numba.__version__, llvmlite.__version__, sys.version)
+    digest.update(repr(versions).encode())
+    package = Path(__file__).parent
+    for source in sorted([*package.glob("*.py"), package.parents[1] / "activations.py"]):
+        digest.update(source.name.encode())
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+class _KernelCache(_Cache):  # type: ignore[misc]
+    """One file for each program, signature and machine; written whole or not at all."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def cache_path(self) -> str:
+        return str(cache_folder())
+
+    def enable(self) -> None:
+        """Do nothing: the cache is always on."""
+
+    def disable(self) -> None:
+        """Do nothing: the cache is always on."""
+
+    def flush(self) -> None:
+        """Do nothing: nothing is held back."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        try:
+            payload = self._path(sig, target_context.codegen()).read_bytes()
+            return CompileResult._rebuild(target_context, *pickle.loads(payload))
+        except Exception:  # absent, unreadable or damaged: compile again
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        payload = pickle.dumps(data._reduce(), protocol=pickle.HIGHEST_PROTOCOL)
+        path = self._path(sig, data.codegen)
+        with contextlib.suppress(OSError):  # no writable cache: the process keeps its own copy
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=path.parent)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(payload)
+                os.replace(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+
+    def _path(self, sig: Any, codegen: Any) -> Path:
+        key = hashlib.sha256()
+        key.update(repr((_fingerprint(), str(sig), codegen.magic_tuple())).encode())
+        return cache_folder() / f"{self._name}-{key.hexdigest()[:32]}.bin"
+
+
+def _signatures(dtype: types.Type) -> dict[str, tuple[Any, ...]]:
+    integers, table = types.int64[::1], types.int64[:, ::1]
+    reals, real_table = types.float64[::1], types.float64[:, ::1]
+    floats, number = dtype[::1], types.int64
+    return {
+        "train": (
+            *(number, number, integers, table, real_table, reals, floats),
+            *(floats, number, integers, floats, floats, types.float64),
+            *(integers, reals, reals, reals, floats, integers, reals, integers),
+        ),
+        "apply": (integers, table, reals, floats, reals, types.float64),
+        "predict": (
+            *(number, number, table, real_table, reals, floats, floats, number, number),
+            *(floats, number, number, floats, integers, integers),
+        ),
+    }
+
+
+@functools.cache
+def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
+    """Return the program "train", "apply" or "predict" as machine code for a dtype.
+
+    The first call on a machine compiles, and says so on the error stream; later ones load.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> callable(compiled("predict", np.dtype("float32")))
+    True
+    """
+    function: Callable[..., Any] = getattr(program, name)
+    if JIT_DISABLED:
+        return function
+    with _lock:
+        dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+        signature = _signatures(numba.from_dtype(dtype))[name]
+        dispatcher._cache = _AnnouncingCache(name)
+        dispatcher.compile(signature)
+        # The entry point skips the dispatcher's look at every argument: types are fixed here.
+        entry: Callable[..., Any] = dispatcher.overloads[signature].entry_point
+        return entry
+
+
+class _AnnouncingCache(_KernelCache):
+    """Says once in a process that compiling takes a while."""
+
+    announced = False
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context)
+        if found is None and not _AnnouncingCache.announced:
+            _AnnouncingCache.announced = True
+            print("fastmlp: compiling kernels, once on this machine ...", file=sys.stderr)
+        return found

@@ -1,0 +1,935 @@
+"""Whole epochs in compiled code: the program that every thread of a team runs.
+
+A step has three phases, with barriers where one thread reads what another wrote:
+
+1. forward through the first layer;
+2. for the thread's own rows: the other layers forward, the loss, and the deltas backward, then
+   the inputs of the next step's batch;
+3. for the thread's own tiles of the weights: gradient, update, transposed copy.
+
+The first layer is divided by panels of its weights where that divides evenly, because then nobody
+else reads or writes a thread's share of the largest matrix; otherwise by rows. Every element of
+every array is computed by one thread in one order of summation, so the number of threads changes
+no bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from fastmlp.backends.numba_backend.elementwise import (
+    BETA_1,
+    BETA_2,
+    CLIP_NORM,
+    CLIP_VALUE,
+    EMA_RATE,
+    INPUT_SCALE,
+    L1,
+    L2,
+    LOSS_PARAMETER,
+    MAX_NORM,
+    NOISE,
+    SMOOTHING,
+    activate,
+    add_noise,
+    average,
+    drop,
+    finish_gradient,
+    limit_norms,
+    row_loss,
+    slope_from_output,
+    sum_of_squares,
+    transpose_square,
+    update,
+)
+from fastmlp.backends.numba_backend.integers import (
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    index_pointer,
+    pause,
+    sleep_briefly,
+)
+from fastmlp.backends.numba_backend.layout import (
+    ACTIVATION,
+    ACTIVATION_PARAMETER,
+    DELTA_PANELS,
+    DELTA_STRIDE,
+    DELTAS,
+    DROPOUT_SCALE,
+    DROPOUT_THRESHOLD,
+    IN_PANELS,
+    INPUT_STRIDE,
+    INPUTS,
+    N_IN,
+    N_OUT,
+    OUT_PANELS,
+    SLOPES,
+    STORES_SLOPES,
+    TRANSPOSED,
+    WEIGHTS,
+)
+from fastmlp.backends.numba_backend.simd import (
+    advance,
+    full,
+    inlined,
+    lanes,
+    load,
+    load_scalar,
+    pointer,
+    store,
+    store_scalar,
+    zero,
+)
+from fastmlp.backends.numba_backend.tiles import multiply_panel
+
+# Fields of the integer array that describes a session and a call.
+(
+    BATCH_SIZE,
+    OUTPUT,
+    LOSS,
+    OPTIMIZER,
+    N_MOMENTS,
+    BLOCK_SIZE,
+    AVERAGE,  # offset of the moving average's block
+    GRADIENT,  # offset of the gradient's block
+    SECOND_INPUT,  # offset of the first layer's second input buffer
+    SECOND_HIDDEN,  # offset of the second layer's second input buffer
+    CONSTANTS,  # offset of a vector of zeros, then a one, then the quantile levels
+    TARGETS,  # offset of one padded row of targets for each thread
+    TARGET_STRIDE,
+    SCRATCH,  # offset of each thread's scratch
+    SCRATCH_SIZE,
+    SEED_KEY,
+    TARGET_WIDTH,  # 0 where targets are class numbers
+    HAS_WEIGHTS,
+    WANTS_LOGITS,
+    GRADIENT_ONLY,  # write the gradient's block and update nothing
+    FIRST_STEP,
+    FIRST_ROW,  # number in the whole batch of this call's first row, for random numbers
+    N_SPEC,
+) = range(23)
+
+# Elements of the array by which threads meet; each on a cache line of its own.
+ARRIVED, GENERATION, ABANDONED, N_SYNC = 0, 16, 32, 48
+
+#: Rows of a weight panel in one tile task: their gradient stays in the first-level cache.
+CHUNK = 128
+#: Depth of one product where a layer is deeper: its rows and panel then stay in the caches.
+DEPTH = 512
+
+_PATIENCE = 5000
+_NOISE_RADIUS_STREAM = 1 << 20
+
+
+@inlined
+def meet(sync: Any, n_threads: Any) -> bool:
+    """Wait until all threads have come here; return False if one has given up."""
+    if n_threads == 1:
+        return True
+    flags = index_pointer(sync, 0)
+    generation = atomic_load(flags, GENERATION)
+    if atomic_add(flags, ARRIVED, 1) == n_threads - 1:
+        atomic_store(flags, ARRIVED, 0)
+        atomic_add(flags, GENERATION, 1)
+        return True
+    waited = 0
+    while atomic_load(flags, GENERATION) == generation:
+        waited += 1
+        if waited < _PATIENCE:
+            pause()
+        else:
+            if atomic_load(flags, ABANDONED) != 0:
+                return False
+            sleep_briefly()
+    return True
+
+
+@inlined
+def share(total: Any, part: Any, parts: Any) -> Any:
+    """Return where part `part` of `parts` equal parts of range(total) begins."""
+    return total * part // parts
+
+
+@inlined
+def _mix(value: Any) -> Any:
+    value = value & 0xFFFFFFFF
+    value = ((value ^ (value >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    value = ((value ^ (value >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+    return value ^ (value >> 16)
+
+
+@inlined
+def stream_key(seed_key: Any, step: Any, stream: Any) -> Any:
+    """Return `fastmlp.regularization.stream_key`, given its part that depends on the seed."""
+    key = _mix(seed_key ^ _mix(step + 0xC2B2AE35))
+    key = _mix(key ^ _mix((step >> 32) + 0x27D4EB2F))
+    return _mix(key ^ _mix(stream + 0x165667B1))
+
+
+# --- Phase by phase --------------------------------------------------------------------------
+
+
+@njit(error_model="numpy")
+def load_row(source: Any, start: Any, out: Any, width: Any, scale: Any) -> None:
+    """Copy `width` elements from source[start] to `out`, multiplied by `scale`."""
+    whole = width // lanes(out) * lanes(out)
+    factor = full(out, scale)
+    for i in range(0, whole, lanes(out)):
+        store(out, i, load(source, start + i) * factor)
+    for i in range(whole, width):
+        store_scalar(out, i, load_scalar(source, start + i) * scale)
+
+
+@njit(error_model="numpy")
+def multiply_deep(
+    a: Any,
+    a_stride: Any,
+    panel: Any,
+    every_row: Any,
+    depth: Any,
+    initial: Any,
+    out: Any,
+    out_stride: Any,
+    n_rows: Any,
+) -> None:
+    """Write rows times a panel, the depth in parts; `initial` is one vector for all rows."""
+    first = min(depth, DEPTH) if depth > 2 * DEPTH else depth
+    multiply_panel(a, a_stride, 1, panel, every_row, first, initial, 0, out, out_stride, n_rows)
+    while first < depth:
+        part = min(DEPTH, depth - first)
+        multiply_panel(
+            advance(a, first),
+            a_stride,
+            1,
+            advance(panel, first * lanes(a)),
+            every_row,
+            part,
+            out,
+            out_stride,
+            out,
+            out_stride,
+            n_rows,
+        )
+        first += part
+
+
+@inlined
+def forward(
+    memory: Any,
+    layers: Any,
+    reals: Any,
+    layer: Any,
+    inputs: Any,
+    input_stride: Any,
+    outputs: Any,
+    output_stride: Any,
+    first_row: Any,
+    first_index: Any,
+    n_rows: Any,
+    first_panel: Any,
+    last_panel: Any,
+    every_row: Any,
+    trains: Any,
+    step_key: Any,
+    seed_key: Any,
+) -> None:
+    """Compute some panels of some rows of a layer: pre-activations, or activations if hidden.
+
+    `inputs` and `outputs` point to the first of the rows; `first_row` is its number in the batch,
+    `first_index` that of its first unit in dropout's mask.
+    """
+    n_in, n_out = layers[layer, N_IN], layers[layer, N_OUT]
+    hidden = layer < layers.shape[0] - 1
+    step = lanes(inputs)
+    for p in range(first_panel, last_panel):
+        panel = pointer(memory, layers[layer, WEIGHTS] + p * (n_in + 1) * step)
+        strip = advance(outputs, p * step)
+        bias = advance(panel, n_in * step)
+        multiply_deep(
+            inputs, input_stride, panel, every_row, n_in, bias, strip, output_stride, n_rows
+        )
+        if hidden:
+            stores = trains and layers[layer + 1, STORES_SLOPES] != 0
+            slopes = strip
+            if stores:
+                start = layers[layer + 1, SLOPES] + first_row * output_stride + p * step
+                slopes = pointer(memory, start)
+            activate(
+                layers[layer, ACTIVATION],
+                reals[layer, ACTIVATION_PARAMETER],
+                strip,
+                output_stride,
+                n_rows,
+                slopes,
+                stores,
+            )
+            if trains and layers[layer + 1, DROPOUT_THRESHOLD] != 0:
+                drop(
+                    strip,
+                    slopes,
+                    stores,
+                    output_stride,
+                    n_rows,
+                    stream_key(seed_key, step_key, layer + 1),
+                    first_index + p * step,
+                    n_out,
+                    layers[layer + 1, DROPOUT_THRESHOLD],
+                    reals[layer + 1, DROPOUT_SCALE],
+                )
+
+
+@inlined
+def gather(
+    memory: Any,
+    spec: Any,
+    layers: Any,
+    reals: Any,
+    hyper: Any,
+    X: Any,
+    x_stride: Any,
+    order: Any,
+    start: Any,
+    first_row: Any,
+    last_row: Any,
+    buffer: Any,
+    step_key: Any,
+) -> None:
+    """Copy rows of a batch, which begins at order[start], into the first layer's inputs."""
+    n_in, stride = layers[0, N_IN], layers[0, INPUT_STRIDE]
+    source = pointer(X, 0)
+    for row in range(first_row, last_row):
+        out = pointer(memory, buffer + row * stride)
+        load_row(source, order[start + row] * x_stride, out, n_in, hyper[INPUT_SCALE])
+        if hyper[NOISE] > 0.0:
+            radius_key = stream_key(spec[SEED_KEY], step_key, _NOISE_RADIUS_STREAM)
+            angle_key = stream_key(spec[SEED_KEY], step_key, _NOISE_RADIUS_STREAM + 1)
+            index = (spec[FIRST_ROW] + row) * n_in
+            add_noise(out, n_in, hyper[NOISE], radius_key, angle_key, index)
+        if layers[0, DROPOUT_THRESHOLD] != 0:
+            key = stream_key(spec[SEED_KEY], step_key, 0)
+            for i in range(0, n_in, lanes(out)):
+                drop(
+                    advance(out, i),
+                    out,
+                    False,
+                    0,
+                    1,
+                    key,
+                    (spec[FIRST_ROW] + row) * n_in + i,
+                    n_in,
+                    layers[0, DROPOUT_THRESHOLD],
+                    reals[0, DROPOUT_SCALE],
+                )
+
+
+@inlined
+def losses_of_rows(
+    memory: Any,
+    spec: Any,
+    layers: Any,
+    hyper: Any,
+    thread: Any,
+    classes: Any,
+    dense: Any,
+    weights: Any,
+    order: Any,
+    start: Any,
+    n: Any,
+    total_weight: Any,
+    first_row: Any,
+    last_row: Any,
+    row_losses: Any,
+    logits: Any,
+) -> None:
+    """Replace the last layer's logits, which lie in its deltas, by deltas, row by row."""
+    last = layers.shape[0] - 1
+    n_out, width = layers[last, N_OUT], spec[TARGET_WIDTH]
+    stride, batch_size = layers[last, DELTA_STRIDE], spec[BATCH_SIZE]
+    levels = pointer(memory, spec[CONSTANTS] + 2 * lanes(pointer(memory, 0)))
+    target = pointer(memory, spec[TARGETS] + thread * spec[TARGET_STRIDE])
+    step = lanes(target)
+    total = total_weight
+    if total <= 0.0:
+        total = float(n)
+        if spec[HAS_WEIGHTS] != 0:
+            total = 0.0
+            for row in range(n):
+                total += weights[order[start + row]]
+    for row in range(first_row, last_row):
+        sample = order[start + row]
+        z = pointer(memory, layers[last, DELTAS] + row * stride)
+        if spec[WANTS_LOGITS] != 0:
+            for k in range(n_out):
+                logits[(start + row) * n_out + k] = load_scalar(z, k)
+        if width == 0:
+            for i in range(0, n_out, step):
+                store(target, i, zero(target))
+            store_scalar(target, classes[sample], 1.0)
+        else:
+            for k in range(n_out):
+                store_scalar(target, k, dense[sample * width + min(k, width - 1)])
+        weight = 1.0
+        if spec[HAS_WEIGHTS] != 0:
+            weight = float(weights[sample])
+        portion = weight / total if total > 0.0 else 0.0
+        loss = row_loss(
+            spec[OUTPUT],
+            spec[LOSS],
+            hyper[LOSS_PARAMETER],
+            hyper[SMOOTHING],
+            z,
+            target,
+            levels,
+            n_out,
+            portion,
+            z,
+        )
+        row_losses[row] = float(loss) * portion
+        for p in range(layers[last, OUT_PANELS]):
+            where = layers[last, DELTA_PANELS] + (p * batch_size + row) * step
+            store(pointer(memory, where), 0, load(z, p * step))
+
+
+@inlined
+def backward(
+    memory: Any,
+    spec: Any,
+    layers: Any,
+    layer: Any,
+    inputs: Any,
+    first_row: Any,
+    n_rows: Any,
+    every_row: Any,
+) -> None:
+    """Compute some rows of the deltas of the layer below from those of `layer`."""
+    below = layer - 1
+    n_out, stride = layers[layer, N_OUT], layers[layer, DELTA_STRIDE]
+    deltas = pointer(memory, layers[layer, DELTAS] + first_row * stride)
+    step = lanes(deltas)
+    zeros = pointer(memory, spec[CONSTANTS])
+    a_stride = layers[layer, INPUT_STRIDE]
+    for p in range(layers[layer, IN_PANELS]):
+        panel = pointer(memory, layers[layer, TRANSPOSED] + p * n_out * step)
+        start = layers[below, DELTA_PANELS] + (p * spec[BATCH_SIZE] + first_row) * step
+        strip = pointer(memory, start)
+        multiply_deep(deltas, stride, panel, every_row, n_out, zeros, strip, step, n_rows)
+        if layers[layer, STORES_SLOPES] != 0:
+            slopes = pointer(memory, layers[layer, SLOPES] + first_row * a_stride + p * step)
+            for row in range(n_rows):
+                v = load(strip, row * step) * load(slopes, row * a_stride)
+                store(strip, row * step, v)
+        else:
+            code = layers[below, ACTIVATION]
+            outputs = pointer(memory, inputs + first_row * a_stride + p * step)
+            for row in range(n_rows):
+                slope = slope_from_output(code, load(outputs, row * a_stride))
+                store(strip, row * step, load(strip, row * step) * slope)
+        if below > 0:
+            below_stride = layers[below, DELTA_STRIDE]
+            rows = pointer(memory, layers[below, DELTAS] + first_row * below_stride + p * step)
+            for row in range(n_rows):
+                store(rows, row * below_stride, load(strip, row * step))
+
+
+@inlined
+def weight_gradient(
+    memory: Any,
+    spec: Any,
+    layers: Any,
+    hyper: Any,
+    layer: Any,
+    panel: Any,
+    first: Any,
+    last: Any,
+    inputs: Any,
+    n: Any,
+    out: Any,
+    every_row: Any,
+) -> None:
+    """Write the gradient of rows first to last of a weight panel; row n_in are the biases."""
+    n_in, stride = layers[layer, N_IN], layers[layer, INPUT_STRIDE]
+    step = lanes(out)
+    deltas = pointer(memory, layers[layer, DELTA_PANELS] + panel * spec[BATCH_SIZE] * step)
+    zeros = pointer(memory, spec[CONSTANTS])
+    one = advance(zeros, step)
+    n_weights = min(last, n_in) - first
+    columns = pointer(memory, inputs + first)
+    multiply_panel(columns, 1, stride, deltas, every_row, n, zeros, 0, out, step, n_weights)
+    if last > n_in:  # a bias's input is always one
+        bias = advance(out, n_weights * step)
+        multiply_panel(one, 0, 0, deltas, every_row, n, zeros, 0, bias, step, 1)
+    l1, l2, clip = hyper[L1], hyper[L2], hyper[CLIP_VALUE]
+    if l1 > 0.0 or l2 > 0.0 or clip < np.inf:
+        w = pointer(memory, layers[layer, WEIGHTS] + (panel * (n_in + 1) + first) * step)
+        finish_gradient(out, w, n_weights * step, True, l1, l2, clip)
+        if last > n_in:
+            bias = advance(out, n_weights * step)
+            finish_gradient(bias, advance(w, n_weights * step), step, False, l1, l2, clip)
+
+
+@inlined
+def apply_update(
+    memory: Any,
+    spec: Any,
+    layers: Any,
+    hyper: Any,
+    layer: Any,
+    panel: Any,
+    first: Any,
+    last: Any,
+    gradient: Any,
+    factor: Any,
+    rate: Any,
+    step_number: Any,
+) -> None:
+    """Update rows first to last of a weight panel, then the average and the transposed copy."""
+    n_in, n_out = layers[layer, N_IN], layers[layer, N_OUT]
+    step = lanes(gradient)
+    offset = layers[layer, WEIGHTS] + (panel * (n_in + 1) + first) * step
+    w = pointer(memory, offset)
+    block, n = spec[BLOCK_SIZE], (last - first) * step
+    moments = pointer(memory, offset + (block if spec[N_MOMENTS] > 0 else 0))
+    update(
+        spec[OPTIMIZER],
+        w,
+        gradient,
+        factor,
+        moments,
+        block,
+        n,
+        rate,
+        rate / (1.0 - hyper[BETA_1] ** step_number),
+        1.0 / np.sqrt(1.0 - hyper[BETA_2] ** step_number),
+        hyper,
+    )
+    if hyper[MAX_NORM] < np.inf:
+        limit_norms(w, n_in, hyper[MAX_NORM])  # wants a whole panel: first is 0
+    if hyper[EMA_RATE] > 0.0:
+        average(w, pointer(memory, spec[AVERAGE] + offset), n, hyper[EMA_RATE])
+    if layer > 0:
+        columns = min(step, n_out - panel * step)
+        for i in range(first, min(last, n_in), step):
+            where = layers[layer, TRANSPOSED] + (i // step * n_out + panel * step) * step
+            transpose_square(
+                advance(w, (i - first) * step),
+                min(step, min(last, n_in) - i),
+                pointer(memory, where),
+                columns,
+            )
+
+
+@inlined
+def _one_of_three(layer: Any, first: Any, second: Any, other: Any) -> Any:
+    return first if layer == 0 else (second if layer == 1 else other)
+
+
+@inlined
+def first_panel_of(layers: Any, layer: Any, thread: Any, n_threads: Any) -> Any:
+    """Return the first panel of a layer's weights that a thread owns."""
+    return share(layers[layer, OUT_PANELS], thread, n_threads)
+
+
+@inlined
+def update_whole(
+    memory: Any,
+    spec: Any,
+    layers: Any,
+    hyper: Any,
+    thread: Any,
+    n_threads: Any,
+    partial_sums: Any,
+    rate: Any,
+    step_number: Any,
+) -> None:
+    """Update a thread's panels by the gradient's block, clipped to its norm."""
+    n_panels = 0
+    for layer in range(layers.shape[0]):
+        n_panels += layers[layer, OUT_PANELS]
+    squares = 0.0
+    for i in range(n_panels):
+        squares += partial_sums[i]
+    norm = np.sqrt(squares)
+    factor = hyper[CLIP_NORM] / norm if norm > hyper[CLIP_NORM] else 1.0
+    for layer in range(layers.shape[0]):
+        n_in = layers[layer, N_IN]
+        p0 = first_panel_of(layers, layer, thread, n_threads)
+        p1 = first_panel_of(layers, layer, thread + 1, n_threads)
+        for panel in range(p0, p1):
+            where = layers[layer, WEIGHTS] + panel * (n_in + 1) * lanes(pointer(memory, 0))
+            apply_update(
+                memory,
+                spec,
+                layers,
+                hyper,
+                layer,
+                panel,
+                0,
+                n_in + 1,
+                pointer(memory, spec[GRADIENT] + where),
+                factor,
+                rate,
+                step_number,
+            )
+
+
+# --- The programs ----------------------------------------------------------------------------
+
+
+def train(
+    thread: Any,
+    n_threads: Any,
+    spec: Any,
+    layers: Any,
+    reals: Any,
+    hyper: Any,
+    memory: Any,
+    X: Any,
+    x_stride: Any,
+    classes: Any,
+    dense: Any,
+    weights: Any,
+    total_weight: Any,
+    order: Any,
+    rates: Any,
+    losses: Any,
+    row_losses: Any,
+    logits: Any,
+    identity: Any,
+    partial_sums: Any,
+    sync: Any,
+) -> bool:
+    """Train over `order` in batches as one thread of a team; all threads get the same arguments.
+
+    Parameters
+    ----------
+    thread, n_threads : int
+    spec, layers, reals, hyper : arrays
+        Descriptions of the session; see the names of their fields.
+    memory : array
+        All floats of the session.
+    X : array of shape (n_elements,)
+        Row i begins at element i * x_stride.
+    classes : array of int64, of shape (n_samples,)
+        Class numbers; unused if spec[TARGET_WIDTH] > 0.
+    dense : array of shape (n_samples * spec[TARGET_WIDTH],)
+    weights : array of shape (n_samples,)
+        Unused without spec[HAS_WEIGHTS].
+    total_weight : float
+        What the mean over a batch divides by; 0 for the batch's own weights.
+    order : array of int64
+    rates, losses : arrays of float64, of shape (n_batches,)
+    row_losses : array of float64, of shape (batch_size,)
+    logits : array of shape (len(order) * n_outputs,)
+        Written if spec[WANTS_LOGITS].
+    identity : array of int64
+        Multiples of `lanes`, as many as the longest sum has terms.
+    partial_sums : array of float64
+        One number for each panel of each layer.
+    sync : array of int64, of N_SYNC elements
+
+    Returns
+    -------
+    bool
+        False if another thread gave up.
+    """
+    n_layers, batch_size = layers.shape[0], spec[BATCH_SIZE]
+    last = n_layers - 1
+    every_row = index_pointer(identity, 0)
+    by_panels = n_threads > 1 and (
+        layers[0, OUT_PANELS] % n_threads == 0 or layers[0, OUT_PANELS] >= 4 * n_threads
+    )
+    # A gradient that is needed whole (its norm, or a unit's) is written out before the update.
+    whole = hyper[CLIP_NORM] < np.inf or hyper[MAX_NORM] < np.inf or spec[GRADIENT_ONLY] != 0
+    scratch = pointer(memory, spec[SCRATCH] + thread * spec[SCRATCH_SIZE])
+    step_lanes = lanes(scratch)
+    n_total = order.shape[0]
+    buffer, spare = layers[0, INPUTS], spec[SECOND_INPUT]
+    hidden, spare_hidden = layers[min(1, last), INPUTS], spec[SECOND_HIDDEN]
+
+    n = min(batch_size, n_total)
+    gather(
+        memory,
+        spec,
+        layers,
+        reals,
+        hyper,
+        X,
+        x_stride,
+        order,
+        0,
+        share(n, thread, n_threads),
+        share(n, thread + 1, n_threads),
+        buffer,
+        spec[FIRST_STEP],
+    )
+    if not meet(sync, n_threads):
+        return False
+
+    for batch in range(rates.shape[0]):
+        start = batch * batch_size
+        n = min(batch_size, n_total - start)
+        step_key = spec[FIRST_STEP] + batch
+        first_row, last_row = share(n, thread, n_threads), share(n, thread + 1, n_threads)
+        n_rows = last_row - first_row
+
+        # Phase 1 and, after a barrier if the first layer is divided by panels, phase 2.
+        for layer in range(n_layers):
+            a_stride, out_stride = layers[layer, INPUT_STRIDE], layers[layer, DELTA_STRIDE]
+            source = _one_of_three(layer, buffer, hidden, layers[layer, INPUTS])
+            out = layers[layer, DELTAS]
+            if layer < last:
+                out = hidden if layer == 0 else layers[layer + 1, INPUTS]
+            row, count = first_row, n_rows
+            p0, p1 = 0, layers[layer, OUT_PANELS]
+            if layer == 0 and by_panels:
+                row, count = 0, n
+                p0 = first_panel_of(layers, 0, thread, n_threads)
+                p1 = first_panel_of(layers, 0, thread + 1, n_threads)
+            forward(
+                memory,
+                layers,
+                reals,
+                layer,
+                pointer(memory, source + row * a_stride),
+                a_stride,
+                pointer(memory, out + row * out_stride),
+                out_stride,
+                row,
+                (spec[FIRST_ROW] + row) * layers[layer, N_OUT],
+                count,
+                p0,
+                p1,
+                every_row,
+                True,
+                step_key,
+                spec[SEED_KEY],
+            )
+            if layer == 0 and by_panels and not meet(sync, n_threads):
+                return False
+        losses_of_rows(
+            memory,
+            spec,
+            layers,
+            hyper,
+            thread,
+            classes,
+            dense,
+            weights,
+            order,
+            start,
+            n,
+            total_weight,
+            first_row,
+            last_row,
+            row_losses,
+            logits,
+        )
+        for layer in range(last, 0, -1):
+            source = hidden if layer == 1 else layers[layer, INPUTS]
+            backward(memory, spec, layers, layer, source, first_row, n_rows, every_row)
+        next_start = start + batch_size
+        if next_start < n_total:
+            next_n = min(batch_size, n_total - next_start)
+            gather(
+                memory,
+                spec,
+                layers,
+                reals,
+                hyper,
+                X,
+                x_stride,
+                order,
+                next_start,
+                share(next_n, thread, n_threads),
+                share(next_n, thread + 1, n_threads),
+                spare,
+                step_key + 1,
+            )
+        if not meet(sync, n_threads):
+            return False
+
+        # Phase 3.
+        if thread == 0:
+            loss = 0.0
+            for row in range(n):
+                loss += row_losses[row]
+            losses[batch] = loss
+        rate, number = rates[batch], float(step_key + 1)
+        panel_number = 0
+        for layer in range(n_layers):
+            inputs = _one_of_three(layer, buffer, hidden, layers[layer, INPUTS])
+            n_in, n_panels = layers[layer, N_IN], layers[layer, OUT_PANELS]
+            n_chunks = (n_in + CHUNK - 1) // CHUNK
+            # Whole panels where the phases or the norms want it, otherwise finer tasks.
+            owns_panels = whole or (layer == 0 and by_panels)
+            first_task = share(n_panels * n_chunks, thread, n_threads)
+            last_task = share(n_panels * n_chunks, thread + 1, n_threads)
+            if owns_panels:
+                first_task = first_panel_of(layers, layer, thread, n_threads) * n_chunks
+                last_task = first_panel_of(layers, layer, thread + 1, n_threads) * n_chunks
+            for task in range(first_task, last_task):
+                panel, chunk = task // n_chunks, task % n_chunks
+                first = chunk * CHUNK
+                end = n_in + 1 if chunk == n_chunks - 1 else first + CHUNK
+                out = scratch
+                if whole:
+                    where = layers[layer, WEIGHTS] + (panel * (n_in + 1) + first) * step_lanes
+                    out = pointer(memory, spec[GRADIENT] + where)
+                weight_gradient(
+                    memory,
+                    spec,
+                    layers,
+                    hyper,
+                    layer,
+                    panel,
+                    first,
+                    end,
+                    inputs,
+                    n,
+                    out,
+                    every_row,
+                )
+                if not whole:
+                    apply_update(
+                        memory,
+                        spec,
+                        layers,
+                        hyper,
+                        layer,
+                        panel,
+                        first,
+                        end,
+                        out,
+                        1.0,
+                        rate,
+                        number,
+                    )
+                elif chunk == n_chunks - 1:
+                    where = layers[layer, WEIGHTS] + panel * (n_in + 1) * step_lanes
+                    whole_panel = pointer(memory, spec[GRADIENT] + where)
+                    partial_sums[panel_number + panel] = sum_of_squares(
+                        whole_panel, (n_in + 1) * step_lanes
+                    )
+            panel_number += n_panels
+
+        if whole and spec[GRADIENT_ONLY] == 0:
+            if not meet(sync, n_threads):
+                return False
+            update_whole(memory, spec, layers, hyper, thread, n_threads, partial_sums, rate, number)
+        # Divided by panels, a thread goes on with weights that only it has changed; the partial
+        # sums, read above, are next written after two more barriers.
+        if not by_panels and not meet(sync, n_threads):
+            return False
+        buffer, spare = spare, buffer
+        if by_panels:
+            # The next step's first phase must not overwrite what slower threads still read.
+            hidden, spare_hidden = spare_hidden, hidden
+    return meet(sync, n_threads)
+
+
+def apply(
+    spec: Any,
+    layers: Any,
+    hyper: Any,
+    memory: Any,
+    partial_sums: Any,
+    rate: Any,
+) -> None:
+    """Clip the gradient's block, on one thread, and update the parameters by it.
+
+    Arguments as `train` takes them; the step's number is spec[FIRST_STEP] + 1.
+    """
+    number = 0
+    for layer in range(layers.shape[0]):
+        n_in = layers[layer, N_IN]
+        for panel in range(layers[layer, OUT_PANELS]):
+            step = lanes(pointer(memory, 0))
+            where = layers[layer, WEIGHTS] + panel * (n_in + 1) * step
+            gradient = pointer(memory, spec[GRADIENT] + where)
+            n = (n_in + 1) * step
+            finish_gradient(gradient, gradient, n, False, 0.0, 0.0, hyper[CLIP_VALUE])
+            partial_sums[number] = sum_of_squares(gradient, n)
+            number += 1
+    update_whole(memory, spec, layers, hyper, 0, 1, partial_sums, rate, float(spec[FIRST_STEP] + 1))
+
+
+def predict(
+    thread: Any,
+    n_threads: Any,
+    layers: Any,
+    reals: Any,
+    hyper: Any,
+    memory: Any,
+    scratch: Any,
+    scratch_size: Any,
+    block_rows: Any,
+    X: Any,
+    x_stride: Any,
+    n_samples: Any,
+    logits: Any,
+    identity: Any,
+    sync: Any,
+) -> bool:
+    """Write the logits of all rows of X, in blocks, as one thread of a team.
+
+    Parameters
+    ----------
+    thread, n_threads : int
+    layers, reals, hyper, memory, X, x_stride, identity, sync
+        As `train` takes them.
+    scratch : array
+        Each thread's `scratch_size` elements: two buffers of `block_rows` of the widest rows.
+    n_samples : int
+    logits : array of shape (n_samples * n_outputs,)
+
+    Returns
+    -------
+    bool
+        False if another thread gave up.
+    """
+    n_layers = layers.shape[0]
+    last = n_layers - 1
+    n_in, n_out = layers[0, N_IN], layers[last, N_OUT]
+    every_row = index_pointer(identity, 0)
+    source = pointer(X, 0)
+    half = scratch_size // 2
+    n_blocks = (n_samples + block_rows - 1) // block_rows
+    for block in range(share(n_blocks, thread, n_threads), share(n_blocks, thread + 1, n_threads)):
+        start = block * block_rows
+        n = min(block_rows, n_samples - start)
+        inputs = pointer(scratch, thread * scratch_size)
+        outputs = pointer(scratch, thread * scratch_size + half)
+        stride = layers[0, INPUT_STRIDE]
+        for row in range(n):
+            where = advance(inputs, row * stride)
+            load_row(source, (start + row) * x_stride, where, n_in, hyper[INPUT_SCALE])
+        for layer in range(n_layers):
+            forward(
+                memory,
+                layers,
+                reals,
+                layer,
+                inputs,
+                layers[layer, INPUT_STRIDE],
+                outputs,
+                layers[layer, DELTA_STRIDE],
+                0,
+                0,
+                n,
+                0,
+                layers[layer, OUT_PANELS],
+                every_row,
+                False,
+                0,
+                0,
+            )
+            inputs, outputs = outputs, inputs
+        stride = layers[last, DELTA_STRIDE]
+        for row in range(n):
+            for k in range(n_out):
+                logits[(start + row) * n_out + k] = load_scalar(inputs, row * stride + k)
+    return meet(sync, n_threads)

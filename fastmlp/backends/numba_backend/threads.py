@@ -1,0 +1,204 @@
+"""Threads: how many may be used, and teams of persistent workers that run a program together."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.backends.numba_backend.program import ABANDONED, N_SYNC
+
+#: What thread pools around us set for their workers; we keep to it like other libraries.
+_LIMITS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def usable_cores() -> int:
+    """Return how many threads this process should use.
+
+    ``FASTMLP_NUM_THREADS`` if set. Otherwise the cores that the process may run on, by affinity
+    and by its control group's quota, at most ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS``; one
+    in a daemonic child process, whose parent already has one for each core.
+
+    Examples
+    --------
+    >>> usable_cores() >= 1
+    True
+    """
+    wanted = _positive(os.environ.get("FASTMLP_NUM_THREADS"))
+    if wanted:
+        return wanted
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    if multiprocessing is not None and multiprocessing.current_process().daemon:
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    limits = [_positive(os.environ.get(name)) for name in _LIMITS]
+    return max(1, min(cores, *(limit for limit in (*limits, _quota()) if limit), cores))
+
+
+def _positive(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() and int(text) > 0 else None
+
+
+def _quota() -> int | None:
+    """Return the cores that the control group allows, rounded up, or None."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            folder = Path("/sys/fs/cgroup/cpu")
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if quota in ("max", "-1"):
+        return None
+    return max(1, -(-int(quota) // int(period)))
+
+
+class _Worker:
+    """A thread that waits for jobs. It is a daemon: nothing keeps a process from ending."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._done = threading.Semaphore(0)
+        threading.Thread(target=self._serve, name="fastmlp-worker", daemon=True).start()
+
+    def begin(self, job: Callable[[], None]) -> None:
+        self._jobs.put(job)
+
+    def finish(self) -> None:
+        """Wait until the job is over, whatever interrupts."""
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                self._done.acquire()
+                break
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+    def _serve(self) -> None:
+        while True:
+            job = self._jobs.get()
+            try:
+                job()
+            finally:
+                self._done.release()
+
+
+class _Pool:
+    """The idle workers of this process, and how many threads are computing."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._busy = 0
+
+    def enter(self, n_threads: int, at_most: int | None) -> list[_Worker]:
+        """Return n_threads - 1 workers; fewer where `at_most` threads would be exceeded."""
+        with self._lock:
+            if at_most is not None:
+                n_threads = max(1, min(n_threads, at_most - self._busy))
+            taken = [self._idle.pop() for _ in range(min(n_threads - 1, len(self._idle)))]
+            self._busy += n_threads
+        taken.extend(_Worker() for _ in range(n_threads - 1 - len(taken)))
+        return taken
+
+    def leave(self, workers: list[_Worker]) -> None:
+        with self._lock:
+            self._idle.extend(workers)
+            self._busy -= len(workers) + 1
+
+
+_pool = _Pool()
+
+
+def _after_fork() -> None:
+    """Forget the workers, which live in the parent only."""
+    global _pool
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class TeamError(RuntimeError):
+    """A thread of a team was stopped from outside; the call's results are not to be used."""
+
+
+def run_team(
+    program: Callable[..., bool], n_threads: int, at_most: int | None, arguments: tuple[Any, ...]
+) -> int:
+    """Run ``program(thread, n_threads, *arguments, sync)`` on every thread of a team.
+
+    Parameters
+    ----------
+    program : callable
+        Compiled; its threads meet at barriers in the array `sync`.
+    n_threads : int
+    at_most : int or None
+        How many threads of this process may compute at once, counting other teams; a team is made
+        smaller where that would be exceeded.
+    arguments : tuple
+
+    Returns
+    -------
+    int
+        The number of threads that ran.
+
+    Raises
+    ------
+    TeamError
+        If a thread was stopped before it finished.
+    """
+    sync = np.zeros(N_SYNC, dtype=np.int64)
+    pool = _pool
+    workers = pool.enter(n_threads, at_most)
+    n_threads = len(workers) + 1
+    started: list[_Worker] = []
+    complete = False
+    try:
+        for thread, worker in enumerate(workers, start=1):
+            job = _job(program, thread, n_threads, arguments, sync)
+            started.append(worker)
+            worker.begin(job)
+        complete = bool(program(0, n_threads, *arguments, sync))
+    finally:
+        if not complete:
+            sync[ABANDONED] = 1
+        for worker in started:
+            worker.finish()
+        pool.leave(workers)
+    if not complete or sync[ABANDONED]:
+        raise TeamError("a worker thread was stopped; the training step was not finished")
+    return n_threads
+
+
+def _job(
+    program: Callable[..., bool],
+    thread: int,
+    n_threads: int,
+    arguments: tuple[Any, ...],
+    sync: NDArray[np.int64],
+) -> Callable[[], None]:
+    def job() -> None:
+        complete = False
+        try:
+            complete = bool(program(thread, n_threads, *arguments, sync))
+        finally:
+            if not complete:
+                sync[ABANDONED] = 1
+
+    return job
