@@ -163,8 +163,8 @@ class Accuracy:
             self._right += int(np.count_nonzero(right))
             self._total += len(right)
         else:
-            self._right += float(weights[right].sum(dtype=np.float64))
-            self._total += float(weights.sum(dtype=np.float64))
+            self._right = float(_add_in_order(self._right, weights[right]))
+            self._total = float(_add_in_order(self._total, weights))
 
     def value(self) -> float:
         """Return the accuracy of all rows so far."""
@@ -192,33 +192,41 @@ class R2:
 
     def __init__(self, output: OutputActivation, targets: Array) -> None:
         self._output = output
-        # Sums of squares around a near mean lose no digits.
-        self._origin = targets.mean(axis=0, dtype=np.float64)
-        self._residual: Any = 0.0
-        self._first: Any = 0.0
-        self._second: Any = 0.0
+        # Sums of squares around the mean lose no digits; a constant is its own mean, exactly.
+        mean = targets.mean(axis=0, dtype=np.float64)
+        self._origin = np.clip(mean, targets.min(axis=0), targets.max(axis=0))
+        # Rows are (residual squared, target, target squared), each of all outputs.
+        self._sums: Any = None
         self._total = 0.0
 
     def add(self, logits: Array, targets: Array, weights: Array | None) -> None:
         """Take in some rows."""
         outputs = self._output.forward(logits, out=np.empty_like(logits)).astype(np.float64)
+        centered = np.broadcast_to(targets - self._origin, outputs.shape)
+        sums = np.stack([np.square(outputs - targets), centered, np.square(centered)], axis=1)
         w = np.ones(len(logits)) if weights is None else weights.astype(np.float64)
-        centered = targets - self._origin
-        self._residual += w @ np.square(outputs - targets)
-        self._first += w @ centered
-        self._second += w @ np.square(centered)
-        self._total += float(w.sum())
+        start = np.zeros(sums.shape[1:]) if self._sums is None else self._sums
+        self._sums = _add_in_order(start, w[:, None, None] * sums)
+        self._total = float(_add_in_order(self._total, w))
 
     def value(self) -> float:
         """Return R2 of all rows so far."""
         if self._total == 0:
             return 0.0
-        spread = self._second - np.square(self._first) / self._total
-        residual, spread = np.broadcast_arrays(self._residual, np.maximum(spread, 0))
-        constant = spread <= 0
+        residual, first, second = self._sums
+        spread = np.maximum(second - np.square(first) / self._total, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            each = np.where(constant, np.where(residual == 0, 1.0, 0.0), 1 - residual / spread)
+            each = np.where(spread > 0, 1 - residual / spread, np.where(residual == 0, 1.0, 0.0))
         return float(each.mean())
+
+
+def _add_in_order(total: Any, values: Array) -> Any:
+    """Return the sum of `total` and all rows of `values`, one by one.
+
+    So that a score does not depend on how the rows were cut into blocks.
+    """
+    start = np.asarray(total, dtype=np.float64)[None]
+    return np.add.accumulate(np.concatenate([start, values]), axis=0)[-1]
 
 
 def _largest(logits: Array) -> Array:

@@ -504,32 +504,32 @@ class Trainer:
             session.load(self._progress.state)
         self._held = None
         score = running_score(self.network.output_activation, data.score_targets)
-        total = weight = 0.0
+        losses = np.empty(len(rates))
         seen: list[Array] = []
         batch = 0
         while batch < len(rates):
-            n_batches = max(1, int(_CHUNK_SECONDS / self._seconds_per_batch))
-            rows = order[batch * size : (batch + n_batches) * size]
-            chunk = rates[batch : batch + n_batches]
+            chunk = slice(batch, batch + max(1, int(_CHUNK_SECONDS / self._seconds_per_batch)))
+            rows = order[chunk.start * size : chunk.stop * size]
             logits = np.empty((len(rows), self.network.n_outputs), dtype=self.network.dtype)
             start = time.perf_counter()
             with np.errstate(all="ignore"):  # divergence is found below, once
-                losses = session.train(data.X, data.targets, rows, chunk, data.weights, logits)
-            seconds = (time.perf_counter() - start) / len(chunk)
+                losses[chunk] = session.train(
+                    data.X, data.targets, rows, rates[chunk], data.weights, logits
+                )
+            n_batches = len(losses[chunk])
+            seconds = (time.perf_counter() - start) / n_batches
             # Never more than 16 times as long as what was just measured: one batch tells little.
             self._seconds_per_batch = max(seconds, self._seconds_per_batch / 16)
-            if not np.all(np.isfinite(losses)):
+            if not np.all(np.isfinite(losses[chunk])):
                 raise DivergenceError(_divergence("the loss", number))
-            shares = batch_weights(len(rows), size, _rows(data.weights, rows))
-            total += float(losses @ shares)
-            weight += float(shares.sum())
             score.add(logits, data.score_targets[rows], _rows(data.sample_weights, rows))
             if self.metrics:
                 seen.append(logits)
-            batch += len(chunk)
-            shown.advance(len(chunk))
+            batch += n_batches
+            shown.advance(n_batches)
+        shares = batch_weights(len(order), size, _rows(data.weights, order))
         scores = {
-            "loss": total / weight if weight else 0.0,
+            "loss": float(losses @ shares / shares.sum()),
             score_name(self.network.output_activation): score.value(),
         }
         return scores | self._metric_values(seen, data.score_targets[order])
@@ -653,6 +653,8 @@ class Trainer:
             n_classes = max(network.n_outputs, 2)
             each = class_weights(class_weight, labels.reshape(-1).astype(np.int64), n_classes)
             weights = (each if given is None else each * given).astype(network.dtype)
+            if not weights.any():
+                raise ValueError("all samples weigh 0, by their class_weight and sample_weight")
         return _Data(rows, targets, labels, given, weights)
 
     def _pair(self, validation_data: Any) -> _Data:
