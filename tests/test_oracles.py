@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from fastmlp import MLP, SGD, Adagrad, Adam, AdamW, RMSprop
+from fastmlp import MLP, SGD, Adagrad, Adam, AdamW, RMSprop, Trainer
 from fastmlp.activations import ACTIVATIONS, ELU, OUTPUT_ACTIVATIONS, LeakyReLU
 from fastmlp.backends import Backend
+from fastmlp.datasets import load_mnist
 from fastmlp.losses import LOSSES, CrossEntropy, Huber, Loss, Quantile
 from fastmlp.optimizers import Optimizer
 from fastmlp.targets import prepare_targets
@@ -319,11 +321,42 @@ def test_a_hundred_steps_equal_pytorch(backend, torch, optimizer, kind: str, opt
     np.testing.assert_allclose(parameters, np.concatenate(expected), rtol=1e-6, atol=1e-9)
 
 
-# The original networks on the real MNIST -----------------------------------------------------
+# The figures of the original networks on the real MNIST ----------------------------------------
 
 
 @pytest.fixture
 def mnist(mnist_folder):
-    from fastmlp.datasets import load_mnist
-
     return load_mnist()
+
+
+@pytest.mark.slow
+def test_the_first_original_network_reaches_its_accuracy(backend, mnist):
+    (X, y), test = mnist
+    trainer = Trainer(
+        MLP([784, 128, 64, 10], hidden_activation="relu", output_activation="softmax", seed=0),
+        loss="cross_entropy",
+        optimizer=SGD(learning_rate=0.01),
+        batch_size=64,
+        backend=backend,
+    )
+    trainer.fit(X, y, epochs=10, verbose=False)
+    assert trainer.evaluate(*test).accuracy >= 0.945
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("learning_rate", "accuracy"), [(0.01, 0.1), (1, 0.93), (3, 0.93)])
+def test_the_second_original_network_learns_from_one_hot_labels(
+    backend, mnist, learning_rate: float, accuracy: float
+):
+    """It crashed in the original; 0.01 is the original's rate, 1 to 3 suits it."""
+    (X, y), test = mnist
+    trainer = Trainer(
+        MLP([784, 16, 16, 10], hidden_activation="sigmoid", output_activation="softmax", seed=0),
+        loss="mse",
+        optimizer=SGD(learning_rate=learning_rate),
+        batch_size=32,
+        backend=backend,
+    )
+    history = trainer.fit(X, np.eye(10)[y], epochs=20, verbose=False)
+    assert all(after < before for before, after in pairwise(history["loss"]))
+    assert trainer.evaluate(*test).accuracy >= accuracy
