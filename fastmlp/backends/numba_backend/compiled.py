@@ -28,7 +28,7 @@ from numba.core import config
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 
-import fastmlp
+from fastmlp import __version__
 from fastmlp.backends.numba_backend import program
 
 _lock = threading.RLock()
@@ -63,7 +63,7 @@ def cache_folder() -> Path:
 def _fingerprint() -> str:
     """Return a hash of everything that compiled code depends on, except the processor."""
     digest = hashlib.sha256()
-    versions = (fastmlp.__version__, numba.__version__, llvmlite.__version__, sys.version)
+    versions = (__version__, numba.__version__, llvmlite.__version__, sys.version)
     digest.update(repr(versions).encode())
     package = Path(__file__).parent
     for source in sorted([*package.glob("*.py"), package.parents[1] / "activations.py"]):
