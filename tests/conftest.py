@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib
 import os
 import struct
 from pathlib import Path
@@ -51,8 +50,4 @@ def mnist_folder() -> Path:
 @pytest.fixture(params=["numpy", "numba"], scope="session")
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Return each of our backends; all must pass the same tests."""
-    if request.param == "numba":
-        module = importlib.import_module("fastmlp.backends.numba_backend")
-        if not hasattr(module, "NumbaBackend"):
-            pytest.skip("the numba backend is not written yet")
     return get_backend(request.param)
