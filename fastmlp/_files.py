@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import shutil
 from pathlib import Path
 
 
@@ -14,8 +14,14 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     A temporary file in the same folder is written, flushed to the disk and renamed; the folder's
     entry is flushed too, where the system can. The old file stays as it was if anything fails.
 
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+
     Examples
     --------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_atomically(Path(folder, "a"), b"whole")
     ...     Path(folder, "a").read_bytes()
@@ -24,18 +30,19 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     path = Path(path).absolute()
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path.name}: there is no folder {path.parent}")
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    # Always the same name, so that a process that is killed often leaves one such file at most.
+    part = path.with_name(f".{path.name}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            # mkstemp makes files that only their owner can read; a new file should be as usual.
-            os.chmod(name, path.stat().st_mode if path.exists() else 0o666 & ~_umask())
+        with part.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        if path.exists():
+            shutil.copymode(path, part)
+        os.replace(part, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise
     with contextlib.suppress(OSError):  # Windows cannot open a folder
         folder = os.open(path.parent, os.O_RDONLY)
@@ -43,9 +50,3 @@ def write_atomically(path: str | Path, content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

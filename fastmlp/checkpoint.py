@@ -52,9 +52,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         If there is no file.
     ValueError
         If the file is damaged or no checkpoint of fastmlp.
+
+    Examples
+    --------
+    >>> read_checkpoint("nowhere.npz")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.npz'
     """
+    packed = io.BytesIO(Path(path).read_bytes())
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(packed, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         values = json.loads(arrays.pop("values").tobytes())
         if values["format"] != _FORMAT:

@@ -243,6 +243,11 @@ class Metric:
     name : str
     value : callable
         From logits and `score_targets` to a number.
+
+    Examples
+    --------
+    >>> Metric("rows", lambda logits, targets: len(logits)).name
+    'rows'
     """
 
     name: str

@@ -189,8 +189,8 @@ class OneCycle(Schedule):
     Examples
     --------
     >>> import numpy as np
-    >>> OneCycle(rise=0.5).factors(np.arange(5), 1, 5).round(2)
-    array([0.04, 0.52, 1.  , 0.5 , 0.  ])
+    >>> OneCycle(rise=0.5).factors(np.arange(6), 1, 6).round(2)
+    array([0.04, 0.52, 1.  , 0.75, 0.25, 0.  ])
     """
 
     name: ClassVar[str] = "one_cycle"
@@ -205,7 +205,7 @@ class OneCycle(Schedule):
 
     def factors(self, steps: Array, steps_per_epoch: int, total_steps: int) -> Array:
         last = max(total_steps - 1, 1)
-        peak = max(self.rise * last, 1e-9)
+        peak = max(self.rise * total_steps - 1, 1e-9)
         start = 1 / self.start_division
         end = start / self.final_division
 

@@ -1,0 +1,284 @@
+"""Checkpoints: whole files, and runs that go on with the same bits."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP, SGD, Adam, Checkpoint, EarlyStopping, Regularization, Trainer
+from fastmlp._files import write_atomically
+from fastmlp.checkpoint import read_checkpoint, write_checkpoint
+from fastmlp.losses import CustomLoss
+from fastmlp.optimizers import OPTIMIZERS
+from fastmlp.schedules import Cosine, OneCycle, ReduceOnPlateau
+
+CHILD = Path(__file__).with_name("checkpoint_child.py")
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(50, 4)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int64)
+X_VAL = RNG.normal(size=(40, 4)).astype(np.float32)
+Y_VAL = RNG.integers(0, 2, 40)
+
+
+def make_trainer(backend="numpy", **options) -> Trainer:
+    network = MLP([4, 6, 2], seed=3)
+    return Trainer(network, **({"batch_size": 16, "backend": backend} | options))
+
+
+def fit(trainer: Trainer, epochs: int, callbacks=()) -> None:
+    trainer.fit(X, Y, epochs, (X_VAL, Y_VAL), callbacks=callbacks, verbose=False)
+
+
+def timeless(trainer: Trainer) -> list[dict[str, float]]:
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in trainer.history]
+
+
+class BrokenOffError(Exception):
+    """Stands for a process that ends in the middle of a run."""
+
+
+def break_off_after(epoch: int):
+    def callback(trainer, record):
+        if record["epoch"] == epoch + 1:
+            raise BrokenOffError
+
+    return callback
+
+
+# Same bits -----------------------------------------------------------------------------------
+
+RECIPES = {
+    **{name: {"optimizer": optimizer} for name, optimizer in OPTIMIZERS.items()},
+    "momentum": {"optimizer": SGD(0.1, momentum=0.9, nesterov=True)},
+    "cosine": {"optimizer": "adam", "schedule": Cosine(warm_up=0.2)},
+    "one cycle": {"optimizer": SGD(0.5), "schedule": OneCycle()},
+    "plateau": {"optimizer": SGD(0.5), "schedule": ReduceOnPlateau(patience=0, threshold=0.02)},
+    "dropout": {"optimizer": "adam", "regularization": Regularization(dropout=0.3)},
+    "noise": {"optimizer": "adam", "regularization": Regularization(input_noise=0.3)},
+    "average": {"optimizer": "adam", "regularization": Regularization(ema=0.9, clip_norm=0.1)},
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_an_interrupted_and_resumed_run_ends_with_the_same_bits(backend, recipe, tmp_path):
+    whole, broken = (make_trainer(backend, **RECIPES[recipe]) for _ in range(2))
+    fit(whole, 7)
+    file = tmp_path / "run.npz"
+    with pytest.raises(BrokenOffError):
+        fit(broken, 7, [Checkpoint(file, every=3), break_off_after(4)])
+    resumed = make_trainer(backend, **RECIPES[recipe])
+    resumed.load_checkpoint(file)
+    assert len(resumed.history) == 3
+    assert resumed.planned_epochs == 7
+    fit(resumed, resumed.planned_epochs - len(resumed.history))
+    np.testing.assert_array_equal(resumed.network.parameters, whole.network.parameters)
+    assert timeless(resumed) == timeless(whole)
+
+
+@pytest.mark.parametrize("broken_after", [1, 3, 5, 6])
+def test_early_stopping_goes_on_too(broken_after, tmp_path):
+    file = tmp_path / "run.npz"
+    whole, broken, resumed = (make_trainer(optimizer=Adam(0.05)) for _ in range(3))
+    fit(whole, 40, [EarlyStopping(patience=6)])
+    assert broken_after < len(whole.history) < 40
+    callbacks = [Checkpoint(file), EarlyStopping(patience=6), break_off_after(broken_after)]
+    with pytest.raises(BrokenOffError):
+        fit(broken, 40, callbacks)
+    stop = EarlyStopping(patience=6)
+    resumed.load_checkpoint(file)
+    fit(resumed, 40 - len(resumed.history), [stop])
+    np.testing.assert_array_equal(resumed.network.parameters, whole.network.parameters)
+    assert timeless(resumed) == timeless(whole)
+
+
+def test_a_run_that_was_stopped_stays_stopped(tmp_path):
+    file = tmp_path / "run.npz"
+    whole, resumed = make_trainer(optimizer=Adam(0.05)), make_trainer(optimizer=Adam(0.05))
+    fit(whole, 40, [EarlyStopping(patience=3), Checkpoint(file)])
+    resumed.load_checkpoint(file)
+    fit(resumed, 40 - len(resumed.history), [EarlyStopping(patience=3)])
+    np.testing.assert_array_equal(resumed.network.parameters, whole.network.parameters)
+    assert timeless(resumed) == timeless(whole)
+
+
+def test_a_checkpoint_holds_what_the_user_made_of_the_parameters(tmp_path):
+    trainer, loaded = make_trainer(), make_trainer()
+    fit(trainer, 1)
+    trainer.network.parameters[:] = 0.25
+    trainer.save_checkpoint(tmp_path / "run.npz")
+    loaded.load_checkpoint(tmp_path / "run.npz")
+    assert np.all(loaded.network.parameters == 0.25)
+
+
+def test_a_checkpoint_moves_to_another_backend(backend, tmp_path):
+    trainer, loaded = make_trainer("numpy"), make_trainer(backend)
+    fit(trainer, 2)
+    trainer.save_checkpoint(tmp_path / "run.npz")
+    loaded.load_checkpoint(tmp_path / "run.npz")
+    fit(trainer, 2)
+    fit(loaded, 2)
+    np.testing.assert_allclose(
+        loaded.network.parameters, trainer.network.parameters, rtol=1e-4, atol=1e-6
+    )
+
+
+# Files ---------------------------------------------------------------------------------------
+
+
+def test_values_come_back_exactly(tmp_path):
+    content = {
+        "arrays": {"x": np.arange(3, dtype=np.float32), "none": None},
+        "list": [1, 2.5, "three", {"four": np.array(4)}],
+        "big": 2**127 + 1,
+        "small": 0.1 + 0.2,
+        "nan": float("inf"),
+    }
+    write_checkpoint(tmp_path / "a.npz", content)
+    back = read_checkpoint(tmp_path / "a.npz")
+    np.testing.assert_array_equal(back["arrays"].pop("x"), content["arrays"].pop("x"))
+    assert back == content
+
+
+def test_a_checkpoint_holds_no_pickle(tmp_path):
+    trainer = make_trainer(optimizer="adam")
+    fit(trainer, 1, [EarlyStopping()])
+    trainer.save_checkpoint(tmp_path / "run.npz")
+    with np.load(tmp_path / "run.npz", allow_pickle=False) as file:
+        assert all(file[name].dtype != object for name in file.files)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text", "other npz", "npy"])
+def test_a_damaged_file_is_named(damage, tmp_path):
+    file = tmp_path / "run.npz"
+    trainer = make_trainer()
+    fit(trainer, 1)
+    trainer.save_checkpoint(file)
+    whole = file.read_bytes()
+    middle = whole.index(b"\x93NUMPY") + 200
+    flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
+    contents = {"truncated": whole[:-99], "flipped": flipped, "empty": b"", "text": b"hello"}
+    if damage in contents:
+        file.write_bytes(contents[damage])
+    elif damage == "other npz":
+        np.savez(file, a=np.arange(3))
+    else:
+        with file.open("wb") as stream:
+            np.save(stream, np.arange(3))
+    before = trainer.network.parameters.copy()
+    with pytest.raises(ValueError, match=r"run\.npz is damaged or no checkpoint of fastmlp"):
+        trainer.load_checkpoint(file)
+    np.testing.assert_array_equal(trainer.network.parameters, before)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"run\.npz"):
+        make_trainer().load_checkpoint(tmp_path / "run.npz")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        make_trainer().save_checkpoint(tmp_path / "nowhere" / "run.npz")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": Adam(0.5)}, "was saved with optimizer SGD.*this trainer has Adam"),
+        ({"batch_size": 8}, "was saved with batch_size 16, but this trainer has 8"),
+        ({"loss": "mse"}, "was saved with loss CrossEntropy"),
+        ({"seed": 9}, "was saved with seed 3, but this trainer has 9"),
+        ({"schedule": "cosine"}, "was saved with schedule Constant"),
+        ({"regularization": Regularization(l2=1.0)}, "was saved with regularization"),
+    ],
+)
+def test_another_configuration_is_refused(options, message, tmp_path):
+    make_trainer().save_checkpoint(tmp_path / "run.npz")
+    with pytest.raises(ValueError, match=message):
+        make_trainer(**options).load_checkpoint(tmp_path / "run.npz")
+
+
+def test_another_network_is_refused(tmp_path):
+    make_trainer().save_checkpoint(tmp_path / "run.npz")
+    with pytest.raises(ValueError, match=r"layer_sizes \[4, 6, 2\], but this trainer has"):
+        Trainer(MLP([4, 7, 2]), backend="numpy").load_checkpoint(tmp_path / "run.npz")
+
+
+def test_a_custom_loss_may_be_another_object(tmp_path):
+    def make():
+        loss = CustomLoss(lambda o, t: np.mean((o - t) ** 2, axis=1), lambda o, t: o - t)
+        return make_trainer(loss=loss)
+
+    make().save_checkpoint(tmp_path / "run.npz")
+    make().load_checkpoint(tmp_path / "run.npz")
+
+
+@pytest.mark.parametrize("step", ["open", "fsync", "replace"])
+def test_a_write_that_fails_keeps_the_old_file(step, tmp_path, monkeypatch):
+    file = tmp_path / "a"
+    write_atomically(file, b"old")
+
+    def fail(*args, **kwargs):
+        raise OSError("no space left")
+
+    if step == "open":
+        monkeypatch.setattr(Path, "open", fail)
+    else:
+        monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_atomically(file, b"new")
+    monkeypatch.undo()
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_replaced_file_keeps_its_permissions(tmp_path):
+    file = tmp_path / "a"
+    file.write_bytes(b"old")
+    file.chmod(0o640)
+    write_atomically(file, b"new")
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+def run_and_kill(file: Path, rng: random.Random) -> None:
+    command = [sys.executable, str(CHILD), str(file), "1000000"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ) as child:
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0.0, 0.06))
+        child.kill()
+
+
+def check_killed_runs(file: Path, n_kills: int) -> None:
+    spec = importlib.util.spec_from_file_location("checkpoint_child", CHILD)
+    child = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(child)
+    rng, epochs = random.Random(0), 0
+    for _ in range(n_kills):
+        run_and_kill(file, rng)
+        if file.exists():
+            trainer = child.make_trainer()
+            trainer.load_checkpoint(file)
+            assert len(trainer.history) >= epochs
+            epochs = len(trainer.history)
+    assert epochs > n_kills
+    reference = child.make_trainer()
+    reference.fit(child.X, child.Y, epochs, verbose=False)
+    np.testing.assert_array_equal(trainer.network.parameters, reference.network.parameters)
+    assert timeless(trainer) == timeless(reference)
+    assert {path.name for path in file.parent.iterdir()} <= {file.name, f".{file.name}.part"}
+
+
+def test_killed_runs_leave_a_file_to_go_on_from(tmp_path):
+    check_killed_runs(tmp_path / "run.npz", n_kills=4)
+
+
+@pytest.mark.slow
+def test_200_killed_runs_leave_a_file_to_go_on_from(tmp_path):
+    check_killed_runs(tmp_path / "run.npz", n_kills=200)

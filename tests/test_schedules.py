@@ -1,0 +1,195 @@
+"""Learning-rate schedules: their formulas, and how the trainer follows them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastmlp import MLP, SGD, Trainer
+from fastmlp.schedules import (
+    SCHEDULES,
+    Constant,
+    Cosine,
+    Exponential,
+    InverseScaling,
+    OneCycle,
+    ReduceOnPlateau,
+    Schedule,
+    StepDecay,
+)
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 3)).astype(np.float32)
+Y = RNG.integers(0, 2, 40)
+
+STEPS_PER_EPOCH, EPOCHS = 5, 8
+TOTAL = STEPS_PER_EPOCH * EPOCHS
+
+
+def factors(schedule: Schedule) -> np.ndarray:
+    return schedule.factors(np.arange(TOTAL), STEPS_PER_EPOCH, TOTAL)
+
+
+def make_trainer(schedule, backend="numpy", learning_rate: float = 0.2) -> Trainer:
+    return Trainer(
+        MLP([3, 2]), optimizer=SGD(learning_rate), batch_size=8, schedule=schedule, backend=backend
+    )
+
+
+# Formulas ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_factors_are_float64_between_0_and_1(name):
+    values = factors(SCHEDULES[name])
+    assert values.shape == (TOTAL,)
+    assert values.dtype == np.float64
+    assert np.all((values >= 0) & (values <= 1))
+
+
+@given(name=st.sampled_from(sorted(SCHEDULES)), cut=st.integers(0, TOTAL))
+def test_a_schedule_is_a_function_of_the_step_alone(name, cut):
+    schedule, steps = SCHEDULES[name], np.arange(TOTAL)
+    parts = [schedule.factors(part, STEPS_PER_EPOCH, TOTAL) for part in (steps[:cut], steps[cut:])]
+    np.testing.assert_array_equal(np.concatenate(parts), factors(schedule))
+
+
+def torch_rates(make, n_steps: int) -> np.ndarray:
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = make(torch.optim.lr_scheduler, optimizer)
+    rates = []
+    for _ in range(n_steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return np.array(rates)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (StepDecay(epochs=3, factor=0.5), lambda s, o: s.StepLR(o, 3, 0.5)),
+        (Exponential(0.9), lambda s, o: s.ExponentialLR(o, 0.9)),
+    ],
+)
+def test_schedules_of_epochs_agree_with_pytorch(ours, theirs):
+    expected = np.repeat(torch_rates(theirs, EPOCHS), STEPS_PER_EPOCH)
+    np.testing.assert_allclose(factors(ours), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (Cosine(), lambda s, o: s.CosineAnnealingLR(o, TOTAL - 1)),
+        (Cosine(final=0.1), lambda s, o: s.CosineAnnealingLR(o, TOTAL - 1, eta_min=0.1)),
+        (OneCycle(rise=0.3), lambda s, o: s.OneCycleLR(o, 1.0, TOTAL, pct_start=0.3)),
+    ],
+)
+def test_schedules_of_steps_agree_with_pytorch(ours, theirs):
+    expected = torch_rates(theirs, TOTAL)
+    np.testing.assert_allclose(factors(ours), expected, atol=1e-9)
+
+
+def test_inverse_scaling_counts_epochs():
+    expected = np.repeat(np.arange(1, EPOCHS + 1.0) ** -0.5, STEPS_PER_EPOCH)
+    np.testing.assert_allclose(factors(InverseScaling()), expected)
+
+
+def test_cosine_warms_up_in_a_line():
+    values = factors(Cosine(warm_up=0.25))
+    np.testing.assert_allclose(np.diff(values[:10]), 1 / 11)
+    assert values[10] == 1.0
+    assert values[-1] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: StepDecay(epochs=0), "epochs must be at least 1"),
+        (lambda: StepDecay(factor=2.0), "factor must be greater than 0 and at most 1"),
+        (lambda: Exponential(0.0), "factor must be greater than 0"),
+        (lambda: InverseScaling(-1.0), "power must be at least 0"),
+        (lambda: Cosine(warm_up=1.0), "warm_up must be .* less than 1"),
+        (lambda: OneCycle(rise=0.0), "rise must be greater than 0"),
+        (lambda: ReduceOnPlateau(factor=1.0), "factor must be .* less than 1"),
+        (lambda: ReduceOnPlateau(patience=-1), "patience must be at least 0"),
+    ],
+)
+def test_bad_options(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# In the trainer ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", [None, "constant", Constant()])
+def test_no_schedule_keeps_the_rate(schedule):
+    history = make_trainer(schedule).fit(X, Y, 3, verbose=False)
+    assert history["learning_rate"] == [0.2] * 3
+
+
+def test_the_history_holds_the_rate_of_each_epochs_last_step(backend):
+    history = make_trainer(Cosine(), backend).fit(X, Y, EPOCHS, verbose=False)
+    expected = 0.2 * factors(Cosine())[STEPS_PER_EPOCH - 1 :: STEPS_PER_EPOCH]
+    assert history["learning_rate"] == pytest.approx(expected)
+
+
+def test_every_step_gets_its_rate(backend):
+    network = MLP([3, 2])
+    trainer = Trainer(network, optimizer=SGD(0.2), batch_size=8, schedule="cosine", backend=backend)
+    session = trainer.backend.bind(network, optimizer=SGD(0.2), batch_size=8)
+    session.train(X, Y, np.tile(np.arange(40), EPOCHS), 0.2 * factors(Cosine()))
+    trainer.fit(X, Y, EPOCHS, shuffle=False, verbose=False)
+    np.testing.assert_array_equal(network.parameters, session.store().parameters)
+
+
+def test_a_second_fit_continues_the_schedule():
+    trainer = make_trainer(StepDecay(epochs=2, factor=0.5))
+    trainer.fit(X, Y, 3, verbose=False)
+    trainer.fit(X, Y, 3, verbose=False)
+    assert trainer.history["learning_rate"] == [0.2, 0.2, 0.1, 0.1, 0.05, 0.05]
+
+
+def test_the_rate_follows_a_plateau(backend):
+    schedule = ReduceOnPlateau(factor=0.5, patience=1, threshold=10.0, minimum=0.2)
+    history = make_trainer(schedule, backend).fit(X, Y, 9, verbose=False)
+    # The first epoch is the best; after two more the rate halves, and never below a fifth.
+    expected = [0.2, 0.2, 0.2, 0.1, 0.1, 0.05, 0.05, 0.04, 0.04]
+    assert history["learning_rate"] == pytest.approx(expected)
+
+
+def test_a_plateau_agrees_with_pytorch():
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.5, patience=2, threshold=0.02, threshold_mode="abs"
+    )
+    rates = []
+
+    def follow(trainer, record):
+        rates.append(optimizer.param_groups[0]["lr"])
+        theirs.step(record["loss"])
+
+    schedule = ReduceOnPlateau(factor=0.5, patience=2, threshold=0.02)
+    history = make_trainer(schedule).fit(X, Y, 40, callbacks=[follow], verbose=False)
+    assert history["learning_rate"] == pytest.approx(rates)
+    assert rates[-1] < 0.01
+
+
+def test_a_plateau_of_a_score_counts_upward():
+    schedule = ReduceOnPlateau(patience=0, threshold=0.0, metric="accuracy")
+    history = make_trainer(schedule).fit(X, Y, 20, verbose=False)
+    best, rate, expected = -1.0, 0.2, []
+    for accuracy in history["accuracy"]:
+        expected.append(rate)
+        best, rate = (accuracy, rate) if accuracy > best else (best, rate * 0.1)
+    assert history["learning_rate"] == pytest.approx(expected)
+
+
+def test_a_plateau_of_what_is_not_recorded_is_an_error():
+    with pytest.raises(ValueError, match="'val_loss' is not recorded"):
+        make_trainer(ReduceOnPlateau(metric="val_loss")).fit(X, Y, 3, verbose=False)
