@@ -127,7 +127,7 @@ def _signatures(dtype: types.Type) -> dict[str, tuple[Any, ...]]:
         "train": (
             *(number, number, integers, table, real_table, reals, floats),
             *(floats, number, integers, floats, floats, types.float64),
-            *(integers, reals, reals, reals, floats, integers, reals, integers),
+            *(integers, reals, reals, reals, floats, integers, integers, reals, integers),
         ),
         "apply": (integers, table, reals, floats, reals, types.float64),
         "predict": (

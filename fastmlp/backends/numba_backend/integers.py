@@ -88,6 +88,40 @@ def _(context: Any, builder: Any, signature: Any, p: Any, i: Any) -> Any:
     return builder.load(builder.gep(p, [i], inbounds=True))
 
 
+def store_index(p: Any, i: int, value: int) -> None:
+    """Write element `i` of an int64 pointer.
+
+    Examples
+    --------
+    >>> numbers = np.zeros(2, dtype=np.int64)
+    >>> store_index(numbers, 1, 7)
+    >>> numbers
+    array([0, 7])
+    """
+    p[i] = value
+
+
+@_lowers(store_index, lambda p, i, value: types.none)
+def _(context: Any, builder: Any, signature: Any, p: Any, i: Any, value: Any) -> None:
+    builder.store(value, builder.gep(p, [i], inbounds=True))
+
+
+def advance_index(p: Any, n: int) -> Any:
+    """Return the int64 pointer `n` elements after `p`.
+
+    Examples
+    --------
+    >>> load_index(advance_index(np.arange(5), 2), 1)
+    3
+    """
+    return p[n:]
+
+
+@_lowers(advance_index, lambda p, n: _POINTER)
+def _(context: Any, builder: Any, signature: Any, p: Any, n: Any) -> Any:
+    return builder.gep(p, [n], inbounds=True)
+
+
 # --- Atomic operations -----------------------------------------------------------------------
 
 

@@ -33,6 +33,7 @@ from fastmlp.backends.numba_backend.elementwise import (
     MAX_NORM,
     NOISE,
     SMOOTHING,
+    WEIGHT_DECAY,
     activate,
     add_noise,
     average,
@@ -46,12 +47,15 @@ from fastmlp.backends.numba_backend.elementwise import (
     update,
 )
 from fastmlp.backends.numba_backend.integers import (
+    advance_index,
     atomic_add,
     atomic_load,
     atomic_store,
     index_pointer,
+    load_index,
     pause,
     sleep_briefly,
+    store_index,
 )
 from fastmlp.backends.numba_backend.layout import (
     ACTIVATION,
@@ -74,12 +78,14 @@ from fastmlp.backends.numba_backend.layout import (
 )
 from fastmlp.backends.numba_backend.simd import (
     advance,
+    any_lane,
     full,
     inlined,
     lanes,
     load,
     load_scalar,
     pointer,
+    select,
     store,
     store_scalar,
     zero,
@@ -108,16 +114,24 @@ from fastmlp.backends.numba_backend.tiles import multiply_panel
     HAS_WEIGHTS,
     WANTS_LOGITS,
     GRADIENT_ONLY,  # write the gradient's block and update nothing
+    ACTIVITY,  # offset of the marks of columns that are not zero, [2][threads][stride]
     FIRST_STEP,
     FIRST_ROW,  # number in the whole batch of this call's first row, for random numbers
     N_SPEC,
-) = range(23)
+) = range(24)
 
 # Elements of the array by which threads meet; each on a cache line of its own.
 ARRIVED, GENERATION, ABANDONED, N_SYNC = 0, 16, 32, 48
 
+# One thread's list of the first layer's columns that hold anything but zeros in a batch: their
+# number and that of the runs they form; then the columns' offsets in a panel; then each run's
+# first column and length.
+N_ACTIVE, N_RUNS, ACTIVE = range(3)
+
 #: Rows of a weight panel in one tile task: their gradient stays in the first-level cache.
 CHUNK = 128
+#: Where a larger share of the inputs' columns is active, leaving out the rest gains nothing.
+DENSE = 0.9
 #: Depth of one product where a layer is deeper: its rows and panel then stay in the caches.
 DEPTH = 512
 
@@ -185,11 +199,109 @@ def load_row(source: Any, start: Any, out: Any, width: Any, scale: Any) -> None:
 
 
 @njit(error_model="numpy")
+def load_runs(
+    source: Any, start: Any, out: Any, width: Any, scale: Any, runs: Any, n_runs: Any
+) -> None:
+    """Copy runs of the `width` elements from source[start] to `out`, close together."""
+    factor = full(out, scale)
+    to = 0
+    for r in range(n_runs):
+        begin, length = load_index(runs, 2 * r), load_index(runs, 2 * r + 1)
+        for i in range(0, length, lanes(out)):
+            # A whole vector may reach into what the next run overwrites, but not out of the row.
+            if begin + i + lanes(out) <= width and to + i + lanes(out) <= width:
+                store(out, to + i, load(source, start + begin + i) * factor)
+            else:
+                for k in range(i, min(i + lanes(out), length)):
+                    store_scalar(out, to + k, load_scalar(source, start + begin + k) * scale)
+        to += length
+
+
+@njit(error_model="numpy")
+def mark_activity(source: Any, start: Any, marks: Any, width: Any) -> None:
+    """Set the marks of a row's elements that are not zero (NaN among them) to one."""
+    whole = width // lanes(marks) * lanes(marks)
+    for i in range(0, whole, lanes(marks)):
+        x = load(source, start + i)
+        store(marks, i, select(x != zero(x), full(x, 1.0), load(marks, i)))
+    for i in range(whole, width):
+        if load_scalar(source, start + i) != 0.0:
+            store_scalar(marks, i, 1.0)
+
+
+@inlined
+def look_ahead(
+    memory: Any,
+    spec: Any,
+    layers: Any,
+    X: Any,
+    x_stride: Any,
+    order: Any,
+    start: Any,
+    first_row: Any,
+    last_row: Any,
+    marks_offset: Any,
+) -> None:
+    """Mark the columns in which some rows of a batch, a thread's own, are not zero.
+
+    This also brings the rows into the cache, one step before they are gathered.
+    """
+    n_in = layers[0, N_IN]
+    marks = pointer(memory, marks_offset)
+    for i in range(0, layers[0, INPUT_STRIDE], lanes(marks)):
+        store(marks, i, zero(marks))
+    source = pointer(X, 0)
+    for row in range(first_row, last_row):
+        mark_activity(source, order[start + row] * x_stride, marks, n_in)
+
+
+@njit(error_model="numpy")
+def list_columns(
+    marks: Any,
+    marks_stride: Any,
+    n_threads: Any,
+    n_in: Any,
+    all_active: Any,
+    scratch: Any,
+    columns: Any,
+) -> None:
+    """Write the list of active columns from the marks of all threads' rows."""
+    step = lanes(marks)
+    n_active, n_runs, inside = 0, 0, False
+    runs = advance_index(columns, ACTIVE + n_in)
+    for i in range(0, n_in, step):
+        merged = full(marks, 1.0)
+        if not all_active:
+            merged = load(marks, i)
+            for t in range(1, n_threads):
+                merged = merged + load(marks, t * marks_stride + i)
+        if not any_lane(merged > zero(marks)):
+            inside = False
+            continue
+        store(scratch, 0, merged)
+        for k in range(i, min(i + step, n_in)):
+            if load_scalar(scratch, k - i) == 0.0:
+                inside = False
+                continue
+            if not inside:
+                store_index(runs, 2 * n_runs, k)
+                store_index(runs, 2 * n_runs + 1, 0)
+                n_runs += 1
+                inside = True
+            store_index(columns, ACTIVE + n_active, k * step)
+            n_active += 1
+            last = 2 * n_runs - 1
+            store_index(runs, last, load_index(runs, last) + 1)
+    store_index(columns, N_ACTIVE, n_active)
+    store_index(columns, N_RUNS, n_runs)
+
+
+@njit(error_model="numpy")
 def multiply_deep(
     a: Any,
     a_stride: Any,
     panel: Any,
-    every_row: Any,
+    rows_of_panel: Any,
     depth: Any,
     initial: Any,
     out: Any,
@@ -198,15 +310,15 @@ def multiply_deep(
 ) -> None:
     """Write rows times a panel, the depth in parts; `initial` is one vector for all rows."""
     first = min(depth, DEPTH) if depth > 2 * DEPTH else depth
-    multiply_panel(a, a_stride, 1, panel, every_row, first, initial, 0, out, out_stride, n_rows)
+    multiply_panel(a, a_stride, 1, panel, rows_of_panel, first, initial, 0, out, out_stride, n_rows)
     while first < depth:
         part = min(DEPTH, depth - first)
         multiply_panel(
             advance(a, first),
             a_stride,
             1,
-            advance(panel, first * lanes(a)),
-            every_row,
+            panel,
+            advance_index(rows_of_panel, first),
             part,
             out,
             out_stride,
@@ -232,7 +344,8 @@ def forward(
     n_rows: Any,
     first_panel: Any,
     last_panel: Any,
-    every_row: Any,
+    rows_of_panel: Any,
+    depth: Any,
     trains: Any,
     step_key: Any,
     seed_key: Any,
@@ -250,7 +363,7 @@ def forward(
         strip = advance(outputs, p * step)
         bias = advance(panel, n_in * step)
         multiply_deep(
-            inputs, input_stride, panel, every_row, n_in, bias, strip, output_stride, n_rows
+            inputs, input_stride, panel, rows_of_panel, depth, bias, strip, output_stride, n_rows
         )
         if hidden:
             stores = trains and layers[layer + 1, STORES_SLOPES] != 0
@@ -296,14 +409,20 @@ def gather(
     first_row: Any,
     last_row: Any,
     buffer: Any,
+    columns: Any,
     step_key: Any,
 ) -> None:
-    """Copy rows of a batch, which begins at order[start], into the first layer's inputs."""
+    """Copy the active columns of a batch's rows into the first layer's inputs.
+
+    The batch begins at order[start]; `columns` points to the thread's list of active columns.
+    """
     n_in, stride = layers[0, N_IN], layers[0, INPUT_STRIDE]
     source = pointer(X, 0)
+    runs, n_runs = advance_index(columns, ACTIVE + n_in), load_index(columns, N_RUNS)
+    scale = hyper[INPUT_SCALE]
     for row in range(first_row, last_row):
         out = pointer(memory, buffer + row * stride)
-        load_row(source, order[start + row] * x_stride, out, n_in, hyper[INPUT_SCALE])
+        load_runs(source, order[start + row] * x_stride, out, n_in, scale, runs, n_runs)
         if hyper[NOISE] > 0.0:
             radius_key = stream_key(spec[SEED_KEY], step_key, _NOISE_RADIUS_STREAM)
             angle_key = stream_key(spec[SEED_KEY], step_key, _NOISE_RADIUS_STREAM + 1)
@@ -436,7 +555,96 @@ def backward(
 
 
 @inlined
-def weight_gradient(
+def bias_gradient(memory: Any, spec: Any, deltas: Any, every_row: Any, n: Any, out: Any) -> None:
+    """Write the gradient of a panel's biases: their input is always one."""
+    zeros = pointer(memory, spec[CONSTANTS])
+    one = advance(zeros, lanes(zeros))
+    multiply_panel(one, 0, 0, deltas, every_row, n, zeros, 0, out, lanes(zeros), 1)
+
+
+@inlined
+def update_rows(
+    memory: Any,
+    spec: Any,
+    hyper: Any,
+    offset: Any,
+    n_rows: Any,
+    gradient: Any,
+    factor: Any,
+    rate: Any,
+    step_number: Any,
+) -> None:
+    """Update `n_rows` rows of a panel, which begin at `offset` of a block."""
+    w = pointer(memory, offset)
+    block = spec[BLOCK_SIZE]
+    update(
+        spec[OPTIMIZER],
+        w,
+        gradient,
+        factor,
+        pointer(memory, offset + (block if spec[N_MOMENTS] > 0 else 0)),
+        block,
+        n_rows * lanes(w),
+        rate,
+        rate / (1.0 - hyper[BETA_1] ** step_number),
+        1.0 / np.sqrt(1.0 - hyper[BETA_2] ** step_number),
+        hyper,
+    )
+
+
+@inlined
+def settle_rows(
+    memory: Any,
+    spec: Any,
+    hyper: Any,
+    offset: Any,
+    n_rows: Any,
+    gradient: Any,
+    penalized: Any,
+    whole: Any,
+    rate: Any,
+    step_number: Any,
+) -> None:
+    """Finish the gradient of some rows of a panel; apply it, or keep it if wanted `whole`."""
+    step = lanes(gradient)
+    l1, l2, clip = hyper[L1], hyper[L2], hyper[CLIP_VALUE]
+    if clip < np.inf or (penalized and (l1 > 0.0 or l2 > 0.0)):
+        w = pointer(memory, offset)
+        finish_gradient(gradient, w, n_rows * step, penalized, l1, l2, clip)
+    if whole:
+        out = pointer(memory, spec[GRADIENT] + offset)
+        for i in range(0, n_rows * step, step):
+            store(out, i, load(gradient, i))
+    else:
+        update_rows(memory, spec, hyper, offset, n_rows, gradient, 1.0, rate, step_number)
+
+
+@inlined
+def refresh_rows(
+    memory: Any, spec: Any, layers: Any, hyper: Any, layer: Any, panel: Any, first: Any, last: Any
+) -> None:
+    """Bring the average and the transposed copy of rows first to last up to date."""
+    n_in, n_out = layers[layer, N_IN], layers[layer, N_OUT]
+    step = lanes(pointer(memory, 0))
+    offset = layers[layer, WEIGHTS] + (panel * (n_in + 1) + first) * step
+    w = pointer(memory, offset)
+    if hyper[EMA_RATE] > 0.0:
+        mean = pointer(memory, spec[AVERAGE] + offset)
+        average(w, mean, (last - first) * step, hyper[EMA_RATE])
+    if layer > 0:
+        columns = min(step, n_out - panel * step)
+        for i in range(first, min(last, n_in), step):
+            where = layers[layer, TRANSPOSED] + (i // step * n_out + panel * step) * step
+            transpose_square(
+                advance(w, (i - first) * step),
+                min(step, n_in - i),
+                pointer(memory, where),
+                columns,
+            )
+
+
+@inlined
+def change_rows(
     memory: Any,
     spec: Any,
     layers: Any,
@@ -447,79 +655,107 @@ def weight_gradient(
     last: Any,
     inputs: Any,
     n: Any,
-    out: Any,
     every_row: Any,
-) -> None:
-    """Write the gradient of rows first to last of a weight panel; row n_in are the biases."""
-    n_in, stride = layers[layer, N_IN], layers[layer, INPUT_STRIDE]
-    step = lanes(out)
-    deltas = pointer(memory, layers[layer, DELTA_PANELS] + panel * spec[BATCH_SIZE] * step)
-    zeros = pointer(memory, spec[CONSTANTS])
-    one = advance(zeros, step)
-    n_weights = min(last, n_in) - first
-    columns = pointer(memory, inputs + first)
-    multiply_panel(columns, 1, stride, deltas, every_row, n, zeros, 0, out, step, n_weights)
-    if last > n_in:  # a bias's input is always one
-        bias = advance(out, n_weights * step)
-        multiply_panel(one, 0, 0, deltas, every_row, n, zeros, 0, bias, step, 1)
-    l1, l2, clip = hyper[L1], hyper[L2], hyper[CLIP_VALUE]
-    if l1 > 0.0 or l2 > 0.0 or clip < np.inf:
-        w = pointer(memory, layers[layer, WEIGHTS] + (panel * (n_in + 1) + first) * step)
-        finish_gradient(out, w, n_weights * step, True, l1, l2, clip)
-        if last > n_in:
-            bias = advance(out, n_weights * step)
-            finish_gradient(bias, advance(w, n_weights * step), step, False, l1, l2, clip)
-
-
-@inlined
-def apply_update(
-    memory: Any,
-    spec: Any,
-    layers: Any,
-    hyper: Any,
-    layer: Any,
-    panel: Any,
-    first: Any,
-    last: Any,
-    gradient: Any,
-    factor: Any,
+    columns: Any,
+    scratch: Any,
+    whole: Any,
     rate: Any,
     step_number: Any,
 ) -> None:
-    """Update rows first to last of a weight panel, then the average and the transposed copy."""
-    n_in, n_out = layers[layer, N_IN], layers[layer, N_OUT]
-    step = lanes(gradient)
-    offset = layers[layer, WEIGHTS] + (panel * (n_in + 1) + first) * step
-    w = pointer(memory, offset)
-    block, n = spec[BLOCK_SIZE], (last - first) * step
-    moments = pointer(memory, offset + (block if spec[N_MOMENTS] > 0 else 0))
-    update(
-        spec[OPTIMIZER],
-        w,
-        gradient,
-        factor,
-        moments,
-        block,
-        n,
-        rate,
-        rate / (1.0 - hyper[BETA_1] ** step_number),
-        1.0 / np.sqrt(1.0 - hyper[BETA_2] ** step_number),
+    """Compute the gradient of rows first to last of a weight panel and settle it.
+
+    Row n_in are the biases. In the first layer, whose inputs hold the active columns only, rows
+    of other columns have a gradient of zero.
+    """
+    n_in, stride = layers[layer, N_IN], layers[layer, INPUT_STRIDE]
+    step = lanes(scratch)
+    deltas = pointer(memory, layers[layer, DELTA_PANELS] + panel * spec[BATCH_SIZE] * step)
+    zeros = pointer(memory, spec[CONSTANTS])
+    offset = layers[layer, WEIGHTS] + panel * (n_in + 1) * step
+    stop = min(last, n_in)
+    n_runs, runs, to = 1, columns, first
+    if layer == 0:
+        n_runs, runs, to = load_index(columns, N_RUNS), advance_index(columns, ACTIVE + n_in), 0
+    # Plain gradient descent leaves a weight alone whose gradient is zero.
+    plain = spec[OPTIMIZER] == 0 and spec[N_MOMENTS] == 0 and hyper[WEIGHT_DECAY] == 0.0
+    skips = plain and not whole and hyper[L1] == 0.0 and hyper[L2] == 0.0
+    at = first  # rows before it are settled
+    for r in range(n_runs):
+        begin, end = first, stop
+        if layer == 0:
+            begin = load_index(runs, 2 * r)
+            end = begin + load_index(runs, 2 * r + 1)
+            to += end - begin
+            if end <= first:
+                continue
+            if begin >= stop:
+                break
+        source = to - end + max(begin, first) if layer == 0 else first
+        begin, end = max(begin, first), min(end, stop)
+        if begin > at and not skips:
+            settle_zeros(memory, spec, hyper, offset, at, begin, scratch, whole, rate, step_number)
+        rows = pointer(memory, inputs + source)
+        multiply_panel(rows, 1, stride, deltas, every_row, n, zeros, 0, scratch, step, end - begin)
+        settle_rows(
+            memory,
+            spec,
+            hyper,
+            offset + begin * step,
+            end - begin,
+            scratch,
+            True,
+            whole,
+            rate,
+            step_number,
+        )
+        at = end
+    if at < stop and not skips:
+        settle_zeros(memory, spec, hyper, offset, at, stop, scratch, whole, rate, step_number)
+    if last > n_in:
+        bias_gradient(memory, spec, deltas, every_row, n, scratch)
+        settle_rows(
+            memory,
+            spec,
+            hyper,
+            offset + n_in * step,
+            1,
+            scratch,
+            False,
+            whole,
+            rate,
+            step_number,
+        )
+
+
+@inlined
+def settle_zeros(
+    memory: Any,
+    spec: Any,
+    hyper: Any,
+    offset: Any,
+    first: Any,
+    last: Any,
+    scratch: Any,
+    whole: Any,
+    rate: Any,
+    step_number: Any,
+) -> None:
+    """Settle rows first to last of a panel, whose gradient is zero."""
+    step = lanes(scratch)
+    for i in range(0, (last - first) * step, step):
+        store(scratch, i, zero(scratch))
+    settle_rows(
+        memory,
+        spec,
         hyper,
+        offset + first * step,
+        last - first,
+        scratch,
+        True,
+        whole,
+        rate,
+        step_number,
     )
-    if hyper[MAX_NORM] < np.inf:
-        limit_norms(w, n_in, hyper[MAX_NORM])  # wants a whole panel: first is 0
-    if hyper[EMA_RATE] > 0.0:
-        average(w, pointer(memory, spec[AVERAGE] + offset), n, hyper[EMA_RATE])
-    if layer > 0:
-        columns = min(step, n_out - panel * step)
-        for i in range(first, min(last, n_in), step):
-            where = layers[layer, TRANSPOSED] + (i // step * n_out + panel * step) * step
-            transpose_square(
-                advance(w, (i - first) * step),
-                min(step, min(last, n_in) - i),
-                pointer(memory, where),
-                columns,
-            )
 
 
 @inlined
@@ -546,6 +782,7 @@ def update_whole(
     step_number: Any,
 ) -> None:
     """Update a thread's panels by the gradient's block, clipped to its norm."""
+    step = lanes(pointer(memory, 0))
     n_panels = 0
     for layer in range(layers.shape[0]):
         n_panels += layers[layer, OUT_PANELS]
@@ -559,21 +796,12 @@ def update_whole(
         p0 = first_panel_of(layers, layer, thread, n_threads)
         p1 = first_panel_of(layers, layer, thread + 1, n_threads)
         for panel in range(p0, p1):
-            where = layers[layer, WEIGHTS] + panel * (n_in + 1) * lanes(pointer(memory, 0))
-            apply_update(
-                memory,
-                spec,
-                layers,
-                hyper,
-                layer,
-                panel,
-                0,
-                n_in + 1,
-                pointer(memory, spec[GRADIENT] + where),
-                factor,
-                rate,
-                step_number,
-            )
+            offset = layers[layer, WEIGHTS] + panel * (n_in + 1) * step
+            gradient = pointer(memory, spec[GRADIENT] + offset)
+            update_rows(memory, spec, hyper, offset, n_in + 1, gradient, factor, rate, step_number)
+            if hyper[MAX_NORM] < np.inf:
+                limit_norms(pointer(memory, offset), n_in, hyper[MAX_NORM])
+            refresh_rows(memory, spec, layers, hyper, layer, panel, 0, n_in + 1)
 
 
 # --- The programs ----------------------------------------------------------------------------
@@ -599,6 +827,7 @@ def train(
     row_losses: Any,
     logits: Any,
     identity: Any,
+    columns: Any,
     partial_sums: Any,
     sync: Any,
 ) -> bool:
@@ -627,6 +856,8 @@ def train(
         Written if spec[WANTS_LOGITS].
     identity : array of int64
         Multiples of `lanes`, as many as the longest sum has terms.
+    columns : array of int64
+        Each thread's two lists of active columns.
     partial_sums : array of float64
         One number for each panel of each layer.
     sync : array of int64, of N_SYNC elements
@@ -650,7 +881,38 @@ def train(
     buffer, spare = layers[0, INPUTS], spec[SECOND_INPUT]
     hidden, spare_hidden = layers[min(1, last), INPUTS], spec[SECOND_HIDDEN]
 
+    # Columns of the inputs that are zero in a whole batch are left out of the first layer's
+    # products, exactly. Marks of a batch are made two steps ahead, its list one step ahead.
+    n_features = layers[0, N_IN]
+    columns_size = ACTIVE + n_features + 2 * (n_features // 2 + 1)
+    active = 2 * thread * columns_size
+    spare_active = active + columns_size
+    marks_stride = layers[0, INPUT_STRIDE]
+    marks_half = n_threads * marks_stride
+    marks = spec[ACTIVITY]
+    own_marks = marks + thread * marks_stride
     n = min(batch_size, n_total)
+    first_row, last_row = share(n, thread, n_threads), share(n, thread + 1, n_threads)
+    look_ahead(memory, spec, layers, X, x_stride, order, 0, first_row, last_row, own_marks)
+    if n < n_total:
+        next_n = min(batch_size, n_total - n)
+        row, stop = share(next_n, thread, n_threads), share(next_n, thread + 1, n_threads)
+        where = own_marks + marks_half
+        look_ahead(memory, spec, layers, X, x_stride, order, n, row, stop, where)
+    if not meet(sync, n_threads):
+        return False
+    own_columns = index_pointer(columns, active)
+    list_columns(pointer(memory, marks), marks_stride, n_threads, n_features, False, scratch, own_columns)
+    # Where the first batch leaves little out, or noise fills the zeros, all columns are used.
+    skips = (
+        hyper[NOISE] == 0.0
+        and layers[0, DROPOUT_THRESHOLD] == 0
+        and columns[active + N_ACTIVE] < DENSE * n_features
+    )
+    if not skips:
+        for region in (active, spare_active):
+            every_column = index_pointer(columns, region)
+            list_columns(pointer(memory, marks), 0, 1, n_features, True, scratch, every_column)
     gather(
         memory,
         spec,
@@ -661,9 +923,10 @@ def train(
         x_stride,
         order,
         0,
-        share(n, thread, n_threads),
-        share(n, thread + 1, n_threads),
+        first_row,
+        last_row,
         buffer,
+        own_columns,
         spec[FIRST_STEP],
     )
     if not meet(sync, n_threads):
@@ -703,7 +966,8 @@ def train(
                 count,
                 p0,
                 p1,
-                every_row,
+                index_pointer(columns, active + ACTIVE) if layer == 0 else every_row,
+                columns[active + N_ACTIVE] if layer == 0 else layers[layer, N_IN],
                 True,
                 step_key,
                 spec[SEED_KEY],
@@ -734,6 +998,12 @@ def train(
         next_start = start + batch_size
         if next_start < n_total:
             next_n = min(batch_size, n_total - next_start)
+            next_columns = index_pointer(columns, spare_active)
+            if skips:
+                next_marks = pointer(memory, marks + (batch + 1) % 2 * marks_half)
+                list_columns(
+                    next_marks, marks_stride, n_threads, n_features, False, scratch, next_columns
+                )
             gather(
                 memory,
                 spec,
@@ -747,7 +1017,23 @@ def train(
                 share(next_n, thread, n_threads),
                 share(next_n, thread + 1, n_threads),
                 spare,
+                next_columns,
                 step_key + 1,
+            )
+        after_next = next_start + batch_size
+        if skips and after_next < n_total:
+            later_n = min(batch_size, n_total - after_next)
+            look_ahead(
+                memory,
+                spec,
+                layers,
+                X,
+                x_stride,
+                order,
+                after_next,
+                share(later_n, thread, n_threads),
+                share(later_n, thread + 1, n_threads),
+                own_marks + batch % 2 * marks_half,
             )
         if not meet(sync, n_threads):
             return False
@@ -775,11 +1061,7 @@ def train(
                 panel, chunk = task // n_chunks, task % n_chunks
                 first = chunk * CHUNK
                 end = n_in + 1 if chunk == n_chunks - 1 else first + CHUNK
-                out = scratch
-                if whole:
-                    where = layers[layer, WEIGHTS] + (panel * (n_in + 1) + first) * step_lanes
-                    out = pointer(memory, spec[GRADIENT] + where)
-                weight_gradient(
+                change_rows(
                     memory,
                     spec,
                     layers,
@@ -790,29 +1072,19 @@ def train(
                     end,
                     inputs,
                     n,
-                    out,
                     every_row,
+                    index_pointer(columns, active),
+                    scratch,
+                    whole,
+                    rate,
+                    number,
                 )
                 if not whole:
-                    apply_update(
-                        memory,
-                        spec,
-                        layers,
-                        hyper,
-                        layer,
-                        panel,
-                        first,
-                        end,
-                        out,
-                        1.0,
-                        rate,
-                        number,
-                    )
+                    refresh_rows(memory, spec, layers, hyper, layer, panel, first, end)
                 elif chunk == n_chunks - 1:
                     where = layers[layer, WEIGHTS] + panel * (n_in + 1) * step_lanes
-                    whole_panel = pointer(memory, spec[GRADIENT] + where)
                     partial_sums[panel_number + panel] = sum_of_squares(
-                        whole_panel, (n_in + 1) * step_lanes
+                        pointer(memory, spec[GRADIENT] + where), (n_in + 1) * step_lanes
                     )
             panel_number += n_panels
 
@@ -825,6 +1097,7 @@ def train(
         if not by_panels and not meet(sync, n_threads):
             return False
         buffer, spare = spare, buffer
+        active, spare_active = spare_active, active
         if by_panels:
             # The next step's first phase must not overwrite what slower threads still read.
             hidden, spare_hidden = spare_hidden, hidden
@@ -923,6 +1196,7 @@ def predict(
                 0,
                 layers[layer, OUT_PANELS],
                 every_row,
+                layers[layer, N_IN],
                 False,
                 0,
                 0,

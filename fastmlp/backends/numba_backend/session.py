@@ -96,7 +96,8 @@ class NumbaSession(Session):
         targets = constants + 2 * lanes + wide_output
         scratch = targets + self.threads.most * wide_output
         scratch_size = (p.CHUNK + 1) * lanes
-        size = scratch + self.threads.most * scratch_size
+        activity = scratch + self.threads.most * scratch_size
+        size = activity + 2 * self.threads.most * layout.row_stride(self.n_inputs)
         self.memory = lay.aligned_zeros(size, self.dtype)
         self.memory[constants + lanes] = 1
         levels = getattr(loss, "levels", (0.5,))
@@ -117,9 +118,12 @@ class NumbaSession(Session):
         self.spec[p.TARGET_STRIDE] = wide_output
         self.spec[p.SCRATCH] = scratch
         self.spec[p.SCRATCH_SIZE] = scratch_size
+        self.spec[p.ACTIVITY] = activity
         self.spec[p.SEED_KEY] = _seed_key(self.seed)
         longest = max(self.batch_size, *(max(shape) for shape in self.layer_shapes))
         self.identity = np.arange(longest, dtype=np.int64) * lanes
+        list_size = p.ACTIVE + self.n_inputs + 2 * (self.n_inputs // 2 + 1)
+        self.columns = np.zeros(2 * self.threads.most * list_size, dtype=np.int64)
         self.row_losses = np.empty(self.batch_size)
         self.partial_sums = np.empty(int(layout.layers[:, lay.OUT_PANELS].sum()))
 
@@ -347,6 +351,7 @@ class NumbaSession(Session):
             self.row_losses,
             no_floats if logits is None else logits.reshape(-1),
             self.identity,
+            self.columns,
             self.partial_sums,
         )
         if n_threads is None:
