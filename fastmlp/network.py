@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastmlp import _checks
+from fastmlp._mapped import release_pages
 from fastmlp.activations import (
     ACTIVATIONS,
     OUTPUT_ACTIVATIONS,
@@ -242,6 +243,7 @@ class MLP:
                 if layer < self.n_layers - 1:
                     a = self.hidden_activations[layer].forward(z, out=z)
             out[start : start + _ROWS_AT_ONCE] = z
+            release_pages(X)
         return out
 
     def scaled(self, rows: Array) -> Array:
@@ -354,8 +356,11 @@ def check_finite(X: Any, dtype: DTypeLike = np.float64) -> None:
         block = values[start : start + _ROWS_AT_ONCE]
         # A sum is several times cheaper than a test of every element, which only doubt calls for.
         with np.errstate(all="ignore"):
-            if math.isfinite(float(block.sum(dtype=np.float32))):
-                continue
+            suspicious = not math.isfinite(float(block.sum(dtype=np.float32)))
+        release_pages(X)
+        if not suspicious:
+            continue
+        with np.errstate(over="ignore"):
             finite = np.isfinite(block.astype(dtype))
         if not np.all(finite):
             where = ""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _checks
+from fastmlp._mapped import gather_rows, is_mapped, release_pages
 from fastmlp._progress import Display, display
 from fastmlp._watch import Watch, counts_upward, recorded
 from fastmlp._weights import (
@@ -41,6 +42,8 @@ Array = NDArray[Any]
 #: Seconds between two looks at Ctrl-C and the progress bar.
 _CHUNK_SECONDS = 0.1
 _ROWS_AT_ONCE = 4096
+#: Of a memory map, at most so much is in memory.
+_GATHERED_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,16 @@ class _Data:
     @property
     def n_samples(self) -> int:
         return len(self.targets)
+
+    def gathered(self, rows: Array) -> _Data:
+        """Return some rows of a memory map as data of their own."""
+        return _Data(
+            gather_rows(self.X, rows),
+            self.targets[rows],
+            self.score_targets[rows],
+            _rows(self.sample_weights, rows),
+            _rows(self.weights, rows),
+        )
 
 
 @dataclass(frozen=True)
@@ -506,15 +519,20 @@ class Trainer:
         score = running_score(self.network.output_activation, data.score_targets)
         losses = np.empty(len(rates))
         seen: list[Array] = []
+        mapped = is_mapped(data.X)
+        most = _GATHERED_BYTES // (size * data.X[0].nbytes) if mapped else len(rates)
         batch = 0
         while batch < len(rates):
-            chunk = slice(batch, batch + max(1, int(_CHUNK_SECONDS / self._seconds_per_batch)))
+            n_batches = min(int(_CHUNK_SECONDS / self._seconds_per_batch), most)
+            chunk = slice(batch, batch + max(1, n_batches))
             rows = order[chunk.start * size : chunk.stop * size]
             logits = np.empty((len(rows), self.network.n_outputs), dtype=self.network.dtype)
             start = time.perf_counter()
+            source = data.gathered(rows) if mapped else data
+            picked = np.arange(len(rows)) if mapped else rows
             with np.errstate(all="ignore"):  # divergence is found below, once
                 losses[chunk] = session.train(
-                    data.X, data.targets, rows, rates[chunk], data.weights, logits
+                    source.X, source.targets, picked, rates[chunk], source.weights, logits
                 )
             n_batches = len(losses[chunk])
             seconds = (time.perf_counter() - start) / n_batches
@@ -604,6 +622,7 @@ class Trainer:
             score.add(logits, data.score_targets[block], weights)
             if self.metrics:
                 seen.append(logits)
+            release_pages(data.X)
         scores = {"loss": total / weight, score_name(output): score.value()}
         return scores | self._metric_values(seen, data.score_targets)
 
@@ -616,7 +635,7 @@ class Trainer:
 
     def _logits(self, X: ArrayLike) -> Array:
         rows, single = as_rows(X, self.network.n_inputs)
-        check_finite(rows)
+        check_finite(rows, self.network.dtype)
         logits = self._session_of(self.network.parameters).logits(rows)
         return logits[0] if single else logits
 
@@ -642,7 +661,7 @@ class Trainer:
             raise ValueError(f"X has {rows.shape[0]} rows, but y has {len(targets)}")
         if len(targets) == 0:
             raise ValueError("X must hold at least one row, got none")
-        check_finite(rows)
+        check_finite(rows, self.network.dtype)
         labels = score_targets(network.output_activation, targets)
         weights = given = (
             None
