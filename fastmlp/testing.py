@@ -1,0 +1,763 @@
+"""The conformance kit: what any backend, ours or a stranger's, must do like the reference.
+
+The reference is the NumPy backend in float64, given the very numbers (rounded to the dtype under
+test) that the backend under test is given. Errors are relative: ||a - b|| / ||b||.
+
+Bounds follow from the machine epsilon and the lengths of the sums, in no way from what a backend
+reaches. A sum of n products is off by at most n eps times the sum of its magnitudes (Higham,
+"Accuracy and Stability of Numerical Algorithms", 2002, chapter 3), and, as roundings do not
+conspire, by about sqrt(n) eps of them (Higham & Mary 2019, SIAM J. Sci. Comput. 41). The kit
+allows n eps of the result, which leaves a factor of sqrt(n) for cancellation. Logits have gone
+through the sums of every layer, n_in terms each; a gradient moreover through n_out terms each and
+one term for every row; and every layer rounds a few times more, in bias, activation, derivative.
+
+Over many steps errors grow as the training itself makes differences grow. How much is measured:
+the reference is run again with every step's gradient displaced, at random, by as much as is
+allowed for one gradient. A backend may differ by as much as this changes.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import _checks
+from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
+from fastmlp.backends.base import Backend, Session, TrainingState, get_backend
+from fastmlp.losses import LOSSES, CrossEntropy, CustomLoss, Huber, Loss, Quantile
+from fastmlp.network import MLP
+from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop
+from fastmlp.regularization import Regularization
+from fastmlp.targets import prepare_targets
+from fastmlp.trainer import Trainer
+
+Array = NDArray[Any]
+
+_REFERENCE = get_backend("numpy")
+_DTYPES = ("float64", "float32")
+#: Roundings of a layer beside its sums: bias, activation (a few ulp), derivative, constants.
+_LAYER_ROUNDINGS = 16
+#: Roundings of one element in an optimizer's update, rounded hyper-parameters included.
+_UPDATE_ROUNDINGS = 16
+_DISPLACED_RUNS = 3
+
+#: Every optimizer, with each of its options on and off.
+OPTIMIZER_CASES: tuple[Optimizer, ...] = (
+    SGD(0.05),
+    SGD(0.05, momentum=0.9),
+    SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.1),
+    Adam(0.01),
+    Adam(0.01, weight_decay=0.1),
+    AdamW(0.01, weight_decay=0.1),
+    RMSprop(0.01),
+    RMSprop(0.01, momentum=0.9, weight_decay=0.1),
+    Adagrad(0.05, weight_decay=0.1),
+    Lion(0.005, weight_decay=0.1),
+)
+
+#: Every regularization, alone and all together, for networks of three weight layers.
+REGULARIZATION_CASES: tuple[Regularization, ...] = (
+    Regularization(),
+    Regularization(l1=0.01),
+    Regularization(l2=0.1),
+    Regularization(dropout=0.5),
+    Regularization(dropout=(0.2, 0.4, 0.1)),
+    Regularization(input_noise=0.1),
+    Regularization(clip_norm=0.3),
+    Regularization(clip_value=0.02),
+    Regularization(max_norm=0.8),
+    Regularization(ema=0.9),
+    Regularization(0.01, 0.1, (0.1, 0.3, 0.2), 0.1, 0.3, 0.05, 0.8, 0.9),
+)
+
+#: Layer sizes, number of rows and batch size: width 1, batch 1, a partial last batch, a batch
+#: larger than the data, widths beside powers of two, ten classes, hundreds of units.
+SHAPE_CASES: tuple[tuple[tuple[int, ...], int, int], ...] = (
+    ((1, 1), 3, 1),
+    ((1, 1, 1), 5, 2),
+    ((5, 1, 2), 7, 3),
+    ((3, 4), 4, 9),
+    ((33, 17, 10), 33, 1),
+    ((3, 17, 33, 10), 70, 32),
+    ((16, 16, 16, 2), 65, 64),
+    ((7, 15, 9, 31, 8), 40, 13),
+    ((300, 257, 10), 45, 20),
+    ((1100, 20, 3), 9, 4),
+    ((4, 1100, 2), 9, 4),
+)
+
+
+class ConformanceError(AssertionError):
+    """A backend differs from the reference; the message names each check and where it failed."""
+
+
+def check_backend(backend: str | Backend, checks: Iterable[str] | None = None) -> None:
+    """Check that a backend computes what the reference computes.
+
+    Parameters
+    ----------
+    backend : str or Backend
+        A name, or an instance of a backend that is registered nowhere.
+    checks : iterable of str, optional
+        Names out of `CHECKS`, to run some only, for instance one in each parametrized test.
+        Default: all of them.
+
+    Raises
+    ------
+    ConformanceError
+        If a check fails; the message says for each failed check in which case, by how much, and
+        what is allowed.
+    ValueError
+        If there is no check of that name.
+
+    Examples
+    --------
+    >>> from fastmlp.backends.numpy_backend import NumpyBackend, NumpySession
+    >>> check_backend("numpy", ["errors", "inputs"])
+
+    A backend that forgets the bias is caught:
+
+    >>> class Forgetful(NumpyBackend):
+    ...     def _bind(self, *arguments):
+    ...         session = super()._bind(*arguments)
+    ...         session.network.biases[0][:] = 0
+    ...         return session
+    >>> check_backend(Forgetful(), ["predict"])
+    Traceback (most recent call last):
+        ...
+    fastmlp.testing.ConformanceError: Forgetful() is not like the reference
+    predict: logits differ from the reference by ..., allowed is ... (layers ...)
+
+    In pytest, with a test for each check:
+
+    >>> import pytest
+    >>> @pytest.mark.parametrize("check", CHECKS)
+    ... def test_conformance(check):
+    ...     check_backend("mybackend", [check])
+    """
+    backend = get_backend(backend)
+    failures = []
+    cause: Exception | None = None
+    for name in CHECKS if checks is None else checks:
+        if name not in CHECKS:
+            raise ValueError(f"unknown check {name!r}; choose of {_checks.listing(CHECKS)}")
+        try:
+            CHECKS[name](backend)
+        except AssertionError as failure:
+            failures.append(f"{name}: {failure}")
+        except Exception as error:
+            failures.append(f"{name}: raises {type(error).__name__}: {error}")
+            cause = cause or error
+    if failures:
+        message = "\n".join([f"{backend} is not like the reference", *failures])
+        raise ConformanceError(message) from cause
+
+
+# Cases ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A network, a way to train it, and the data to train it on."""
+
+    sizes: tuple[int, ...] = (5, 18, 3, 4)
+    hidden: str = "tanh"
+    output: str = "softmax"
+    loss: Loss = field(default_factory=CrossEntropy)
+    optimizer: Optimizer = field(default_factory=lambda: SGD(0.05))
+    regularization: Regularization = field(default_factory=Regularization)
+    n_rows: int = 23
+    batch_size: int = 7
+    dtype: str = "float64"
+    labels: bool = False
+    weighted: bool = True
+    input_scale: float = 1.0
+
+    def __str__(self) -> str:
+        loss = "custom loss" if isinstance(self.loss, CustomLoss) else self.loss
+        return (
+            f"layers {self.sizes}, {self.hidden}, {self.output}, {loss}, {self.optimizer}, "
+            f"{self.regularization}, {self.n_rows} rows, batch {self.batch_size}, {self.dtype}"
+        )
+
+    def network(self) -> MLP:
+        """Return a network whose parameters, biases too, are random."""
+        network = MLP(
+            self.sizes,
+            self.hidden,
+            self.output,
+            dtype=self.dtype,
+            seed=1,
+            input_scale=self.input_scale,
+        )
+        network.parameters += (
+            np.random.default_rng(2).normal(0, 0.1, network.n_parameters).astype(self.dtype)
+        )
+        return network
+
+    def bind(self, backend: Backend, n_threads: int | None = None) -> Session:
+        return self._bind(backend, self.network(), n_threads)
+
+    def reference(self) -> Session:
+        """Return a session of the reference in float64, with the same parameters."""
+        network = MLP(
+            self.sizes, self.hidden, self.output, dtype="float64", input_scale=self.input_scale
+        )
+        network.parameters = self.network().parameters
+        return self._bind(_REFERENCE, network, None)
+
+    def _bind(self, backend: Backend, network: MLP, n_threads: int | None) -> Session:
+        return backend.bind(
+            network,
+            self.loss,
+            self.optimizer,
+            self.regularization,
+            batch_size=self.batch_size,
+            n_threads=n_threads,
+            seed=3,
+        )
+
+    def data(self) -> tuple[Array, Array, Array | None]:
+        """Return rows, targets and weights, as exact in float64 as in the dtype under test."""
+        rng = np.random.default_rng(4)
+        shape = self.n_rows, self.loss.target_width(self.sizes[-1])
+        X = rng.normal(size=(self.n_rows, self.sizes[0]))
+        if self.labels:
+            y: Array = rng.integers(0, self.sizes[-1], self.n_rows)
+        elif self.output == "softmax":
+            y = rng.dirichlet(np.ones(shape[1]), self.n_rows).astype(self.dtype)
+        elif self.output == "sigmoid":
+            y = rng.uniform(size=shape).astype(self.dtype)
+        elif self.output == "exp":
+            y = rng.poisson(3.0, shape).astype(self.dtype)
+        else:  # far from the outputs, so that their difference does not cancel
+            y = (rng.choice([-4.0, 4.0], shape) + rng.normal(size=shape)).astype(self.dtype)
+        weights = rng.uniform(0.5, 2, self.n_rows).astype(self.dtype) if self.weighted else None
+        return X.astype(self.dtype), y, weights
+
+    def epochs(self, n_epochs: int) -> Iterator[tuple[Array, Array]]:
+        """Yield the order of samples and the learning rates of each epoch."""
+        rng = np.random.default_rng(5)
+        n_batches = -(-self.n_rows // self.batch_size)
+        rate = self.optimizer.learning_rate
+        for _ in range(n_epochs):
+            yield rng.permutation(self.n_rows), np.linspace(rate, 0.5 * rate, n_batches)
+
+    # Bounds
+
+    @property
+    def eps(self) -> float:
+        return float(np.finfo(self.dtype).eps)
+
+    def logits_bound(self) -> float:
+        """Return the relative error allowed in logits."""
+        return self.eps * sum(n_in + _LAYER_ROUNDINGS for n_in in self.sizes[:-1])
+
+    def gradient_bound(self, n_rows: int) -> float:
+        """Return the relative error allowed in the loss of rows and in its gradient."""
+        sums = sum(n_out + _LAYER_ROUNDINGS for n_out in self.sizes[1:]) + n_rows
+        return self.logits_bound() + self.eps * sums
+
+    def update_bound(self) -> float:
+        """Return the relative error allowed in an update by a given gradient."""
+        roundings = _UPDATE_ROUNDINGS
+        if self.regularization.clip_norm is not None:
+            roundings += sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes))
+        if self.regularization.max_norm is not None:
+            roundings += max(self.sizes)
+        return self.eps * roundings
+
+
+def _twice(**options: Any) -> Iterator[_Case]:
+    """Yield a case in both dtypes."""
+    for dtype in _DTYPES:
+        yield _Case(dtype=dtype, **options)
+
+
+def _pseudo_huber(outputs: Array, targets: Array) -> Array:
+    return np.asarray(np.mean(np.sqrt(1 + (outputs - targets) ** 2) - 1, axis=1))
+
+
+def _pseudo_huber_gradient(outputs: Array, targets: Array) -> Array:
+    error = outputs - targets
+    return np.asarray(error / np.sqrt(1 + error**2) / outputs.shape[1])
+
+
+def _losses() -> Iterator[tuple[str, Loss]]:
+    """Yield every output activation with every loss that has a meaning for it."""
+    losses = [
+        *LOSSES.values(),
+        CrossEntropy(label_smoothing=0.1),
+        Huber(0.3),
+        Quantile((0.9,)),
+        Quantile((0.1, 0.3, 0.5, 0.9)),
+        CustomLoss(_pseudo_huber, _pseudo_huber_gradient),
+    ]
+    for loss in losses:
+        for output in loss.output_names:
+            yield output, loss
+
+
+def _combinations() -> Iterator[_Case]:
+    """Yield every hidden activation with every pair of output activation and loss."""
+    for hidden in ACTIVATIONS:
+        for output, loss in _losses():
+            yield from _twice(hidden=hidden, output=output, loss=loss)
+
+
+def _networks() -> Iterator[_Case]:
+    """Yield every hidden activation with every output activation."""
+    for hidden in ACTIVATIONS:
+        for output in OUTPUT_ACTIVATIONS:
+            yield from _twice(hidden=hidden, output=output, loss=LOSSES["mse"])
+
+
+def _shapes() -> Iterator[_Case]:
+    for sizes, n_rows, batch_size in SHAPE_CASES:
+        for optimizer in (SGD(0.05), Adam(0.01)):
+            yield from _twice(
+                sizes=sizes,
+                n_rows=n_rows,
+                batch_size=batch_size,
+                optimizer=optimizer,
+                output="linear",
+                loss=LOSSES["mse"],
+            )
+
+
+def _updates() -> Iterator[_Case]:
+    """Yield every optimizer with and without regularization, every regularization with two."""
+    plain, *single, everything = REGULARIZATION_CASES
+    for optimizer in OPTIMIZER_CASES:
+        for regularization in (plain, everything):
+            yield from _twice(optimizer=optimizer, regularization=regularization)
+    for regularization in single:
+        for optimizer in (SGD(0.05), Adam(0.01, weight_decay=0.1)):
+            yield from _twice(optimizer=optimizer, regularization=regularization)
+
+
+def _trainings() -> Iterator[_Case]:
+    yield from _updates()
+    yield from _shapes()
+    for hidden in ACTIVATIONS:
+        yield from _twice(hidden=hidden)
+    for output, loss in _losses():
+        yield from _twice(output=output, loss=loss)
+    for options in ({"labels": True}, {"weighted": False}, {"input_scale": 0.3}):
+        yield from _twice(**options)
+
+
+# Comparing -----------------------------------------------------------------------------------
+
+
+def _error(actual: Array, expected: Array) -> float:
+    """Return ||actual - expected|| / ||expected||; infinite where a number is NaN."""
+    with np.errstate(all="ignore"):
+        distance = float(np.linalg.norm(actual.astype(np.float64) - expected))
+    size = float(np.linalg.norm(expected))
+    if not np.isfinite(distance):
+        return np.inf
+    return distance / size if size else distance
+
+
+def _compare(what: str, actual: Array, expected: Array, bound: float, case: _Case) -> None:
+    if actual.shape != expected.shape:
+        raise AssertionError(f"{what} have shape {actual.shape}, not {expected.shape} ({case})")
+    error = _error(actual, expected)
+    if not error <= bound:
+        raise AssertionError(
+            f"{what} differ from the reference by {error:.2g}, allowed is {bound:.2g} ({case})"
+        )
+
+
+def _require(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise AssertionError(sentence)
+
+
+def _cast(state: TrainingState, dtype: str) -> TrainingState:
+    average = None if state.average is None else state.average.astype(dtype)
+    return TrainingState(
+        state.parameters.astype(dtype), state.moments.astype(dtype), average, state.step
+    )
+
+
+def _arrays(state: TrainingState) -> dict[str, Array]:
+    arrays = {"parameters": state.parameters}
+    arrays |= {f"moments {number}": moment for number, moment in enumerate(state.moments, 1)}
+    return arrays if state.average is None else arrays | {"averages": state.average}
+
+
+def _bits(state: TrainingState) -> list[bytes | int]:
+    return [*(array.tobytes() for array in _arrays(state).values()), state.step]
+
+
+def _targets(session: Session, y: Array) -> Array:
+    return prepare_targets(
+        y, session.loss, session.output_activation, session.n_outputs, session.dtype
+    )
+
+
+def _train(
+    case: _Case, session: Session, n_epochs: int = 1, batches_per_call: int | None = None
+) -> dict[str, Array]:
+    """Return everything that training computes: losses, logits and the state."""
+    X, y, weights = case.data()
+    targets = _targets(session, y)
+    losses, seen = [], []
+    for order, rates in case.epochs(n_epochs):
+        step = batches_per_call or len(rates)
+        for first in range(0, len(rates), step):
+            rows = order[first * case.batch_size : (first + step) * case.batch_size]
+            logits = np.full((len(rows), session.n_outputs), np.nan, dtype=session.dtype)
+            rate = rates[first : first + step]
+            losses.append(session.train(X, targets, rows, rate, weights, logits))
+            seen.append(logits)
+    return {
+        "losses": np.concatenate(losses),
+        "logits": np.concatenate(seen),
+        **_arrays(session.store()),
+    }
+
+
+def _train_displaced(case: _Case, n_epochs: int, seed: int) -> dict[str, Array]:
+    """Return what `_train` does, with gradients and parameters displaced within their bounds."""
+    rng = np.random.default_rng(seed)
+    session = case.reference()
+    X, y, weights = case.data()
+    targets = _targets(session, y)
+    losses, seen = [], []
+    gradient = np.empty(session.n_parameters)
+    for order, rates in case.epochs(n_epochs):
+        for batch, rate in enumerate(rates):
+            rows = order[batch * case.batch_size : (batch + 1) * case.batch_size]
+            logits = np.empty((len(rows), session.n_outputs))
+            loss = session._loss_and_gradient(
+                X[rows], targets[rows], None if weights is None else weights[rows], gradient, logits
+            )
+            losses.append(loss)
+            seen.append(logits)
+            length = case.gradient_bound(len(rows)) * np.linalg.norm(gradient)
+            noise = rng.normal(size=gradient.shape) * (gradient != 0)
+            gradient += length / max(float(np.linalg.norm(noise)), 1e-300) * noise
+            session._update(gradient, float(rate))
+            state = session.store()
+            displacement = case.eps * rng.choice([-1, 1], gradient.shape)
+            state.parameters *= 1 + displacement
+            session.load(state)
+    return {
+        "losses": np.array(losses),
+        "logits": np.concatenate(seen),
+        **_arrays(session.store()),
+    }
+
+
+# The checks ----------------------------------------------------------------------------------
+
+
+def _check_predict(backend: Backend) -> None:
+    """Compare logits and outputs of all rows, of a single one, and of none."""
+    for case in (*_networks(), *_shapes(), *_twice(input_scale=0.3)):
+        session, reference, X = case.bind(backend), case.reference(), case.data()[0]
+        bound = case.logits_bound()
+        expected = reference.logits(X)
+        _compare("logits", session.logits(X), expected, bound, case)
+        _compare("logits of one row", session.logits(X[0]), expected[0], bound, case)
+        _compare("logits of no rows", session.logits(X[:0]), expected[:0], bound, case)
+        # An output's slope is at most max(1, output), so that errors in logits grow no more.
+        _compare("outputs", session.outputs(X), reference.outputs(X), 4 * bound, case)
+        _require(
+            session.logits(X).dtype == session.dtype,
+            f"logits have dtype {session.logits(X).dtype}, not {session.dtype} ({case})",
+        )
+
+
+def _check_gradient(backend: Backend) -> None:
+    """Compare loss and gradient of more rows than a batch holds, written over NaN."""
+    extra = [_Case(regularization=r, dtype=d) for r in REGULARIZATION_CASES for d in _DTYPES]
+    for case in (*_combinations(), *_shapes(), *extra, *_twice(labels=True, weighted=False)):
+        X, y, weights = case.data()
+        session, reference = case.bind(backend), case.reference()
+        gradient = np.full(session.n_parameters, np.nan, dtype=session.dtype)
+        expected = np.full(session.n_parameters, np.nan)
+        bound = case.gradient_bound(case.n_rows)
+        loss = session.loss_and_gradient(X, y, gradient, weights)
+        expected_loss = reference.loss_and_gradient(X, y, expected, weights)
+        # Losses are sums of order one, whose terms may cancel.
+        size = max(1.0, abs(expected_loss))
+        losses = np.array([loss, size]), np.array([expected_loss, size])
+        _compare("losses", *losses, bound, case)
+        _compare("gradients", gradient, expected, bound, case)
+
+
+def _check_update(backend: Backend) -> None:
+    """Compare one update by the same gradient, out of the middle of a training."""
+    for case in _updates():
+        reference = case.reference()
+        _train(case, reference)
+        state = _cast(reference.store(), case.dtype)
+        session = case.bind(backend)
+        session.load(state)
+        reference.load(_cast(state, "float64"))
+        _require(_bits(session.store()) == _bits(state), f"load and store change bits ({case})")
+        gradient = np.random.default_rng(6).normal(size=session.n_parameters).astype(case.dtype)
+        reference.update(gradient.astype(np.float64), 0.03)
+        session.update(gradient, 0.03)
+        actual, expected = session.store(), reference.store()
+        for what, array in _arrays(expected).items():
+            _compare(what, _arrays(actual)[what], array, case.update_bound(), case)
+        _require(actual.step == expected.step, f"an update counts as one step ({case})")
+
+
+def _compare_training(backend: Backend, case: _Case, n_epochs: int) -> None:
+    expected = _train(case, case.reference(), n_epochs)
+    displaced = [_train_displaced(case, n_epochs, seed) for seed in range(_DISPLACED_RUNS)]
+    actual = _train(case, case.bind(backend), n_epochs)
+    for what, array in expected.items():
+        drift = max(_error(run[what], array) for run in displaced)
+        bound = max(drift, case.gradient_bound(case.batch_size))
+        _compare(f"{what} after {n_epochs} epochs", actual[what], array, bound, case)
+
+
+def _check_epoch(backend: Backend) -> None:
+    """Compare all that one epoch computes: losses, logits, parameters, moments, averages."""
+    for case in _trainings():
+        _compare_training(backend, case, 1)
+
+
+def _check_curves(backend: Backend) -> None:
+    """Compare several epochs, the loss of every batch among them."""
+    for optimizer in OPTIMIZER_CASES:
+        for regularization in (REGULARIZATION_CASES[0], REGULARIZATION_CASES[-1]):
+            for case in _twice(optimizer=optimizer, regularization=regularization):
+                _compare_training(backend, case, 5)
+
+
+def _check_bits(backend: Backend) -> None:
+    """Want the same bits again, for any number of threads, cut anywhere, and after a reload."""
+    for case in (*_updates(), *_shapes()):
+        expected = _train(case, case.bind(backend), 2)
+
+        def same(what: str, actual: Mapping[str, Array], expected: Any = expected) -> None:
+            for name, array in expected.items():
+                if not np.array_equal(actual[name], array, equal_nan=True):
+                    raise AssertionError(f"{name} have other bits {what}")
+
+        same(f"in a second run ({case})", _train(case, case.bind(backend), 2))
+        same(f"with 2 threads ({case})", _train(case, case.bind(backend, 2), 2))
+        same(f"with 3 threads ({case})", _train(case, case.bind(backend, 3), 2))
+        same(f"where calls are cut ({case})", _train(case, case.bind(backend), 2, 1))
+        first, second = case.bind(backend), case.bind(backend)
+        _train(case, first)
+        second.load(first.store())
+        _train(case, first)
+        _train(case, second)
+        _require(
+            _bits(first.store()) == _bits(second.store()),
+            f"a loaded state goes on with other bits ({case})",
+        )
+
+
+def _check_states(backend: Backend) -> None:
+    """Want states to be copies, which nothing but training changes."""
+    for case in _updates():
+        network = case.network()
+        before = network.parameters.tobytes()
+        session = case._bind(backend, network, None)
+        _train(case, session)
+        _require(network.parameters.tobytes() == before, f"the bound network is written ({case})")
+        kept = _bits(session.store())
+        for array in _arrays(session.store()).values():
+            array[:] = 5
+        _require(_bits(session.store()) == kept, f"store gives no copy ({case})")
+        loaded = session.store()
+        session.load(loaded)
+        for array in _arrays(loaded).values():
+            array[:] = 6
+        _require(_bits(session.store()) == kept, f"load makes no copy ({case})")
+        X, y, weights = case.data()
+        session.logits(X)
+        session.loss_and_gradient(X, y, np.empty(session.n_parameters, session.dtype), weights)
+        _require(_bits(session.store()) == kept, f"reading changes the state ({case})")
+
+
+def _layouts(X: Array) -> Iterator[tuple[str, Any]]:
+    """Yield whole numbers in every form that rows may have."""
+    yield "float32", X.astype(np.float32)
+    yield "float64", X.astype(np.float64)
+    yield "uint8", X.astype(np.uint8)
+    yield "bool", X > 0
+    yield "big-endian", X.astype(">f4")
+    yield "Fortran order", np.asfortranarray(X)
+    yield "every other row", np.repeat(X, 2, axis=0)[::2]
+    yield "every other column", np.repeat(X, 2, axis=1)[:, ::2]
+    yield "reversed", X[::-1, ::-1].copy()[::-1, ::-1]
+    yield "one row for all", np.broadcast_to(X[:1], X.shape)
+
+
+def _check_inputs(backend: Backend) -> None:
+    """Give read-only arrays of any numeric dtype and layout, and want none written."""
+    for case in _twice(regularization=REGULARIZATION_CASES[-1]):
+        _, y, weights = case.data()
+        assert weights is not None
+        whole = np.random.default_rng(7).integers(0, 3, (case.n_rows, case.sizes[0]))
+        for layout, X in _layouts(whole.astype(case.dtype)):
+            session, plain = case.bind(backend), case.bind(backend)
+            copied = np.array(X, dtype=case.dtype, order="C")
+            (order, rates) = next(case.epochs(1))
+            given: list[Array] = [X, _targets(session, y), order, rates, weights]
+            copies = [array.copy() for array in given]
+            for array in given:
+                array.setflags(write=False)
+            losses = session.train(*given)
+            expected = plain.train(copied, *copies[1:])
+            _require(
+                np.array_equal(losses, expected)
+                and np.array_equal(session.logits(X), plain.logits(copied)),
+                f"X as {layout} gives other bits than a plain array ({case})",
+            )
+            gradient = np.empty(session.n_parameters, session.dtype)
+            session.loss_and_gradient(X, y, gradient, weights)
+            for array, copy in zip(given, copies, strict=True):
+                _require(array.tobytes() == copy.tobytes(), f"an input is written ({case})")
+
+
+def _mistakes(case: _Case) -> Iterator[tuple[str, Callable[[Backend], Any]]]:
+    """Yield wrong calls; all raise with the reference."""
+    X, y, weights = case.data()
+    n, order = case.n_rows, np.arange(case.n_rows)
+    rates = np.zeros(-(-n // case.batch_size))
+
+    def session(backend: Backend) -> Session:
+        return case.bind(backend)
+
+    def gradient(backend: Backend, dtype: Any = case.dtype, shorter: int = 0) -> Array:
+        return np.empty(session(backend).n_parameters - shorter, dtype)
+
+    def targets(backend: Backend) -> Array:
+        return _targets(session(backend), y)
+
+    def train(backend: Backend, **changes: Any) -> Array:
+        right = {
+            "y": targets(backend),
+            "order": order,
+            "learning_rates": rates,
+            "sample_weight": weights,
+        }
+        return session(backend).train(X, **{**right, **changes})
+
+    def load(backend: Backend, **changes: Any) -> None:
+        session(backend).load(replace(session(backend).store(), **changes))
+
+    yield "rows too wide", lambda b: session(b).logits(np.zeros((2, 99)))
+    yield "three dimensions", lambda b: session(b).logits(np.zeros((2, 2, case.sizes[0])))
+    yield "rows of text", lambda b: session(b).outputs([["a"] * case.sizes[0]])
+    yield "no rows", lambda b: session(b).loss_and_gradient(X[:0], y[:0], gradient(b))
+    yield "too few targets", lambda b: session(b).loss_and_gradient(X, y[:-1], gradient(b))
+    yield "targets too wide", lambda b: session(b).loss_and_gradient(X, X, gradient(b))
+    yield "no probabilities", lambda b: session(b).loss_and_gradient(X, y + 1, gradient(b))
+    yield "labels too large", lambda b: session(b).loss_and_gradient(X, order, gradient(b))
+    yield "a short gradient", lambda b: session(b).loss_and_gradient(X, y, gradient(b, shorter=1))
+    yield "a gradient of float16", lambda b: session(b).update(gradient(b, "float16"))
+    yield "a short update", lambda b: session(b).update(gradient(b, shorter=1))
+    yield "negative weights", lambda b: session(b).loss_and_gradient(X, y, gradient(b), -order)
+    yield "too few weights", lambda b: train(b, sample_weight=np.ones(n - 1))
+    yield "weights of NaN", lambda b: train(b, sample_weight=np.full(n, np.nan))
+    yield "too few targets to train on", lambda b: train(b, y=targets(b)[:-1])
+    yield "an order beyond the rows", lambda b: train(b, order=order + 1)
+    yield "an order below the rows", lambda b: train(b, order=order - 1)
+    yield "too many rates", lambda b: train(b, learning_rates=np.zeros(len(rates) + 1))
+    yield "logits too narrow", lambda b: train(b, logits=np.empty((n, 1)))
+    yield "short parameters", lambda b: load(b, parameters=np.zeros(1))
+    yield "moments too many", lambda b: load(b, moments=np.zeros((7, session(b).n_parameters)))
+    yield "an average too many", lambda b: load(b, average=np.zeros(session(b).n_parameters))
+    network = case.network()
+    yield "a batch of none", lambda b: b.bind(network, batch_size=0)
+    yield "half a batch", lambda b: b.bind(network, batch_size=0.5)  # type: ignore[arg-type]
+    yield "no threads", lambda b: b.bind(network, n_threads=0)
+    yield "a negative seed", lambda b: b.bind(network, seed=-1)
+    yield "a loss without meaning", lambda b: b.bind(network, LOSSES["poisson"])
+    yield (
+        "dropout of another depth",
+        lambda b: b.bind(network, regularization=Regularization(dropout=(0.1,))),
+    )
+
+
+def _outcome(call: Callable[[Backend], Any], backend: Backend) -> str:
+    try:
+        call(backend)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+def _check_errors(backend: Backend) -> None:
+    """Want wrong calls to raise what they raise with the reference, in the same words."""
+    for case in _twice():
+        for mistake, call in _mistakes(case):
+            actual, expected = _outcome(call, backend), _outcome(call, _REFERENCE)
+            _require(
+                actual == expected, f"{mistake}: {actual!r}, but the reference says {expected!r}"
+            )
+
+
+def _check_trainer(backend: Backend) -> None:
+    """Compare a trainer's history, also where it goes on after pickling."""
+    for case in _twice(optimizer=Adam(0.01), regularization=REGULARIZATION_CASES[-1]):
+        X, y, weights = case.data()
+
+        def make(backend: Backend, case: _Case = case) -> Trainer:
+            return Trainer(
+                case.network(),
+                case.loss,
+                case.optimizer,
+                batch_size=case.batch_size,
+                backend=backend,
+                regularization=case.regularization,
+            )
+
+        def fit(trainer: Trainer, X: Array = X, y: Array = y, w: Array | None = weights) -> Array:
+            history = trainer.fit(X, y, 2, (X, y), sample_weight=w, verbose=False)
+            return np.array([history["loss"], history["val_loss"]])
+
+        trainer, reference = make(backend), make(_REFERENCE)
+        # A reference in the same dtype is as far from float64 as the backend may be.
+        bound = 2 * max(
+            _error(run["losses"], _train(case, case.reference(), 2)["losses"])
+            for run in (_train_displaced(case, 2, seed) for seed in range(_DISPLACED_RUNS))
+        )
+        bound = max(bound, 2 * case.gradient_bound(case.n_rows))
+        _compare("histories", fit(trainer), fit(reference), bound, case)
+        twin = pickle.loads(pickle.dumps(trainer))
+        _require(
+            np.array_equal(twin.predict_proba(X), trainer.predict_proba(X)),
+            f"a pickled trainer predicts otherwise ({case})",
+        )
+        _require(
+            np.array_equal(fit(twin), fit(trainer)),
+            f"a pickled trainer goes on with other bits ({case})",
+        )
+
+
+#: The checks by name, in the order in which `check_backend` runs them.
+CHECKS: Mapping[str, Callable[[Backend], None]] = MappingProxyType(
+    {
+        "predict": _check_predict,
+        "gradient": _check_gradient,
+        "update": _check_update,
+        "epoch": _check_epoch,
+        "curves": _check_curves,
+        "bits": _check_bits,
+        "states": _check_states,
+        "inputs": _check_inputs,
+        "errors": _check_errors,
+        "trainer": _check_trainer,
+    }
+)
