@@ -617,7 +617,7 @@ def _check_inputs(backend: Backend) -> None:
             for array in given:
                 array.setflags(write=False)
             losses = session.train(*given)
-            expected = plain.train(copied, *copies[1:])
+            expected = plain.train(copied, *(array.copy() for array in copies[1:]))
             _require(
                 np.array_equal(losses, expected)
                 and np.array_equal(session.logits(X), plain.logits(copied)),
