@@ -51,11 +51,13 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         BASE,
     ),
     "datasets": ({"datasets.*"}, BASICS),
-    "scikit-learn": ({"sklearn"}, TRAINER),
+    "scikit-learn": ({"sklearn.*"}, TRAINER),
     "conformance kit": ({"testing"}, TRAINER),
+    "benchmark": ({"benchmark.*"}, TRAINER | {"datasets", "numba backend", "front door"}),
     "command line": (
         {"cli", "__main__"},
-        TRAINER | {"datasets", "model files", "scikit-learn", "conformance kit", "front door"},
+        TRAINER
+        | {"datasets", "model files", "scikit-learn", "conformance kit", "benchmark", "front door"},
     ),
     "front door": ({""}, TRAINER),
 }

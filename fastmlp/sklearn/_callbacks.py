@@ -1,0 +1,115 @@
+"""Callbacks during a fit: ours, from the `callbacks` parameter, and those of `sklearn.callback`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.callbacks import as_callbacks
+from fastmlp.history import History, Record
+from fastmlp.network import MLP
+
+Array = NDArray[Any]
+
+#: What a copy of the estimator needs in order to predict, besides its weights.
+_FITTED = ("n_layers_", "n_outputs_", "out_activation_", "n_features_in_", "classes_")
+
+
+class FitCallbacks:
+    """All callbacks of one fit. To ours it is the trainer: `network`, `history` and `stop`.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+    network : MLP
+        Holds the last epoch's parameters whenever a callback is called.
+    X, y, sample_weight
+        The training data that callbacks of scikit-learn may ask for.
+    called : bool
+        False keeps all of them quiet.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        network: MLP,
+        X: Any,
+        y: Array,
+        sample_weight: Array | None,
+        *,
+        called: bool,
+    ) -> None:
+        self.network = network
+        self.stopping = False
+        self._records: list[Record] = []
+        self._estimator = estimator
+        self._ours = as_callbacks(estimator.callbacks) if called else []
+        self._theirs = called and bool(getattr(estimator, "_skl_callbacks", ()))
+        self._context: Any = None
+        self._epoch: Any = None
+        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        self._data = {"X": X, "y": y, "metadata": metadata}
+        #: Whether there is any callback to call.
+        self.active = bool(self._ours) or self._theirs
+
+    @property
+    def history(self) -> History:
+        """All epochs of this fit so far."""
+        return History(self._records)
+
+    def stop(self) -> None:
+        """End the fit after this epoch."""
+        self.stopping = True
+
+    def begin(self) -> None:
+        """Tell all that the fit begins."""
+        for callback in self._ours:
+            callback.on_fit_begin(self)  # type: ignore[arg-type]
+        if self._theirs:
+            self._context = self._estimator._init_callback_context(
+                max_subtasks=self._estimator.max_iter
+            )
+            self._context.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+
+    def epoch_begin(self) -> None:
+        """Tell scikit-learn's that an epoch begins."""
+        if self._context is not None:
+            self._epoch = self._context.subcontext(task_name="epoch")
+            self._epoch.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+
+    def epoch_end(self, record: Record) -> None:
+        """Tell all that an epoch is over; one that returns True ends the fit."""
+        self._records.append(record)
+        for callback in self._ours:
+            if callback.on_epoch_end(self, dict(record)):  # type: ignore[arg-type]
+                self.stopping = True
+        if self._context is not None and self._epoch.call_on_fit_task_end(
+            estimator=self._estimator, reconstruction_attributes=self._fitted, **self._data
+        ):
+            self.stopping = True
+
+    def end(self) -> None:
+        """Tell all that the fit ended as it should."""
+        for callback in self._ours:
+            callback.on_fit_end(self, self.history)  # type: ignore[arg-type]
+        if self._context is not None:
+            self._context.call_on_fit_task_end(
+                estimator=self._estimator, reconstruction_attributes=self._fitted, **self._data
+            )
+
+    def close(self) -> None:
+        """Let our callbacks close their files."""
+        for callback in self._ours:
+            callback.close()
+
+    def _fitted(self) -> dict[str, Any]:
+        attributes = {
+            name: getattr(self._estimator, name)
+            for name in _FITTED
+            if hasattr(self._estimator, name)
+        }
+        attributes["coefs_"] = [np.array(w) for w in self.network.weights]
+        attributes["intercepts_"] = [np.array(b) for b in self.network.biases]
+        return attributes

@@ -1,0 +1,1185 @@
+"""The estimators: parameters, validation of data, stopping rules and prediction."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.metrics import check_scoring, d2_pinball_score
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import (
+    _check_partial_fit_first_call,
+    check_classification_targets,
+    type_of_target,
+    unique_labels,
+)
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from fastmlp import _checks
+from fastmlp.activations import ACTIVATIONS, Activation
+from fastmlp.backends.base import Backend, get_backend
+from fastmlp.losses import LOSSES, CrossEntropy, Loss, Quantile
+from fastmlp.network import MLP
+from fastmlp.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer
+from fastmlp.regularization import Regularization
+from fastmlp.schedules import SCHEDULES, Schedule
+from fastmlp.sklearn._callbacks import FitCallbacks
+from fastmlp.sklearn._lbfgs import minimize_lbfgs
+from fastmlp.sklearn._objective import Objective, OptimizerState, Samples
+from fastmlp.sklearn._stochastic import StochasticFit, Validation, print_iteration
+from fastmlp.targets import prepare_targets
+
+try:  # scikit-learn 1.9 and later
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in where scikit-learn has no callbacks yet."""
+
+
+Array = NDArray[Any]
+
+#: scikit-learn's names of activations that have another name here.
+_SKLEARN_ACTIVATIONS = {"logistic": "sigmoid"}
+_OUTPUT_ACTIVATIONS = {
+    "softmax": "softmax",
+    "logistic": "sigmoid",
+    "identity": "linear",
+    "exp": "exp",
+}
+#: Losses that a classifier may have besides "log_loss".
+_CLASSIFIER_LOSSES = {name for name, loss in LOSSES.items() if "softmax" in loss.output_names}
+
+
+class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+    """What the classifier and the regressor share."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions({*ACTIVATIONS, *_SKLEARN_ACTIVATIONS}), Activation, list, tuple],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "backend": [str, Backend],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), Optimizer, None],
+        "schedule": [StrOptions(set(SCHEDULES)), Schedule, None],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left"), tuple],
+        "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
+        "scoring": [str, callable, None],
+        "callbacks": [list, tuple],
+    }
+
+    # The parameters' types, for both subclasses.
+    hidden_layer_sizes: Any
+    activation: Any
+    loss: str | Loss
+    solver: str
+    alpha: float
+    batch_size: int | str
+    learning_rate: str
+    learning_rate_init: float
+    power_t: float
+    max_iter: int
+    shuffle: bool
+    random_state: Any
+    tol: float
+    verbose: bool | int
+    warm_start: bool
+    momentum: float
+    nesterovs_momentum: bool
+    early_stopping: bool
+    validation_fraction: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    n_iter_no_change: float
+    max_fun: int
+    backend: str | Backend
+    n_threads: int | None
+    dtype: DTypeLike | None
+    optimizer: str | Optimizer | None
+    schedule: str | Schedule | None
+    weight_decay: float
+    dropout: float | tuple[float, ...]
+    gradient_clip: float | None
+    scoring: str | Callable[..., float] | None
+    callbacks: Sequence[Any]
+
+    def _keep(self, parameters: Mapping[str, Any]) -> None:
+        """Take the constructor's arguments as attributes."""
+        for name, value in parameters.items():
+            if name != "self":
+                setattr(self, name, value)
+
+    # Fitting ---------------------------------------------------------------------------------
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        incremental: bool = False,
+    ) -> Any:
+        hidden = self._hidden_layer_sizes()
+        self._check_combinations()
+        first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        X, y = self._validate_input(X, y, incremental, first_pass)
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        self._random_state = check_random_state(self.random_state)
+        loss = self._resolve_loss()
+        if first_pass:
+            self._initialize([X.shape[1], *hidden, self._count_outputs(y, loss)], loss, X.dtype)
+        network = self._show(self._live_network())
+        n_terms = 1 if self.out_activation_ == "softmax" else self.n_outputs_
+        objective = Objective(loss, self.alpha, n_terms)
+        samples = Samples(X, self._targets(y, loss), self._loss_weights(y, weights))
+        if samples.mean_weight == 0:
+            raise ValueError("sample_weight is 0 for all samples; at least one must be positive")
+        with np.errstate(all="ignore"):  # what diverges is reported below, once
+            if self._uses_lbfgs():
+                self._fit_lbfgs(network, objective, samples)
+            else:
+                self._fit_stochastic(
+                    network, objective, samples, y, weights, validation_data, incremental
+                )
+        if not np.isfinite(network.parameters).all():
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may"
+                " contain large values and need to be preprocessed."
+            )
+        return self
+
+    def _uses_lbfgs(self) -> bool:
+        return self.solver == "lbfgs" and self.optimizer is None
+
+    def _hidden_layer_sizes(self) -> list[int]:
+        given = self.hidden_layer_sizes
+        sizes = list(given) if hasattr(given, "__iter__") else [given]
+        if any(size <= 0 for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return [int(size) for size in sizes]
+
+    def _check_combinations(self) -> None:
+        if self.schedule is not None and self.learning_rate != "constant":
+            raise ValueError(
+                "schedule takes the place of learning_rate, which must then be 'constant', "
+                f"got {self.learning_rate!r}"
+            )
+        if self.optimizer is not None and self.weight_decay:
+            raise ValueError(
+                "weight_decay is for the solvers 'sgd' and 'adam'; an optimizer has its own, as in "
+                "optimizer=AdamW(weight_decay=0.01)"
+            )
+        names = ("schedule", "weight_decay", "dropout", "gradient_clip", "callbacks")
+        unused = [name for name in names if getattr(self, name)]
+        if self._uses_lbfgs() and unused:
+            raise ValueError(
+                f"the solver 'lbfgs' cannot use {_checks.listing(unused)}; choose 'sgd' or 'adam'"
+            )
+
+    def _dtypes(self) -> Any:
+        return (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
+
+    def _initialize(self, sizes: list[int], loss: Loss, dtype: np.dtype[Any]) -> None:
+        """Draw new weights, from the distribution and in the order of scikit-learn."""
+        self.n_iter_ = 0
+        self.t_ = 0
+        self.n_outputs_ = sizes[-1]
+        self.n_layers_ = len(sizes)
+        self.out_activation_ = self._output_name(loss)
+        network = MLP(
+            sizes,
+            self._activations(len(sizes) - 2),
+            _OUTPUT_ACTIVATIONS[self.out_activation_],
+            dtype=dtype,
+        )
+        gain = 2.0 if self.activation == "logistic" else 6.0
+        for w, b in zip(network.weights, network.biases, strict=True):
+            bound = np.sqrt(gain / sum(w.shape))
+            w[:] = self._random_state.uniform(-bound, bound, w.shape)
+            b[:] = self._random_state.uniform(-bound, bound, b.shape)
+        self._show(network)
+        if self._uses_lbfgs():
+            return
+        self._no_improvement_count = 0
+        self.loss_curve_: list[float] = []
+        self.validation_loss_curve_: list[float] | None = None
+        self.validation_scores_: list[float] | None = None
+        self.best_validation_score_: float | None = None
+        self.best_loss_: float | None = None
+
+    def _activations(self, n_hidden: int) -> list[Any]:
+        given = self.activation
+        each = list(given) if isinstance(given, list | tuple) else [given] * n_hidden
+        return [_SKLEARN_ACTIVATIONS.get(a, a) if isinstance(a, str) else a for a in each]
+
+    def _show(self, network: MLP) -> MLP:
+        """Let the fitted attributes be views of the network's parameters."""
+        self._network = network
+        self.coefs_ = list(network.weights)
+        self.intercepts_ = list(network.biases)
+        return network
+
+    def _live_network(self) -> MLP:
+        """Return the network of `coefs_` and `intercepts_`, which users may replace."""
+        network: MLP | None = getattr(self, "_network", None)
+        shown = [*self.coefs_, *self.intercepts_]
+        if network is not None:
+            ours = [*network.weights, *network.biases]
+            if len(ours) == len(shown) and all(a is b for a, b in zip(ours, shown, strict=True)):
+                return network
+        return self._network_of(self.coefs_, self.intercepts_)
+
+    def _network_of(self, coefs: list[Array], intercepts: list[Array]) -> MLP:
+        dtype = np.result_type(*coefs, *intercepts)
+        network = MLP(
+            [len(coefs[0]), *(len(b) for b in intercepts)],
+            self._activations(len(coefs) - 1),
+            _OUTPUT_ACTIVATIONS[self.out_activation_],
+            dtype=np.float32 if dtype == np.float32 else np.float64,
+        )
+        given = [*coefs, *intercepts]
+        for mine, values in zip([*network.weights, *network.biases], given, strict=True):
+            mine[:] = values
+        return network
+
+    def __getstate__(self) -> dict[str, Any]:
+        # `coefs_` and `intercepts_` hold everything; the network is made from them again.
+        state = dict(super().__getstate__())
+        state.pop("_network", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if hasattr(self, "coefs_"):
+            self._show(self._network_of(self.coefs_, self.intercepts_))
+
+    # The two kinds of solvers ----------------------------------------------------------------
+
+    def _fit_lbfgs(self, network: MLP, objective: Objective, samples: Samples) -> None:
+        result, self.loss_ = minimize_lbfgs(
+            network,
+            get_backend(self.backend),
+            self.n_threads,
+            objective,
+            samples,
+            max_iter=self.max_iter,
+            max_fun=self.max_fun,
+            tol=self.tol,
+            report=lambda iteration, loss: print_iteration(self, iteration, loss),
+        )
+        self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+
+    def _fit_stochastic(
+        self,
+        network: MLP,
+        objective: Objective,
+        samples: Samples,
+        y: Array,
+        weights: Array | None,
+        validation_data: Any,
+        incremental: bool,
+    ) -> None:
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        rows, validation = self._held_out(samples, y, weights, objective.loss, validation_data)
+        if validation is not None and self.validation_scores_ is None:
+            self.validation_scores_, self.validation_loss_curve_ = [], []
+            self.best_validation_score_ = -np.inf
+        if self.best_loss_ is None and not self.early_stopping:
+            self.best_loss_ = np.inf
+        batch_size = self._batch_size(len(rows))
+        optimizer = self._resolve_optimizer(objective.n_terms)
+        clip, terms = self.gradient_clip, 1 if self.optimizer is not None else objective.n_terms
+        session = get_backend(self.backend).bind(
+            network,
+            objective.loss,
+            optimizer,
+            Regularization(
+                l2=objective.l2(batch_size * samples.mean_weight),
+                dropout=self.dropout,
+                clip_norm=None if clip is None else clip / terms,
+            ),
+            batch_size=batch_size,
+            n_threads=self.n_threads,
+            # Drawn for dropout alone: without it, the stream of numbers is scikit-learn's.
+            seed=int(self._random_state.randint(2**31 - 1)) if self.dropout else 0,
+        )
+        moments = np.zeros((optimizer.n_moments, network.n_parameters), dtype=network.dtype)
+        kept: OptimizerState | None = getattr(self, "_optimizer", None) if incremental else None
+        if kept is None or kept.moments.shape != moments.shape:
+            self._optimizer = OptimizerState(optimizer.learning_rate, moments)
+        callbacks = FitCallbacks(self, network, samples.X, y, weights, called=not incremental)
+        schedule = self.schedule
+        StochasticFit(
+            self,
+            network,
+            session,
+            objective,
+            samples,
+            rows,
+            SCHEDULES[schedule] if isinstance(schedule, str) else schedule,
+            validation,
+            callbacks,
+        ).run(one_epoch=incremental)
+
+    def _batch_size(self, n_samples: int) -> int:
+        if isinstance(self.batch_size, str):
+            return min(200, n_samples)
+        if self.batch_size > n_samples:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. "
+                "It is going to be clipped",
+                stacklevel=5,
+            )
+        return min(int(self.batch_size), n_samples)
+
+    def _resolve_optimizer(self, n_terms: int) -> Optimizer:
+        """Return the library's optimizer whose updates are those of the solver."""
+        rate = float(self.learning_rate_init)
+        if isinstance(self.optimizer, Optimizer):
+            return self.optimizer
+        if self.optimizer is not None:
+            return replace(OPTIMIZERS[self.optimizer], learning_rate=rate)
+        if self.solver == "sgd":
+            momentum = min(float(self.momentum), np.nextafter(1.0, 0.0))
+            return SGD(
+                rate,
+                momentum,
+                nesterov=bool(self.nesterovs_momentum) and momentum > 0,
+                weight_decay=self.weight_decay / n_terms,
+            )
+        kind = AdamW if self.weight_decay else Adam
+        return kind(rate, self.beta_1, self.beta_2, self.epsilon / n_terms, self.weight_decay)
+
+    # Validation sets -------------------------------------------------------------------------
+
+    def _held_out(
+        self,
+        samples: Samples,
+        y: Array,
+        weights: Array | None,
+        loss: Loss,
+        validation_data: Any,
+    ) -> tuple[Array, Validation | None]:
+        """Return the rows to train on, and the set to watch."""
+        rows = np.arange(len(y), dtype=np.int64)
+        if validation_data is not None:
+            if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+                raise ValueError(
+                    "validation_data must be a tuple (X, y) or (X, y, sample_weight), got "
+                    f"{type(validation_data).__name__}"
+                )
+            X_val, y_val = self._validate_input(*validation_data[:2], True, False)
+            w_val = validation_data[2] if len(validation_data) == 3 else None
+            w_val = None if w_val is None else _check_sample_weight(w_val, X_val)
+        elif self.early_stopping:
+            rows, held_out = train_test_split(
+                rows,
+                random_state=self._random_state,
+                test_size=self.validation_fraction,
+                stratify=self._stratify(samples),
+            )
+            if len(held_out) < 2:
+                raise ValueError(
+                    "The validation set is too small. Increase 'validation_fraction' "
+                    "or the size of your dataset."
+                )
+            X_val, y_val = samples.X[held_out], y[held_out]
+            w_val = None if weights is None else weights[held_out]
+        else:
+            return rows, None
+        held = Samples(X_val, self._targets(y_val, loss), w_val)
+        return rows, Validation(held, *self._scorer(X_val, y_val, w_val))
+
+    def _scorer(
+        self, X: Any, y: Array, weights: Array | None
+    ) -> tuple[Callable[[], float] | None, str]:
+        """Return what scores the network as it is, None for the built-in scores; and its name."""
+        if self.scoring == "loss":
+            return None, "loss"
+        built_in = self._built_in_score()
+        if self.scoring is None and built_in is not None:
+            return None, built_in
+        scorer = check_scoring(self, scoring=self.scoring)
+        # Held-out rows are plain arrays: this view of the estimator asks for no feature names.
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view.__dict__.pop("feature_names_in_", None)
+        given = {} if weights is None else {"sample_weight": weights}
+        name = self.scoring if isinstance(self.scoring, str) else "score"
+        return (lambda: scorer(view, X, y, **given)), name
+
+    # Prediction ------------------------------------------------------------------------------
+
+    def _outputs(self, X: Any) -> Array:
+        check_is_fitted(self)
+        rows = validate_data(self, X, accept_sparse="csr", reset=False)
+        network = self._live_network()
+        with np.errstate(over="ignore"):
+            logits = network.forward(rows)
+            return network.output_activation.forward(logits, out=logits)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # What the two estimators differ in -------------------------------------------------------
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        raise NotImplementedError
+
+    def _resolve_loss(self) -> Loss:
+        raise NotImplementedError
+
+    def _count_outputs(self, y: Array, loss: Loss) -> int:
+        raise NotImplementedError
+
+    def _output_name(self, loss: Loss) -> str:
+        raise NotImplementedError
+
+    def _targets(self, y: Array, loss: Loss) -> Array:
+        raise NotImplementedError
+
+    def _loss_weights(self, y: Array, weights: Array | None) -> Array | None:
+        return weights
+
+    def _stratify(self, samples: Samples) -> Array | None:
+        return None
+
+    def _built_in_score(self) -> str | None:
+        """Return the name of the score that the logits give; None if there is none."""
+        raise NotImplementedError
+
+    def _check_solver(self) -> bool:
+        if self._uses_lbfgs():
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers. "
+                f"{self.solver} is not stochastic."
+            )
+        return True
+
+
+class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
+    """A multilayer perceptron that classifies, as scikit-learn's, and faster.
+
+    Parameters, attributes and results are those of `sklearn.neural_network.MLPClassifier`: with
+    the same `random_state`, the same initial weights and order of samples. Only Adam differs
+    slightly: it adds `epsilon` after the correction of its bias, as its authors write it. The
+    parameters from `backend` on are additions.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or array-like of int, default (100,)
+        Units of each hidden layer; ``()`` makes a linear model.
+    activation : str, Activation, or a list or tuple of them, default "relu"
+        Of all hidden layers, or one for each: "relu", "tanh", "logistic", "identity" or another
+        name or instance of `fastmlp.activations`.
+    solver : {"adam", "sgd", "lbfgs"}, default "adam"
+        "lbfgs" is SciPy's L-BFGS-B, in float64 and on all samples at once.
+    alpha : float, default 0.0001
+        Adds alpha / (2 n) times the sum of all squared weights to the mean loss of n samples, the
+        size of the batch (biases are free).
+    batch_size : int or "auto", default "auto"
+        "auto" is min(200, n_samples).
+    learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
+        For solver "sgd". "invscaling" divides `learning_rate_init` by the number of samples seen
+        to the power `power_t`; "adaptive" divides the rate by 5 where training would stop.
+    learning_rate_init : float, default 0.001
+    power_t : float, default 0.5
+    max_iter : int, default 200
+        The most epochs, or iterations of L-BFGS.
+    shuffle : bool, default True
+        Whether every epoch visits the samples in a new order.
+    random_state : int, RandomState or None, default None
+        Of the initial weights, the split of early stopping, the order of samples and dropout.
+    tol : float, default 1e-4
+        Training stops after more than `n_iter_no_change` epochs in a row that did not improve the
+        loss, or under early stopping the score, by `tol`.
+    verbose : bool, default False
+        Prints a line for every epoch.
+    warm_start : bool, default False
+        Whether `fit` goes on from the weights of the last.
+    momentum : float, default 0.9
+        For solver "sgd".
+    nesterovs_momentum : bool, default True
+        For solver "sgd".
+    early_stopping : bool, default False
+        Holds out `validation_fraction` of the samples (of two classes in equal shares), stops when
+        their score does not improve, and keeps the best epoch's weights.
+    validation_fraction : float, default 0.1
+    beta_1, beta_2, epsilon : float, default 0.9, 0.999 and 1e-8
+        For solver "adam".
+    n_iter_no_change : int or inf, default 10
+    max_fun : int, default 15000
+        The most evaluations of the loss by solver "lbfgs".
+    backend : str or Backend, default "auto"
+        "numpy", "numba", "auto" (the fastest that is installed), or an instance.
+    n_threads : int or None, default None
+        None lets the backend choose. Results do not depend on it.
+    dtype : {"float32", "float64"} or None, default None
+        Of the network. None takes that of X; float32 is about twice as fast.
+    optimizer : str, Optimizer or None, default None
+        Takes the place of `solver`: a name of `fastmlp.optimizers`, with `learning_rate_init`, or
+        an instance, with its own rate.
+    schedule : str, Schedule or None, default None
+        Takes the place of `learning_rate`, for any solver but "lbfgs".
+    weight_decay : float, default 0.0
+        Solver "adam" becomes AdamW, with decoupled decay of all parameters; "sgd" adds
+        weight_decay times the parameters to the gradient.
+    dropout : float or tuple of float, default 0.0
+        Share of units in [0, 1) that each step drops: of every hidden layer, or of the input and
+        each hidden layer.
+    gradient_clip : float or None, default None
+        Scales a longer gradient down to this Euclidean norm.
+    scoring : str, callable or None, default None
+        What early stopping watches: a scorer as in `sklearn.model_selection`, "loss" for the
+        validation loss, or None for the accuracy.
+    callbacks : list, default ()
+        `fastmlp.callbacks.Callback` instances, or functions of the fit and the epoch's record; the
+        callbacks of `sklearn.callback` are set by `set_callbacks`.
+    loss : str or Loss, default "log_loss"
+        "log_loss", or another name or instance of `fastmlp.losses`.
+    class_weight : dict, "balanced" or None, default None
+        Weights of classes in the loss, as elsewhere in scikit-learn; scores are not weighted so.
+    label_smoothing : float, default 0.0
+        Share in [0, 1) of each target that is spread evenly over the classes.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    coefs_, intercepts_ : list of ndarray
+        Weights of shape (n_in, n_out) and biases of shape (n_out,) of each layer; changing them,
+        in place or as a whole, changes the model.
+    loss_, best_loss_ : float
+        The last and the least training loss; early stopping keeps no best loss (None).
+    loss_curve_ : list of float
+        The loss of each epoch, the penalty included.
+    validation_loss_curve_, validation_scores_ : list of float or None
+        Of each epoch, where there is a validation set.
+    best_validation_score_ : float or None
+    n_iter_, t_ : int
+        Epochs of the last fit, and training samples seen by all.
+    n_layers_, n_outputs_, n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Where X has column names.
+    out_activation_ : str
+        "softmax", "logistic", "identity" or "exp".
+
+    Raises
+    ------
+    ImportError
+        If the backend is not installed.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> X, y = make_classification(n_samples=100, random_state=1)
+    >>> model = MLPClassifier(random_state=1, max_iter=300, backend="numpy").fit(X[:75], y[:75])
+    >>> model.predict_proba(X[75:]).shape
+    (25, 2)
+    >>> model.score(X[75:], y[75:]) > 0.7
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_BaseMLP._parameter_constraints,
+        "loss": [StrOptions({"log_loss", *_CLASSIFIER_LOSSES}), Loss],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    class_weight: Any
+    label_smoothing: float
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        backend: str | Backend = "auto",
+        n_threads: int | None = None,
+        dtype: DTypeLike | None = None,
+        optimizer: str | Optimizer | None = None,
+        schedule: str | Schedule | None = None,
+        weight_decay: float = 0.0,
+        dropout: float | tuple[float, ...] = 0.0,
+        gradient_clip: float | None = None,
+        scoring: str | Callable[..., float] | None = None,
+        callbacks: Sequence[Any] = (),
+        loss: str | Loss = "log_loss",
+        class_weight: Any = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self._keep(locals())
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None
+    ) -> MLPClassifier:
+        """Fit the network to rows and their labels.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,), or indicator matrix of shape (n_samples, n_labels)
+            Labels of any kind, or one column of 0 and 1 for each of several labels.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights at least 0.
+        validation_data : tuple (X, y) or (X, y, sample_weight), optional
+            A set to watch: its losses are in `validation_loss_curve_`, its scores in
+            `validation_scores_`. Early stopping uses it in place of a split.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If data or parameters are not as stated, or the weights become infinite or NaN.
+
+        Examples
+        --------
+        >>> model = MLPClassifier(solver="lbfgs", random_state=0, backend="numpy")
+        >>> model.fit([[0.0], [1.0], [2.0]], ["low", "low", "high"]).predict([[1.9]])
+        array(['high'], dtype='<U4')
+        """
+        return self._fit(X, y, sample_weight, validation_data)
+
+    @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, classes: ArrayLike | None = None
+    ) -> MLPClassifier:
+        """Train for one epoch on these rows; callbacks are not called.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        classes : array-like of shape (n_classes,), optional
+            All labels that will ever come; required in the first call.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            As in `fit`; or if `classes` is missing, or `early_stopping` is on.
+
+        Examples
+        --------
+        >>> model = MLPClassifier(backend="numpy", random_state=0)
+        >>> model.partial_fit([[0.0], [1.0]], [0, 1], classes=[0, 1, 2]).classes_
+        array([0, 1, 2])
+        """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit, which sees a part of "
+                "the labels only; pass the weights as a dict"
+            )
+        if _check_partial_fit_first_call(self, classes):
+            self._multilabel = type_of_target(y).startswith("multilabel")
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> Array:
+        """Return the labels of rows.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_labels)
+
+        Examples
+        --------
+        >>> model = MLPClassifier(solver="lbfgs", random_state=0, backend="numpy")
+        >>> model.fit([[0.0], [1.0]], [3, 7]).predict([[0.1], [0.9]])
+        array([3, 7])
+        """
+        outputs = self._outputs(X)
+        if self.out_activation_ == "softmax":
+            return self.classes_[outputs.argmax(axis=1)]
+        if self.n_outputs_ > 1:
+            return (outputs > 0.5).astype(np.int64)
+        return self.classes_[np.minimum(outputs[:, 0] > 0.5, len(self.classes_) - 1).astype(int)]
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probability of every class, or of every one of several labels.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`.
+
+        Examples
+        --------
+        >>> model = MLPClassifier(solver="lbfgs", random_state=0, backend="numpy")
+        >>> model.fit([[0.0], [1.0]], [3, 7]).predict_proba([[0.1], [0.9]]).shape
+        (2, 2)
+        """
+        outputs = self._outputs(X)
+        return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Return the logarithm of `predict_proba`; -inf where a probability underflows.
+
+        Examples
+        --------
+        >>> model = MLPClassifier(solver="lbfgs", random_state=0, backend="numpy")
+        >>> bool((model.fit([[0.0], [1.0]], [3, 7]).predict_log_proba([[0.1]]) <= 0).all())
+        True
+        """
+        probabilities = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return np.log(probabilities, out=probabilities)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            multi_output=True,
+            dtype=self._dtypes(),
+            order="C",
+            reset=reset,
+        )
+        y = y.toarray() if hasattr(y, "toarray") else y
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        kind = type_of_target(y)
+        if kind == "multiclass-multioutput":
+            raise ValueError(
+                "Multioutput target data is not supported: several labels must be columns of 0 "
+                "and 1"
+            )
+        classes = unique_labels(y)
+        if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
+            self.classes_ = classes
+            self._multilabel = kind.startswith("multilabel")
+        elif self.warm_start and reset is False and not incremental:
+            self._check_same_classes(classes)
+        elif len(np.setdiff1d(classes, self.classes_)):
+            raise ValueError(
+                "`y` has classes not in `self.classes_`. "
+                f"`self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+        return X, y
+
+    def _check_same_classes(self, classes: Array) -> None:
+        if set(classes) != set(self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same "
+                "classes as in the previous call to fit. Previously "
+                f"got {self.classes_}, `y` has {classes}"
+            )
+
+    def _resolve_loss(self) -> Loss:
+        if self.loss == "log_loss":
+            return CrossEntropy(label_smoothing=self.label_smoothing)
+        if self.label_smoothing:
+            raise ValueError(f"label_smoothing is for the loss 'log_loss', got {self.loss!r}")
+        return LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+
+    def _count_outputs(self, y: Array, loss: Loss) -> int:
+        if self._multilabel:
+            return int(y.shape[1])
+        return len(self.classes_) if len(self.classes_) > 2 else 1
+
+    def _output_name(self, loss: Loss) -> str:
+        return "softmax" if not self._multilabel and len(self.classes_) > 2 else "logistic"
+
+    def _targets(self, y: Array, loss: Loss) -> Array:
+        network = self._network
+        if y.ndim == 1:
+            y = np.searchsorted(self.classes_, y)
+        output = network.output_activation
+        return prepare_targets(y, loss, output, self.n_outputs_, network.dtype)
+
+    def _loss_weights(self, y: Array, weights: Array | None) -> Array | None:
+        if self.class_weight is None:
+            return weights
+        each = compute_sample_weight(self.class_weight, y)
+        return each if weights is None else each * weights
+
+    def _built_in_score(self) -> str | None:
+        return "accuracy"
+
+    def _stratify(self, samples: Samples) -> Array | None:
+        # As scikit-learn: where one output tells two classes apart.
+        return samples.targets.astype(bool) if self.n_outputs_ == 1 else None
+
+
+class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
+    """A multilayer perceptron for regression, as scikit-learn's, and faster.
+
+    Parameters, attributes and results are those of `sklearn.neural_network.MLPRegressor`: with
+    the same `random_state`, the same initial weights and order of samples. Only Adam differs
+    slightly: it adds `epsilon` after the correction of its bias, as its authors write it. The
+    parameters from `backend` on are additions.
+
+    Parameters
+    ----------
+    loss : str or Loss, default "squared_error"
+        "squared_error" (half the mean square), "poisson" (exponential output, targets at least 0),
+        "mae", "huber", "quantile", or another name or instance of `fastmlp.losses`; with
+        ``Quantile(levels=(0.1, 0.5, 0.9))`` the model predicts a column for each level.
+    hidden_layer_sizes : int or array-like of int, default (100,)
+        Units of each hidden layer; ``()`` makes a linear model.
+    activation : str, Activation, or a list or tuple of them, default "relu"
+        Of all hidden layers, or one for each: "relu", "tanh", "logistic", "identity" or another
+        name or instance of `fastmlp.activations`.
+    solver : {"adam", "sgd", "lbfgs"}, default "adam"
+        "lbfgs" is SciPy's L-BFGS-B, in float64 and on all samples at once.
+    alpha : float, default 0.0001
+        Adds alpha / (2 n) times the sum of all squared weights to the mean loss of n samples, the
+        size of the batch (biases are free).
+    batch_size : int or "auto", default "auto"
+        "auto" is min(200, n_samples).
+    learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
+        For solver "sgd". "invscaling" divides `learning_rate_init` by the number of samples seen
+        to the power `power_t`; "adaptive" divides the rate by 5 where training would stop.
+    learning_rate_init : float, default 0.001
+    power_t : float, default 0.5
+    max_iter : int, default 200
+        The most epochs, or iterations of L-BFGS.
+    shuffle : bool, default True
+        Whether every epoch visits the samples in a new order.
+    random_state : int, RandomState or None, default None
+        Of the initial weights, the split of early stopping, the order of samples and dropout.
+    tol : float, default 1e-4
+        Training stops after more than `n_iter_no_change` epochs in a row that did not improve the
+        loss, or under early stopping the score, by `tol`.
+    verbose : bool, default False
+        Prints a line for every epoch.
+    warm_start : bool, default False
+        Whether `fit` goes on from the weights of the last.
+    momentum : float, default 0.9
+        For solver "sgd".
+    nesterovs_momentum : bool, default True
+        For solver "sgd".
+    early_stopping : bool, default False
+        Holds out `validation_fraction` of the samples, stops when
+        their score does not improve, and keeps the best epoch's weights.
+    validation_fraction : float, default 0.1
+    beta_1, beta_2, epsilon : float, default 0.9, 0.999 and 1e-8
+        For solver "adam".
+    n_iter_no_change : int or inf, default 10
+    max_fun : int, default 15000
+        The most evaluations of the loss by solver "lbfgs".
+    backend : str or Backend, default "auto"
+        "numpy", "numba", "auto" (the fastest that is installed), or an instance.
+    n_threads : int or None, default None
+        None lets the backend choose. Results do not depend on it.
+    dtype : {"float32", "float64"} or None, default None
+        Of the network. None takes that of X; float32 is about twice as fast.
+    optimizer : str, Optimizer or None, default None
+        Takes the place of `solver`: a name of `fastmlp.optimizers`, with `learning_rate_init`, or
+        an instance, with its own rate.
+    schedule : str, Schedule or None, default None
+        Takes the place of `learning_rate`, for any solver but "lbfgs".
+    weight_decay : float, default 0.0
+        Solver "adam" becomes AdamW, with decoupled decay of all parameters; "sgd" adds
+        weight_decay times the parameters to the gradient.
+    dropout : float or tuple of float, default 0.0
+        Share of units in [0, 1) that each step drops: of every hidden layer, or of the input and
+        each hidden layer.
+    gradient_clip : float or None, default None
+        Scales a longer gradient down to this Euclidean norm.
+    scoring : str, callable or None, default None
+        What early stopping watches: a scorer as in `sklearn.model_selection`, "loss" for the
+        validation loss, or None for R2.
+    callbacks : list, default ()
+        `fastmlp.callbacks.Callback` instances, or functions of the fit and the epoch's record; the
+        callbacks of `sklearn.callback` are set by `set_callbacks`.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of ndarray
+        Weights of shape (n_in, n_out) and biases of shape (n_out,) of each layer; changing them,
+        in place or as a whole, changes the model.
+    loss_, best_loss_ : float
+        The last and the least training loss; early stopping keeps no best loss (None).
+    loss_curve_ : list of float
+        The loss of each epoch, the penalty included.
+    validation_loss_curve_, validation_scores_ : list of float or None
+        Of each epoch, where there is a validation set.
+    best_validation_score_ : float or None
+    n_iter_, t_ : int
+        Epochs of the last fit, and training samples seen by all.
+    n_layers_, n_outputs_, n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Where X has column names.
+    out_activation_ : str
+        "softmax", "logistic", "identity" or "exp".
+
+    Raises
+    ------
+    ImportError
+        If the backend is not installed.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_regression
+    >>> X, y = make_regression(n_samples=200, n_features=20, random_state=1)
+    >>> model = MLPRegressor(solver="lbfgs", random_state=1, tol=0.1, backend="numpy")
+    >>> model.fit(X[:150], y[:150]).score(X[150:], y[150:]) > 0.9
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_BaseMLP._parameter_constraints,
+        "loss": [StrOptions(set(LOSSES) - {"cross_entropy"}), Loss],
+    }
+
+    def __init__(
+        self,
+        loss: str | Loss = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        backend: str | Backend = "auto",
+        n_threads: int | None = None,
+        dtype: DTypeLike | None = None,
+        optimizer: str | Optimizer | None = None,
+        schedule: str | Schedule | None = None,
+        weight_decay: float = 0.0,
+        dropout: float | tuple[float, ...] = 0.0,
+        gradient_clip: float | None = None,
+        scoring: str | Callable[..., float] | None = None,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
+        self._keep(locals())
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None
+    ) -> MLPRegressor:
+        """Fit the network to rows and their targets.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights at least 0.
+        validation_data : tuple (X, y) or (X, y, sample_weight), optional
+            A set to watch: its losses are in `validation_loss_curve_`, its scores in
+            `validation_scores_`. Early stopping uses it in place of a split.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If data or parameters are not as stated, or the weights become infinite or NaN.
+
+        Examples
+        --------
+        >>> model = MLPRegressor(solver="lbfgs", random_state=0, backend="numpy")
+        >>> model.fit([[0.0], [1.0]], [0.0, 2.0]).predict([[1.0]]).round(2)
+        array([2.])
+        """
+        return self._fit(X, y, sample_weight, validation_data)
+
+    @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+        """Train for one epoch on these rows; callbacks are not called.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            As in `fit`; or if `early_stopping` is on.
+
+        Examples
+        --------
+        >>> model = MLPRegressor(backend="numpy", random_state=0)
+        >>> model.partial_fit([[0.0], [1.0]], [0, 1]).n_iter_
+        1
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> Array:
+        """Return the predicted values of rows.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            With a quantile loss of several levels, one column for each level.
+
+        Examples
+        --------
+        >>> model = MLPRegressor(solver="lbfgs", random_state=0, backend="numpy")
+        >>> model.fit([[0.0], [1.0]], [[0.0, 1.0], [2.0, 3.0]]).predict([[1.0]]).shape
+        (1, 2)
+        """
+        outputs = self._outputs(X)
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R2; with a quantile loss of several levels, the mean of their D2 pinball scores.
+
+        Examples
+        --------
+        >>> model = MLPRegressor(solver="lbfgs", random_state=0, backend="numpy")
+        >>> model.fit([[0.0], [1.0]], [0.0, 2.0]).score([[0.0], [1.0]], [0.0, 2.0]) > 0.99
+        True
+        """
+        levels = _several_levels(self._resolve_loss())
+        if not levels:
+            return float(super().score(X, y, sample_weight))
+        columns = zip(levels, self.predict(X).T, strict=True)
+        return float(
+            np.mean(
+                [
+                    d2_pinball_score(y, column, sample_weight=sample_weight, alpha=level)
+                    for level, column in columns
+                ]
+            )
+        )
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            multi_output=True,
+            y_numeric=True,
+            dtype=self._dtypes(),
+            order="C",
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y
+
+    def _resolve_loss(self) -> Loss:
+        return LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+
+    def _count_outputs(self, y: Array, loss: Loss) -> int:
+        return len(_several_levels(loss)) or (1 if y.ndim == 1 else int(y.shape[1]))
+
+    def _output_name(self, loss: Loss) -> str:
+        return "exp" if loss.name == "poisson" else "identity"
+
+    def _targets(self, y: Array, loss: Loss) -> Array:
+        network = self._network
+        output = network.output_activation
+        return prepare_targets(y, loss, output, self.n_outputs_, network.dtype)
+
+    def _built_in_score(self) -> str | None:
+        return None if _several_levels(self._resolve_loss()) else "r2"
+
+
+def _several_levels(loss: Loss) -> tuple[float, ...]:
+    """Return the levels of a quantile loss that has several, else none."""
+    return loss.levels if isinstance(loss, Quantile) and len(loss.levels) > 1 else ()

@@ -1,0 +1,259 @@
+"""One fit by SGD, Adam or another optimizer: epochs, stopping rules and early stopping."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from fastmlp._watch import counts_upward, recorded
+from fastmlp.backends.base import Session
+from fastmlp.history import Record
+from fastmlp.metrics import running_score, score_name, score_targets
+from fastmlp.network import MLP
+from fastmlp.schedules import ReduceOnPlateau, Schedule
+from fastmlp.sklearn._callbacks import FitCallbacks
+from fastmlp.sklearn._objective import EpochRunner, Objective, Samples
+
+Array = NDArray[Any]
+
+#: An adaptive learning rate at or below this ends the fit.
+_SMALLEST_RATE = 1e-6
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A held-out set, and how the fitted estimator scores on it.
+
+    Without a scorer, the score is the accuracy or R2, computed from the session's logits.
+    """
+
+    samples: Samples
+    scorer: Callable[[], float] | None
+    name: str
+
+
+class StochasticFit:
+    """Runs one fit and keeps the estimator's fitted attributes up to date.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+    network : MLP
+        The estimator's; holds the parameters before and after `run`.
+    session : Session
+        Bound to it.
+    objective : Objective
+    samples : Samples
+    rows : ndarray of int64
+        The rows of `samples` that are trained on.
+    schedule : Schedule or None
+    validation : Validation or None
+    callbacks : FitCallbacks
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        network: MLP,
+        session: Session,
+        objective: Objective,
+        samples: Samples,
+        rows: Array,
+        schedule: Schedule | None,
+        validation: Validation | None,
+        callbacks: FitCallbacks,
+    ) -> None:
+        self.estimator, self.network, self.session = estimator, network, session
+        self.objective, self.rows, self.schedule = objective, rows, schedule
+        self.validation, self.callbacks = validation, callbacks
+        self.runner = EpochRunner(session, objective, samples)
+        self.n_batches = -(-len(rows) // session.batch_size)
+        # Of scikit-learn's two factors, the sum over outputs is in the rate of its own SGD only.
+        own_sgd = estimator.optimizer is None and estimator.solver == "sgd"
+        self.rate_factor = objective.n_terms if own_sgd else 1
+        self.adapts = own_sgd and estimator.learning_rate != "constant"
+        self._best: Array | None = None
+
+    def run(self, *, one_epoch: bool) -> None:
+        """Train until a rule ends it, or for one epoch."""
+        estimator = self.estimator
+        self.runner.begin(self.network.parameters, estimator._optimizer)
+        estimator.n_iter_ = 0
+        try:
+            self.callbacks.begin()
+            self._run_epochs(one_epoch)
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=5)
+        finally:
+            self._publish()
+            self.callbacks.close()
+        if estimator.early_stopping and self._best is not None:
+            self.network.parameters = self._best
+        self.callbacks.end()
+
+    def _run_epochs(self, one_epoch: bool) -> None:
+        estimator = self.estimator
+        order = self.rows
+        while True:
+            start = time.perf_counter()
+            self.callbacks.epoch_begin()
+            if estimator.shuffle:
+                # scikit-learn shuffles the last epoch's order by such a permutation.
+                permutation = np.arange(len(order))
+                estimator._random_state.shuffle(permutation)
+                order = order[permutation]
+            rates = self._rates(one_epoch)
+            loss = self.runner.epoch(order, rates)
+            estimator.loss_ = loss
+            estimator.n_iter_ += 1
+            estimator.t_ += len(order)
+            estimator.loss_curve_.append(loss)
+            print_iteration(estimator, estimator.n_iter_, loss)
+            record: Record = {"epoch": estimator.n_iter_, "loss": loss}
+            if self.validation is not None:
+                record.update(self._validate(self.validation))
+            self._count_improvement(record)
+            record["learning_rate"] = float(rates[-1]) / self.rate_factor
+            record["seconds"] = time.perf_counter() - start
+            self._after_plateau(record)
+            if self.callbacks.active:
+                self._call_back(record)
+            if self._is_over() or one_epoch:
+                return
+            if estimator.n_iter_ == estimator.max_iter:
+                warnings.warn(
+                    f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) "
+                    "reached and the optimization hasn't converged yet.",
+                    ConvergenceWarning,
+                    stacklevel=7,
+                )
+                return
+
+    # Learning rates --------------------------------------------------------------------------
+
+    def _rates(self, one_epoch: bool) -> Array:
+        state = self.estimator._optimizer
+        rate = state.learning_rate * self.rate_factor
+        if self.schedule is None:
+            return np.full(self.n_batches, rate)
+        step = self.session.step
+        left = 1 if one_epoch else self.estimator.max_iter - self.estimator.n_iter_
+        total = step + left * self.n_batches
+        steps = step + np.arange(self.n_batches)
+        return rate * state.plateau_factor * self.schedule.factors(steps, self.n_batches, total)
+
+    def _set_rate(self, rate: float) -> None:
+        self.runner.keep_velocity(self.estimator._optimizer.learning_rate, rate)
+        self.estimator._optimizer.learning_rate = rate
+
+    def _after_plateau(self, record: Record) -> None:
+        schedule, state = self.schedule, self.estimator._optimizer
+        if not isinstance(schedule, ReduceOnPlateau):
+            return
+        value = recorded(record, schedule.metric)
+        upward = counts_upward(schedule.metric)
+        state.plateau = state.plateau.seen(value, upward=upward, threshold=schedule.threshold)
+        if state.plateau.waited > schedule.patience:
+            state.plateau = replace(state.plateau, waited=0)
+            state.plateau_factor = max(state.plateau_factor * schedule.factor, schedule.minimum)
+
+    # Stopping rules --------------------------------------------------------------------------
+
+    def _count_improvement(self, record: Record) -> None:
+        estimator, loss = self.estimator, record["loss"]
+        if self.validation is not None:
+            score = estimator.validation_scores_[-1]
+            best = estimator.best_validation_score_
+            good_enough = not score < best + estimator.tol
+            if score > best:
+                estimator.best_validation_score_ = score
+                if estimator.early_stopping:
+                    self._best = self.session.store().parameters
+        if not estimator.early_stopping:
+            good_enough = not loss > estimator.best_loss_ - estimator.tol
+            estimator.best_loss_ = loss if loss < estimator.best_loss_ else estimator.best_loss_
+        estimator._no_improvement_count = 0 if good_enough else estimator._no_improvement_count + 1
+
+    def _is_over(self) -> bool:
+        estimator, state = self.estimator, self.estimator._optimizer
+        if self.adapts and estimator.learning_rate == "invscaling":
+            self._set_rate(estimator.learning_rate_init / (estimator.t_ + 1) ** estimator.power_t)
+        if self.callbacks.stopping:
+            return True
+        if estimator._no_improvement_count <= estimator.n_iter_no_change:
+            return False
+        what = "Validation score" if estimator.early_stopping else "Training loss"
+        message = (
+            f"{what} did not improve more than tol={estimator.tol:f} "
+            f"for {estimator.n_iter_no_change} consecutive epochs."
+        )
+        if not (self.adapts and estimator.learning_rate == "adaptive"):
+            message, over = f"{message} Stopping.", True
+        elif state.learning_rate <= _SMALLEST_RATE:
+            message, over = f"{message} Learning rate too small. Stopping.", True
+        else:
+            self._set_rate(state.learning_rate / 5.0)
+            estimator._no_improvement_count = 0
+            message, over = f"{message} Setting learning rate to {state.learning_rate:f}", False
+        if estimator.verbose:
+            print(message)
+        return over
+
+    # Validation ------------------------------------------------------------------------------
+
+    def _validate(self, validation: Validation) -> Record:
+        """Return the loss and the score of the held-out set, and append them to the curves."""
+        estimator, samples = self.estimator, validation.samples
+        logits = self.session.logits(samples.X)
+        loss = self.objective.of_logits(logits, samples, self.network)
+        estimator.validation_loss_curve_.append(loss)
+        if validation.scorer is not None:
+            self._publish()
+            score = float(validation.scorer())
+        elif validation.name == "loss":
+            score = -loss
+        else:
+            score = self._built_in_score(logits, samples)
+        estimator.validation_scores_.append(score)
+        if estimator.verbose:
+            print(f"Validation score: {score:f}")
+        # With scoring="loss" the score is the loss once more.
+        scores = {} if validation.name == "loss" else {f"val_{validation.name}": score}
+        return {"val_loss": loss, **scores}
+
+    def _built_in_score(self, logits: Array, samples: Samples) -> float:
+        output = self.network.output_activation
+        if score_name(output) == "r2" and not np.isfinite(logits).all():
+            return float("nan")
+        targets = score_targets(output, samples.targets)
+        score = running_score(output, targets)
+        score.add(logits, targets, samples.weights)
+        return score.value()
+
+    # The network -----------------------------------------------------------------------------
+
+    def _call_back(self, record: Record) -> None:
+        self._publish()
+        shown = self.network.parameters.copy()
+        self.callbacks.epoch_end(record)
+        if not np.array_equal(self.network.parameters, shown):
+            self.runner.begin(self.network.parameters, self.estimator._optimizer)
+
+    def _publish(self) -> None:
+        """Bring the session's parameters and moments to the network and the estimator."""
+        state, optimizer = self.session.store(), self.estimator._optimizer
+        optimizer.moments, optimizer.step = state.moments, state.step
+        self.network.parameters = state.parameters
+
+
+def print_iteration(estimator: Any, iteration: int, loss: float) -> None:
+    """Print scikit-learn's line of an iteration, if the estimator is verbose."""
+    if estimator.verbose:
+        print(f"Iteration {iteration}, loss = {loss:.8f}")
