@@ -4,6 +4,7 @@ from fastmlp.backends import Backend
 from fastmlp.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, TensorBoard
 from fastmlp.errors import DivergenceError, TrainingInterrupted
 from fastmlp.history import History
+from fastmlp.lbfgs import LBFGS
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop
 from fastmlp.regularization import Regularization
@@ -24,6 +25,7 @@ __all__ = [
     "DivergenceError",
     "EarlyStopping",
     "History",
+    "LBFGS",
     "Lion",
     "RMSprop",
     "Regularization",

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: A row that is touched may bring in the 2 MiB around it, so that these hold at most 128 MiB.
-_ROWS_BETWEEN_LOOKS = 64
+#: A row that is touched may bring in the 2 MiB around it, so that these hold at most 64 MiB.
+_ROWS_BETWEEN_LOOKS = 32
 #: Releasing is not free: pages may grow to so many bytes first.
-_BYTES_KEPT = 96 * 2**20
+_BYTES_KEPT = 64 * 2**20
 
 
 def is_mapped(X: Any) -> bool:

@@ -29,10 +29,11 @@ from fastmlp.callbacks import Callback, as_callbacks
 from fastmlp.checkpoint import read_checkpoint, write_checkpoint
 from fastmlp.errors import DivergenceError, TrainingInterrupted
 from fastmlp.history import History, Record
+from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import LOSSES, CustomLoss, Loss
 from fastmlp.metrics import Metric, Scores, resolve_metric, running_score, score_name, score_targets
 from fastmlp.network import MLP, as_rows, check_finite
-from fastmlp.optimizers import OPTIMIZERS, Optimizer
+from fastmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastmlp.regularization import Regularization
 from fastmlp.schedules import SCHEDULES, Constant, ReduceOnPlateau, Schedule
 from fastmlp.targets import dense_targets, prepare_targets
@@ -43,7 +44,7 @@ Array = NDArray[Any]
 _CHUNK_SECONDS = 0.1
 _ROWS_AT_ONCE = 4096
 #: Of a memory map, at most so much is in memory.
-_GATHERED_BYTES = 64 * 2**20
+_GATHERED_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Trainer:
     loss : str, Loss or None, default None
         None takes what suits the output: cross entropy for softmax and sigmoid, Poisson for exp,
         MSE for linear.
-    optimizer : str or Optimizer, default "sgd"
+    optimizer : str, Optimizer or LBFGS, default "sgd"
     batch_size : int, default 32
         The last batch of an epoch is smaller where the samples do not divide evenly.
     backend : str or Backend, default "auto"
@@ -146,7 +147,7 @@ class Trainer:
         self,
         network: MLP,
         loss: str | Loss | None = None,
-        optimizer: str | Optimizer = "sgd",
+        optimizer: str | Optimizer | LBFGS = "sgd",
         *,
         batch_size: int = 32,
         backend: str | Backend = "auto",
@@ -165,7 +166,7 @@ class Trainer:
         )
         self.loss.check_output(network.output_activation)
         self.loss.target_width(network.n_outputs)
-        self.optimizer = _checks.choose(optimizer, Optimizer, OPTIMIZERS, "optimizer")
+        self.optimizer = _optimizer(optimizer)
         self.batch_size = _checks.integer(batch_size, "batch_size", at_least=1)
         self.backend = get_backend(backend)
         self.n_threads = (
@@ -180,10 +181,12 @@ class Trainer:
         self.regularization = Regularization() if regularization is None else regularization
         self.regularization.dropout_rates(network.n_layers)
         check_class_weight(class_weight, network.output_activation, network.n_outputs)
+        if isinstance(self.optimizer, LBFGS):
+            _check_full_batch(self.schedule, self.regularization)
         self.class_weight = class_weight
         self.metrics: list[Metric] = [resolve_metric(metric, network) for metric in metrics]
         self._progress = _Progress(
-            TrainingState.initial(network, self.optimizer, self.regularization),
+            TrainingState.initial(network, self._updates(), self.regularization),
             dict(np.random.default_rng(self.seed).bit_generator.state),
         )
         self._session: Session | None = None
@@ -481,25 +484,19 @@ class Trainer:
         start = time.perf_counter()
         before = self._progress
         number = len(before.records) + 1
-        generator = np.random.default_rng()
-        generator.bit_generator.state = before.generator
-        order = (
-            generator.permutation(data.n_samples)
-            if shuffle
-            else np.arange(data.n_samples, dtype=np.int64)
-        )
-        rates = self._learning_rates(data.n_samples)
         record: Record = {"epoch": number}
-        record.update(self._train(data, order, rates, number, shown))
-        state = self._bound().store()
-        self._held = state.parameters
-        if not np.all(np.isfinite(state.parameters)):
+        if isinstance(self.optimizer, LBFGS):
+            after, scores = self._minimize(data, self.optimizer)
+        else:
+            after, scores = self._train(data, self.optimizer, shuffle, shown)
+        if not np.all(np.isfinite(after.state.parameters)):
             raise DivergenceError(_divergence("a parameter", number))
-        after = replace(before, state=state, generator=dict(generator.bit_generator.state))
+        record.update(scores)
         if validation is not None:
             measured = self._measure(self._session_of(after.visible), validation)
             record.update({f"val_{name}": value for name, value in measured.items()})
-        record["learning_rate"] = float(rates[-1])
+        if "learning_rate" in record:  # stands behind all metrics
+            record["learning_rate"] = record.pop("learning_rate")
         record["seconds"] = time.perf_counter() - start
         if isinstance(self.schedule, ReduceOnPlateau):
             after = _after_plateau(after, self.schedule, record)
@@ -509,13 +506,60 @@ class Trainer:
         return record
 
     def _train(
-        self, data: _Data, order: Array, rates: Array, number: int, shown: Display
+        self, data: _Data, optimizer: Optimizer, shuffle: bool, shown: Display
+    ) -> tuple[_Progress, dict[str, float]]:
+        """Train an epoch of batches; return what it changes, and its scores."""
+        before, session = self._progress, self._bound()
+        generator = np.random.default_rng()
+        generator.bit_generator.state = before.generator
+        n_samples = data.n_samples
+        order = generator.permutation(n_samples) if shuffle else np.arange(n_samples)
+        rates = self._learning_rates(optimizer, n_samples)
+        if self._held is not before.state.parameters:
+            session.load(before.state)
+        self._held = None
+        scores = self._run_batches(data, order, rates, shown)
+        state = session.store()
+        self._held = state.parameters
+        after = replace(before, state=state, generator=dict(generator.bit_generator.state))
+        return after, scores | {"learning_rate": float(rates[-1])}
+
+    def _minimize(self, data: _Data, optimizer: LBFGS) -> tuple[_Progress, dict[str, float]]:
+        """Take an epoch of full-batch steps; return what it changes, and its scores."""
+        before, session, dtype = self._progress, self._bound(), self.network.dtype
+        part = np.empty(self.network.n_parameters, dtype=dtype)
+        total = float(np.sum(_shares(data, slice(None))))
+
+        def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
+            session.load(replace(before.state, parameters=parameters.astype(dtype)))
+            loss, gradient = 0.0, np.zeros(len(parameters))
+            for start in range(0, data.n_samples, _ROWS_AT_ONCE):
+                block = slice(start, start + _ROWS_AT_ONCE)
+                share = float(np.sum(_shares(data, block))) / total
+                # The penalties are in every block's loss, and the blocks' shares sum to 1.
+                loss += share * session.loss_and_gradient(
+                    data.X[block], data.targets[block], part, _rows(data.weights, block)
+                )
+                gradient += share * part
+                release_pages(data.X)
+            return loss, gradient
+
+        self._held = None
+        with np.errstate(all="ignore"):  # what diverges is found by the caller
+            found, n_steps, converged = optimizer.minimize(
+                loss_and_gradient, before.state.parameters
+            )
+        self._stopping = self._stopping or converged
+        step = before.state.step + n_steps
+        state = replace(before.state, parameters=found.astype(dtype), step=step)
+        after = replace(before, state=state)
+        return after, self._measure(self._session_of(after.visible), data)
+
+    def _run_batches(
+        self, data: _Data, order: Array, rates: Array, shown: Display
     ) -> dict[str, float]:
         """Train over `order` in chunks short enough for a progress bar and Ctrl-C."""
         session, size = self._bound(), self.batch_size
-        if self._held is not self._progress.state.parameters:
-            session.load(self._progress.state)
-        self._held = None
         score = running_score(self.network.output_activation, data.score_targets)
         losses = np.empty(len(rates))
         seen: list[Array] = []
@@ -539,6 +583,7 @@ class Trainer:
             # Never more than 16 times as long as what was just measured: one batch tells little.
             self._seconds_per_batch = max(seconds, self._seconds_per_batch / 16)
             if not np.all(np.isfinite(losses[chunk])):
+                number = len(self._progress.records) + 1
                 raise DivergenceError(_divergence("the loss", number))
             score.add(logits, data.score_targets[rows], _rows(data.sample_weights, rows))
             if self.metrics:
@@ -552,24 +597,28 @@ class Trainer:
         }
         return scores | self._metric_values(seen, data.score_targets[order])
 
-    def _learning_rates(self, n_samples: int) -> Array:
+    def _learning_rates(self, optimizer: Optimizer, n_samples: int) -> Array:
         """Return the rates of the next epoch's steps."""
         progress = self._progress
         n_batches = -(-n_samples // self.batch_size)
         left = progress.planned_epochs - len(progress.records)
         steps = progress.state.step + np.arange(n_batches)
         total = progress.state.step + left * n_batches
-        rate = self.optimizer.learning_rate * progress.plateau_factor
+        rate = optimizer.learning_rate * progress.plateau_factor
         return rate * self.schedule.factors(steps, n_batches, total)
 
     # The session and the network ---------------------------------------------------------------
+
+    def _updates(self) -> Optimizer:
+        """Return the optimizer of the session, which keeps its moments."""
+        return SGD() if isinstance(self.optimizer, LBFGS) else self.optimizer
 
     def _bound(self) -> Session:
         if self._session is None:
             self._session = self.backend.bind(
                 self.network,
                 self.loss,
-                self.optimizer,
+                self._updates(),
                 self.regularization,
                 batch_size=self.batch_size,
                 n_threads=self.n_threads,
@@ -615,11 +664,10 @@ class Trainer:
             outputs = output.forward(logits, out=np.empty_like(logits))
             targets = dense_targets(data.targets[block], network.n_outputs, network.dtype)
             values = self.loss.value(logits, outputs, targets, output)
-            weights = _rows(data.weights, block)
-            shares = np.ones(len(values)) if weights is None else weights.astype(np.float64)
+            shares = _shares(data, block)
             total += float(values.astype(np.float64) @ shares)
             weight += float(shares.sum())
-            score.add(logits, data.score_targets[block], weights)
+            score.add(logits, data.score_targets[block], _rows(data.sample_weights, block))
             if self.metrics:
                 seen.append(logits)
             release_pages(data.X)
@@ -698,6 +746,29 @@ class Trainer:
             "regularization": str(self.regularization),
             "class_weight": str(self.class_weight),
         }
+
+
+def _optimizer(given: Any) -> Optimizer | LBFGS:
+    if isinstance(given, LBFGS):
+        return given
+    if isinstance(given, str) and given == LBFGS.name:
+        return LBFGS()
+    return _checks.choose(given, Optimizer, OPTIMIZERS, "optimizer")
+
+
+def _check_full_batch(schedule: Schedule, regularization: Regularization) -> None:
+    """Raise ValueError if something is asked for that full-batch steps do not have."""
+    if not isinstance(schedule, Constant):
+        raise ValueError(f"L-BFGS has no learning rate for the schedule {schedule.name!r} to set")
+    if regularization != Regularization(l1=regularization.l1, l2=regularization.l2):
+        raise ValueError(f"with L-BFGS, regularization takes only l1 and l2, got {regularization}")
+
+
+def _shares(data: _Data, rows: slice) -> Array:
+    """Return the weights of some rows in the loss, as float64."""
+    if data.weights is None:
+        return np.ones(len(data.targets[rows]))
+    return data.weights[rows].astype(np.float64)
 
 
 def _after_plateau(progress: _Progress, schedule: ReduceOnPlateau, record: Record) -> _Progress:
