@@ -1,0 +1,83 @@
+"""scikit-learn's `MLPClassifier`, an epoch at a time by `partial_fit`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastmlp.benchmark.contestants.base import Array, Contestant, Run
+from fastmlp.benchmark.workloads import Workload
+from fastmlp.network import MLP
+from fastmlp.optimizers import Adam
+
+_NAMES = {"sigmoid": "logistic"}
+
+
+class ScikitLearn(Contestant):
+    """`MLPClassifier`, which has cross entropy only, and its own shuffling.
+
+    Examples
+    --------
+    >>> ScikitLearn().name
+    'scikit-learn'
+    """
+
+    name = "scikit-learn"
+    packages = ("sklearn",)
+
+    def _refusal(self, workload: Workload) -> str | None:
+        if workload.loss != "cross_entropy":
+            return f"MLPClassifier has no {workload.loss} loss"
+        return None
+
+    def prepare(self, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int) -> Run:
+        return _Run(workload, network, X, y)
+
+
+class _Run(Run):
+    def __init__(self, workload: Workload, network: MLP, X: Array, y: Array) -> None:
+        from sklearn.neural_network import MLPClassifier
+
+        optimizer = workload.optimizer
+        options: dict[str, Any]
+        if isinstance(optimizer, Adam):
+            options = {
+                "solver": "adam",
+                "beta_1": optimizer.beta_1,
+                "beta_2": optimizer.beta_2,
+                "epsilon": optimizer.epsilon,
+            }
+        else:
+            options = {"solver": "sgd", "momentum": 0.0}
+        self.X, self.y = X, y
+        self.model = MLPClassifier(
+            hidden_layer_sizes=workload.layer_sizes[1:-1],
+            activation=_NAMES.get(workload.hidden_activation, workload.hidden_activation),
+            alpha=0.0,
+            batch_size=workload.batch_size,
+            learning_rate_init=optimizer.learning_rate,
+            **options,
+        )
+        self._start_from(network)
+
+    def _start_from(self, network: MLP) -> None:
+        """Give the model its shapes by one batch, then our weights and a fresh optimizer."""
+        size = self.model.batch_size
+        self.model.partial_fit(self.X[:size], self.y[:size], classes=np.arange(network.n_outputs))
+        weights, biases = list(network.weights), list(network.biases)
+        if network.n_outputs == 2:  # it has one logistic output for two classes
+            weights[-1] = np.diff(weights[-1])
+            biases[-1] = np.diff(biases[-1])
+        for theirs, ours in zip(
+            [*self.model.coefs_, *self.model.intercepts_], [*weights, *biases], strict=True
+        ):
+            theirs[:] = ours
+        del self.model._optimizer
+
+    def epoch(self, order: Array) -> float:
+        self.model.partial_fit(self.X[: len(order)], self.y[: len(order)])
+        return float(self.model.loss_)
+
+    def outputs(self, X: Array) -> Array:
+        return self.model.predict_proba(X)

@@ -1,0 +1,89 @@
+"""What was measured where: processor, cores, versions and BLAS."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+_PACKAGES = (
+    "fastmlp",
+    "numpy",
+    "numba",
+    "scikit-learn",
+    "torch",
+    "jax",
+    "onnxruntime",
+)
+
+
+def environment() -> dict[str, str]:
+    """Return the machine, the date and the versions that a measurement holds for.
+
+    Examples
+    --------
+    >>> sorted(environment())[:3]
+    ['BLAS', 'Python', 'cores']
+    """
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "processor": _processor(),
+        "cores": str(usable_cores()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "Python": platform.python_version(),
+        "BLAS": _blas(),
+        **_versions(),
+    }
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may run on.
+
+    Examples
+    --------
+    >>> usable_cores() >= 1
+    True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}{_vectors()}"
+    return (platform.processor() or platform.machine()) + _vectors()
+
+
+def _vectors() -> str:
+    if "numba" not in sys.modules:
+        with contextlib.suppress(ImportError):
+            import numba  # noqa: F401
+    with contextlib.suppress(ImportError):
+        from llvmlite import binding
+
+        features = binding.get_host_cpu_features()
+        widest = next((name for name in ("avx512f", "avx2", "sse2") if features.get(name)), None)
+        return f" ({binding.get_host_cpu_name()}{', ' + widest if widest else ''})"
+    return ""
+
+
+def _blas() -> str:
+    blas = np.show_config("dicts")["Build Dependencies"]["blas"]
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions

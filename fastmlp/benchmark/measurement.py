@@ -1,0 +1,160 @@
+"""The measurement: contestants take turns, so that a drifting machine favors none of them."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fastmlp.benchmark.contestants import contestant
+from fastmlp.benchmark.environment import environment
+from fastmlp.benchmark.report import Report, Row, Task
+from fastmlp.benchmark.worker import Worker, WorkerError
+from fastmlp.benchmark.workloads import Workload
+
+#: Libraries let idle threads spin for some milliseconds, which must not fall into another's turn.
+_PAUSE = 0.05
+_PEAK_SECONDS = 0.05
+
+
+def measure(
+    workloads: Sequence[Workload],
+    contestants: Sequence[str],
+    threads: Sequence[int],
+    *,
+    rounds: int = 5,
+    seconds: float = 80.0,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Time contestants on workloads.
+
+    Parameters
+    ----------
+    workloads : sequence of Workload
+    contestants : sequence of str
+        Names, as `contestant_names` lists them.
+    threads : sequence of int
+        Numbers of threads; every contestant runs with each.
+    rounds : int, default 5
+        Epochs of each.
+    seconds : float, default 80
+        No new round begins where a workload has taken its share of these; the first always does.
+    progress : function of str, optional
+        Called with a line of what happens next.
+
+    Returns
+    -------
+    Report
+        A contestant that fails has its reason in its row. Ctrl-C ends the measurement, and what
+        was measured so far is returned.
+
+    Raises
+    ------
+    ValueError
+        If a contestant is unknown.
+
+    Examples
+    --------
+    >>> workload = Workload("small", (4, 8, 2), batch_size=16, n_samples=64)
+    >>> report = measure([workload], ["numpy"], [1], rounds=2)
+    >>> len(report.rows[0].epoch_seconds)
+    2
+    """
+    for name in contestants:
+        contestant(name)
+    report = Report(environment())
+    say = progress or (lambda line: None)
+    try:
+        for workload in workloads:
+            stop = time.monotonic() + seconds / len(workloads)
+            _measure_workload(report, workload, contestants, threads, rounds, stop, say)
+    except KeyboardInterrupt:
+        say("interrupted: what was measured so far is kept")
+    return report
+
+
+def _measure_workload(
+    report: Report,
+    workload: Workload,
+    contestants: Sequence[str],
+    threads: Sequence[int],
+    rounds: int,
+    stop: float,
+    say: Callable[[str], None],
+) -> None:
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        report.tasks[workload.name] = write_samples(workload, folder)
+        field: list[tuple[Row, Worker]] = []
+        for n_threads in threads:
+            for name in contestants:
+                say(f"{workload.name}: preparing {name}, threads: {n_threads}")
+                row = Row(workload.name, name, n_threads)
+                report.rows.append(row)
+                worker = Worker(name, n_threads)
+                stack.callback(worker.close)
+                try:
+                    row.prepare_seconds = worker.prepare(workload, folder)
+                    field.append((row, worker))
+                except WorkerError as error:
+                    row.failure = str(error)
+                    worker.close()
+        for number in range(rounds):
+            if number and time.monotonic() > stop:
+                break
+            say(f"{workload.name}: round {number + 1} of {rounds}")
+            _round(report, workload, field, threads)
+
+
+def write_samples(workload: Workload, folder: Path) -> Task:
+    """Write a workload's samples to where workers read them, and describe them.
+
+    Examples
+    --------
+    >>> workload = Workload("small", (4, 8, 2), batch_size=16, n_samples=64)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_samples(workload, Path(folder)).data
+    'generated, normal'
+    """
+    X, y, source = workload.samples()
+    np.save(folder / "X.npy", X)
+    np.save(folder / "y.npy", y)
+    return Task(workload.summary, source, workload.dtype, workload.n_samples, workload.flops)
+
+
+def _round(
+    report: Report,
+    workload: Workload,
+    field: list[tuple[Row, Worker]],
+    threads: Sequence[int],
+) -> None:
+    """Let everybody who has not failed take one turn; then look at the machine's peak."""
+    for row, worker in field:
+        if row.failure:
+            continue
+        time.sleep(_PAUSE)
+        try:
+            if contestant(row.contestant).trains:
+                row.epoch_seconds.append(worker.epoch())
+            row.predict_seconds.append(worker.predict())
+            row.latency_seconds.append(worker.latency())
+        except WorkerError as error:
+            row.failure = str(error)
+    for n_threads in threads:
+        _note_peak(report, workload.dtype, n_threads)
+
+
+def _note_peak(report: Report, dtype: str, n_threads: int) -> None:
+    """Keep the best FMA rate seen; without Numba there is none."""
+    try:
+        from fastmlp.backends.numba_backend.peak import measure_peak
+    except ImportError:
+        return
+    key = f"{dtype}/{n_threads}"
+    time.sleep(_PAUSE)
+    rate = measure_peak(dtype, n_threads, _PEAK_SECONDS)
+    report.peaks[key] = max(rate, report.peaks.get(key, 0.0))

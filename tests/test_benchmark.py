@@ -1,0 +1,382 @@
+"""Benchmarks: contestants train the same thing, and what is measured is reported whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmlp import cli
+from fastmlp.benchmark import WORKLOADS, Report, Workload, measure
+from fastmlp.benchmark.contestants import contestant, contestant_names
+from fastmlp.benchmark.measurement import write_samples
+from fastmlp.benchmark.report import Row, Task, markdown
+from fastmlp.benchmark.worker import Worker, WorkerError
+
+# Importing them takes longer than all else that is tested here.
+SLOW = ("pytorch", "pytorch-compiled", "jax")
+OTHERS = [
+    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+    for name in contestant_names()
+    if name != "numpy"
+]
+N_EPOCHS = 3
+
+
+def small(name: str):
+    """Return a workload with few rows, in float64, its last batch smaller than the others."""
+    workload = WORKLOADS[name]
+    return replace(workload, n_samples=3 * workload.batch_size + 5, dtype="float64")
+
+
+def prepared(name: str, workload):
+    """Return a run of a contestant and its samples; skip where it cannot take the workload."""
+    chosen = contestant(name)
+    reason = chosen.reason_against(workload)
+    if reason:
+        pytest.skip(reason)
+    X, y, _ = workload.samples()
+    return chosen.prepare(workload, workload.network(), X, y, n_threads=1), X, y
+
+
+def loss_curve(run, n_samples: int) -> list[float]:
+    """Return the losses of epochs that visit the rows as they lie."""
+    if hasattr(run, "model") and hasattr(run.model, "partial_fit"):
+        run.model.set_params(shuffle=False)
+    return [run.epoch(np.arange(n_samples)) for _ in range(N_EPOCHS)]
+
+
+def relative_error(actual, expected) -> float:
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+
+
+def tolerance(name: str, workload: Workload) -> float:
+    """scikit-learn's Adam adds epsilon before it corrects the second moment's bias."""
+    return 1e-4 if name == "scikit-learn" and workload.optimizer.name == "adam" else 1e-9
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # peers' own
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("workload", ["first", "second", "first-adam", "second-adam", "tiny"])
+def test_contestants_train_the_same_network(name: str, workload: str):
+    """From equal weights and in equal order, losses and outputs agree."""
+    if name == "numba-fit":
+        pytest.skip("Trainer.fit draws its own order; tests of the trainer compare it")
+    task = small(workload)
+    run, X, _ = prepared(name, task)
+    reference, _, _ = prepared("numpy", task)
+    np.testing.assert_allclose(run.outputs(X), reference.outputs(X), rtol=1e-9)
+    if not contestant(name).trains:
+        return
+    if name == "scikit-learn" and task.layer_sizes[-1] == 2:
+        pytest.skip("scikit-learn has one logistic output for two classes: see the next test")
+
+    losses, expected = loss_curve(run, len(X)), loss_curve(reference, len(X))
+
+    np.testing.assert_allclose(losses, expected, rtol=tolerance(name, task))
+    assert losses[-1] < losses[0]
+    assert relative_error(run.outputs(X), reference.outputs(X)) < 100 * tolerance(name, task)
+
+
+def test_scikit_learn_reaches_the_same_accuracy_on_two_classes():
+    task = replace(WORKLOADS["tiny"], n_samples=2000)
+    accuracies = []
+    for name in ("scikit-learn", "numpy"):
+        run, X, y = prepared(name, task)
+        for _ in range(20):
+            run.epoch(np.random.default_rng(0).permutation(len(X)))
+        accuracies.append(np.mean(run.outputs(X).argmax(axis=1) == y))
+    assert min(accuracies) > 0.9
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.03)
+
+
+# Workloads -----------------------------------------------------------------------------------
+
+TINY = Workload("few", (4, 8, 3), batch_size=16, n_samples=100)
+
+
+def test_flops_are_those_of_the_matrix_products():
+    """Forward, weight gradient and input gradient, but none of the first layer's inputs."""
+    assert TINY.flops == 2 * 100 * (4 * 8 + 8 * 3) + 2 * 100 * (4 * 8 + 8 * 3) + 2 * 100 * 8 * 3
+
+
+def test_the_original_networks_are_those_that_were_asked_for():
+    assert WORKLOADS["first"].layer_sizes == (784, 128, 64, 10)
+    assert WORKLOADS["second"].layer_sizes == (784, 16, 16, 10)
+    assert [w.layer_sizes[0] for w in WORKLOADS.values() if w.name.startswith("width")] == [
+        8, 16, 32, 64, 128, 256, 512, 1024, 2048,
+    ]  # fmt: skip
+
+
+def test_generated_images_have_as_many_zeros_as_mnist(monkeypatch):
+    monkeypatch.delenv("FASTMLP_DATA", raising=False)
+    X, y, source = replace(WORKLOADS["first"], n_samples=500).samples()
+    assert source.startswith("generated")
+    assert X.dtype == np.float32
+    assert np.mean(X != 0) == pytest.approx(0.19, abs=0.01)
+    assert set(y) == set(range(10))
+
+
+def test_mnist_is_read_where_it_lies(mnist_folder):
+    X, _, source = replace(WORKLOADS["first"], n_samples=100).samples()
+    assert source == "MNIST"
+    assert X.shape == (100, 784)
+
+
+# Measuring -----------------------------------------------------------------------------------
+
+
+class FakeWorker:
+    """Counts what it is asked for; epochs get slower, and one contestant fails in its second."""
+
+    def __init__(self, name: str, n_threads: int) -> None:
+        self.name, self.n_threads, self.epochs = name, n_threads, 0
+        calls.append(("start", name, n_threads))
+
+    def prepare(self, workload: Workload, folder: Path) -> float:
+        assert (folder / "X.npy").exists()
+        if self.name == "columns":
+            raise WorkerError("no memory")
+        return 7.0
+
+    def epoch(self) -> float:
+        self.epochs += 1
+        calls.append(("epoch", self.name, self.n_threads))
+        if self.name == "jax" and self.epochs == 2:
+            raise WorkerError("crashed")
+        return float(self.epochs)
+
+    def predict(self) -> float:
+        return 1e-6
+
+    def latency(self) -> float:
+        return 1e-5
+
+    def close(self) -> None:
+        calls.append(("close", self.name, self.n_threads))
+
+
+calls: list[tuple[str, str, int]] = []
+
+
+@pytest.fixture
+def fake_workers(monkeypatch):
+    calls.clear()
+    monkeypatch.setattr("fastmlp.benchmark.measurement.Worker", FakeWorker)
+    monkeypatch.setattr("fastmlp.benchmark.measurement._note_peak", lambda *_: None)
+    return calls
+
+
+def test_contestants_take_turns(fake_workers):
+    report = measure([TINY], ["numpy", "numba"], [1, 2], rounds=3)
+    turn = [(name, n) for n in (1, 2) for name in ("numpy", "numba")]
+    assert [call[1:] for call in fake_workers if call[0] == "epoch"] == 3 * turn
+    assert all(row.epoch_seconds == [1.0, 2.0, 3.0] for row in report.rows)
+    assert all(row.prepare_seconds == 7.0 for row in report.rows)
+    assert sum(call[0] == "close" for call in fake_workers) == 4
+
+
+def test_a_failure_is_one_row_and_the_rest_goes_on(fake_workers):
+    report = measure([TINY], ["columns", "jax", "numpy"], [1], rounds=3)
+    columns, jax, numpy = report.rows
+    assert (columns.failure, jax.failure, numpy.failure) == ("no memory", "crashed", None)
+    assert (len(columns.epoch_seconds), len(numpy.epoch_seconds)) == (0, 3)
+    table = report.table("few")
+    assert "no memory" in table
+    assert "crashed" in table
+
+
+def test_no_round_begins_when_time_is_up_except_the_first(fake_workers):
+    report = measure([TINY], ["numpy"], [1], rounds=3, seconds=0)
+    assert len(report.rows[0].epoch_seconds) == 1
+
+
+def test_an_interrupt_keeps_what_was_measured(fake_workers, monkeypatch):
+    def interrupt(self) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FakeWorker, "latency", interrupt)
+    lines: list[str] = []
+    report = measure([TINY], ["numpy"], [1], progress=lines.append)
+    assert report.rows[0].epoch_seconds == [1.0]
+    assert "interrupted" in lines[-1]
+
+
+def test_an_unknown_contestant_is_refused():
+    with pytest.raises(ValueError, match="unknown contestant 'keras'; choose among numpy"):
+        measure([TINY], ["keras"], [1])
+
+
+# Workers: real processes ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def worker():
+    worker = Worker("numpy", 1)
+    yield worker
+    worker.close()
+
+
+def test_a_worker_measures(worker, tmp_path):
+    write_samples(TINY, tmp_path)
+    assert worker.prepare(TINY, tmp_path) > 0
+    assert min(worker.epoch(), worker.predict(), worker.latency()) > 0
+
+
+def test_what_a_contestant_cannot_do_is_said(tmp_path):
+    worker = Worker("columns", 1)
+    write_samples(TINY, tmp_path)
+    adam = replace(TINY, optimizer=WORKLOADS["first-adam"].optimizer)
+    with pytest.raises(WorkerError, match="has plain SGD only"):
+        worker.prepare(adam, tmp_path)
+    worker.close()
+
+
+def test_a_network_beyond_the_memory_is_reported(worker, tmp_path):
+    write_samples(TINY, tmp_path)
+    with pytest.raises(WorkerError, match="MemoryError: Unable to allocate"):
+        worker.prepare(replace(TINY, layer_sizes=(4, 10**7, 10**7, 3)), tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs Unix signals")
+def test_a_crash_is_reported(worker, tmp_path):
+    write_samples(TINY, tmp_path)
+    os.kill(worker._process.pid, signal.SIGKILL)
+    with pytest.raises(WorkerError, match="its process ended with code -9"):
+        worker.prepare(TINY, tmp_path)
+
+
+def test_a_contestant_that_takes_too_long_is_given_up(worker, tmp_path):
+    write_samples(TINY, tmp_path)
+    with pytest.raises(WorkerError, match="took longer than 0 s"):
+        worker.prepare(TINY, tmp_path, limit=0.001)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs affinity")
+def test_a_worker_keeps_to_its_cores():
+    mine = os.sched_getaffinity(0)
+    worker = Worker("numpy", 1)
+    assert len(os.sched_getaffinity(worker._process.pid)) == 1
+    assert os.sched_getaffinity(0) == mine
+    worker.close()
+
+
+# Reports -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def report() -> Report:
+    report = Report({"processor": "a CPU", "cores": "2", "date": "2026-01-01", "numpy": "2.4"})
+    report.peaks["float32/1"] = 1e9
+    report.start["import"] = 0.125
+    report.tasks["few"] = Task("[4, 8, 3]", "generated", "float32", 100, 20_000_000)
+    report.rows = [
+        Row("few", "numpy", 1, 0.5, [0.4, 0.2, 0.9], [1e-6], [25e-6]),
+        Row("few", "numba", 1, 1.0, [0.1, 0.1, 0.3], [2e-7], [5e-6]),
+        Row("few", "jax", 1, failure="jax is not installed"),
+    ]
+    return report
+
+
+def test_a_report_compares_with_numpy_and_with_the_peak(report):
+    numpy, numba, _ = report.rows
+    assert numpy.seconds == 0.4
+    assert report.relative_to(numba, "numpy") == pytest.approx(0.25)
+    assert report.relative_to(numpy, "numba") == pytest.approx(4.0)
+    assert report.share_of_peak(numba) == pytest.approx(0.2)
+
+
+def test_a_report_prints_its_environment_above_its_tables(report):
+    lines = str(report).splitlines()
+    assert lines[0].split() == ["processor", "a", "CPU"]
+    assert "20%" in next(line for line in lines if line.startswith("numba"))
+    assert "jax is not installed" in lines[-1]
+
+
+def test_a_report_is_saved_and_loaded_whole(report, tmp_path):
+    report.save(tmp_path / "result.json")
+    assert Report.load(tmp_path / "result.json") == report
+
+
+def test_the_comparison_names_machine_date_and_every_measured_contestant(report):
+    text = markdown(report)
+    assert "a CPU, 2 cores, 2026-01-01, numpy 2.4." in text
+    assert "| numba | 0.10 |" in text
+    assert "jax" not in text
+
+
+def test_a_report_plots_itself(report, tmp_path):
+    pytest.importorskip("matplotlib")
+    report.plot(tmp_path / "bars.png")
+    assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
+
+
+def readme_after(report, tmp_path, monkeypatch, text: str) -> str:
+    """Return what bench/table.py makes of a README."""
+    path = Path(__file__).parents[1] / "bench" / "table.py"
+    specification = importlib.util.spec_from_file_location("table", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    report.save(tmp_path / "result.json")
+    readme = tmp_path / "README.md"
+    readme.write_text(text, encoding="utf-8")
+    arguments = ["table.py", str(tmp_path / "result.json"), "--readme", str(readme)]
+    monkeypatch.setattr("sys.argv", arguments)
+    module.main()
+    return readme.read_text(encoding="utf-8")
+
+
+def test_the_readme_table_is_replaced_between_its_marks(report, tmp_path, monkeypatch):
+    old = (
+        "before\n<!-- comparison table: begin (x) -->\nold\n<!-- comparison table: end -->\nafter\n"
+    )
+    once = readme_after(report, tmp_path, monkeypatch, old)
+    assert "old" not in once
+    assert once.startswith("before\n")
+    assert once.endswith("after\n")
+    assert markdown(report) in once
+    assert readme_after(report, tmp_path, monkeypatch, once) == once
+
+
+# The command ---------------------------------------------------------------------------------
+
+
+def test_the_command_measures_and_writes(tmp_path, capsys):
+    path = tmp_path / "result.json"
+    words = "bench --workloads width-8 --contestants numpy --threads 1 --rounds 2 --json"
+    assert cli.main([*words.split(), str(path)]) == 0
+    output = capsys.readouterr().out
+    assert "width-8: [8, 8, 8, 10]" in output
+    assert output.splitlines()[0].startswith("date")
+    (row,) = json.loads(path.read_text())["rows"]
+    assert (row["contestant"], len(row["epoch_seconds"])) == ("numpy", 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rounds", "0"], "--rounds must be above 0, got 0"),
+        (["--threads", "0"], "--threads must be 1 to"),
+        (["--json", "nowhere/result.json"], "--json: the folder"),
+    ],
+)
+def test_wrong_options_are_refused_at_once(words: list[str], message: str, capsys):
+    assert cli.main(["bench", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+# The machine's peak --------------------------------------------------------------------------
+
+
+def test_the_peak_kernel_multiplies_and_adds_as_often_as_it_says():
+    peak = pytest.importorskip("fastmlp.backends.numba_backend.peak")
+    a, w = np.array([3.0]), np.arange(8.0)
+    out = np.zeros(len(peak.FULL) * 8)
+    peak._kernel()(a, w, out, 1000)
+    np.testing.assert_array_equal(out.reshape(-1, 8), np.tile(3000 * w, (len(peak.FULL), 1)))
