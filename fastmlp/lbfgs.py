@@ -93,6 +93,7 @@ class LBFGS:
                 "maxiter": self.iterations,
                 "maxcor": self.memory,
                 "gtol": self.tolerance,
+                "ftol": 64 * np.finfo(np.float64).eps,  # as in scikit-learn
                 "maxfun": np.iinfo(np.int32).max,
             },
         )

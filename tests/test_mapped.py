@@ -95,6 +95,5 @@ def test_a_map_is_not_held_whole(dtype, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
-def test_a_map_of_4_gigabytes_trains_within_500_megabytes(backend, dtype, tmp_path):
-    assert peak_megabytes(tmp_path / "X.bin", dtype, 2**32, 1, backend.name) < 500
+def test_a_map_of_4_gigabytes_trains_within_500_megabytes(backend, tmp_path):
+    assert peak_megabytes(tmp_path / "X.bin", "float32", 2**32, 1, backend.name) < 500
