@@ -10,8 +10,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
-
 from fastmlp.activations import SELU
 from fastmlp.backends.numba_backend.integers import random_mask, random_unit
 from fastmlp.backends.numba_backend.simd import (
@@ -22,6 +20,7 @@ from fastmlp.backends.numba_backend.simd import (
     fma,
     full,
     inlined,
+    kernel,
     lane_max,
     lane_sum,
     lanes,
@@ -115,7 +114,7 @@ def _activate_one(code: Any, parameter: Any, z: Any) -> Any:
     return z * hard, select(z < full(z, 3.0), slope, one)
 
 
-@njit(error_model="numpy")
+@kernel
 def activate(
     code: Any, parameter: Any, z: Any, row_stride: Any, n_rows: Any, slopes: Any, stores: Any
 ) -> None:
@@ -144,7 +143,7 @@ def slope_from_output(code: Any, a: Any) -> Any:
     return one
 
 
-@njit(error_model="numpy")
+@kernel
 def drop(
     a: Any,
     slopes: Any,
@@ -190,7 +189,7 @@ def _cosine_of_turns(u: Any) -> Any:
     return full(u, 2.0) * half_turn * half_turn - full(u, 1.0)
 
 
-@njit(error_model="numpy")
+@kernel
 def add_noise(
     row: Any, width: Any, deviation: Any, radius_key: Any, angle_key: Any, first_index: Any
 ) -> None:
@@ -230,7 +229,7 @@ def _error_terms(code: Any, parameter: Any, a: Any, t: Any, level: Any) -> Any:
     return slope * error, slope
 
 
-@njit(error_model="numpy")
+@kernel
 def softmax_loss(
     code: Any,
     parameter: Any,
@@ -287,7 +286,7 @@ def softmax_loss(
     return lane_sum(loss) / n_out
 
 
-@njit(error_model="numpy")
+@kernel
 def elementwise_loss(
     output: Any,
     code: Any,
@@ -389,7 +388,7 @@ def row_loss(
 ) = range(18)
 
 
-@njit(error_model="numpy")
+@kernel
 def finish_gradient(g: Any, w: Any, n: Any, penalized: Any, l1: Any, l2: Any, clip: Any) -> None:
     """Add the penalties' gradient to `n` elements of `g` if `penalized`, and limit its values."""
     for i in range(0, n, lanes(g)):
@@ -403,7 +402,7 @@ def finish_gradient(g: Any, w: Any, n: Any, penalized: Any, l1: Any, l2: Any, cl
         store(g, i, gradient)
 
 
-@njit(error_model="numpy")
+@kernel
 def update(
     optimizer: Any,
     w: Any,
@@ -501,7 +500,7 @@ def update(
             store(w, i, load(w, i) * shrink - step * sign)
 
 
-@njit(error_model="numpy")
+@kernel
 def average(w: Any, mean: Any, n: Any, rate: Any) -> None:
     """Move `n` elements of the moving average toward the parameters."""
     for i in range(0, n, lanes(w)):
@@ -509,7 +508,7 @@ def average(w: Any, mean: Any, n: Any, rate: Any) -> None:
         store(mean, i, fma(full(w, rate), load(w, i) - old, old))
 
 
-@njit(error_model="numpy")
+@kernel
 def limit_norms(panel: Any, n_in: Any, limit: Any) -> None:
     """Scale each unit's incoming weights, a lane of a panel, down to the norm `limit`."""
     total = zero(panel)
@@ -522,7 +521,7 @@ def limit_norms(panel: Any, n_in: Any, limit: Any) -> None:
         store(panel, i, load(panel, i) * factor)
 
 
-@njit(error_model="numpy")
+@kernel
 def sum_of_squares(g: Any, n: Any) -> Any:
     """Return the sum of the squares of `n` elements, in float64, in a fixed order."""
     total = 0.0

@@ -18,8 +18,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
-
 from fastmlp.backends.numba_backend.elementwise import (
     BETA_1,
     BETA_2,
@@ -81,6 +79,7 @@ from fastmlp.backends.numba_backend.simd import (
     any_lane,
     full,
     inlined,
+    kernel,
     lanes,
     load,
     load_scalar,
@@ -187,7 +186,7 @@ def stream_key(seed_key: Any, step: Any, stream: Any) -> Any:
 # --- Phase by phase --------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@kernel
 def load_row(source: Any, start: Any, out: Any, width: Any, scale: Any) -> None:
     """Copy `width` elements from source[start] to `out`, multiplied by `scale`."""
     whole = width // lanes(out) * lanes(out)
@@ -198,7 +197,7 @@ def load_row(source: Any, start: Any, out: Any, width: Any, scale: Any) -> None:
         store_scalar(out, i, load_scalar(source, start + i) * scale)
 
 
-@njit(error_model="numpy")
+@kernel
 def load_runs(
     source: Any, start: Any, out: Any, width: Any, scale: Any, runs: Any, n_runs: Any
 ) -> None:
@@ -217,7 +216,7 @@ def load_runs(
         to += length
 
 
-@njit(error_model="numpy")
+@kernel
 def mark_activity(source: Any, start: Any, marks: Any, width: Any) -> None:
     """Set the marks of a row's elements that are not zero (NaN among them) to one."""
     whole = width // lanes(marks) * lanes(marks)
@@ -255,7 +254,7 @@ def look_ahead(
         mark_activity(source, order[start + row] * x_stride, marks, n_in)
 
 
-@njit(error_model="numpy")
+@kernel
 def list_columns(
     marks: Any,
     marks_stride: Any,
@@ -296,7 +295,7 @@ def list_columns(
     store_index(columns, N_RUNS, n_runs)
 
 
-@njit(error_model="numpy")
+@kernel
 def multiply_deep(
     a: Any,
     a_stride: Any,
@@ -644,90 +643,6 @@ def refresh_rows(
 
 
 @inlined
-def change_rows(
-    memory: Any,
-    spec: Any,
-    layers: Any,
-    hyper: Any,
-    layer: Any,
-    panel: Any,
-    first: Any,
-    last: Any,
-    inputs: Any,
-    n: Any,
-    every_row: Any,
-    columns: Any,
-    scratch: Any,
-    whole: Any,
-    rate: Any,
-    step_number: Any,
-) -> None:
-    """Compute the gradient of rows first to last of a weight panel and settle it.
-
-    Row n_in are the biases. In the first layer, whose inputs hold the active columns only, rows
-    of other columns have a gradient of zero.
-    """
-    n_in, stride = layers[layer, N_IN], layers[layer, INPUT_STRIDE]
-    step = lanes(scratch)
-    deltas = pointer(memory, layers[layer, DELTA_PANELS] + panel * spec[BATCH_SIZE] * step)
-    zeros = pointer(memory, spec[CONSTANTS])
-    offset = layers[layer, WEIGHTS] + panel * (n_in + 1) * step
-    stop = min(last, n_in)
-    n_runs, runs, to = 1, columns, first
-    if layer == 0:
-        n_runs, runs, to = load_index(columns, N_RUNS), advance_index(columns, ACTIVE + n_in), 0
-    # Plain gradient descent leaves a weight alone whose gradient is zero.
-    plain = spec[OPTIMIZER] == 0 and spec[N_MOMENTS] == 0 and hyper[WEIGHT_DECAY] == 0.0
-    skips = plain and not whole and hyper[L1] == 0.0 and hyper[L2] == 0.0
-    at = first  # rows before it are settled
-    for r in range(n_runs):
-        begin, end = first, stop
-        if layer == 0:
-            begin = load_index(runs, 2 * r)
-            end = begin + load_index(runs, 2 * r + 1)
-            to += end - begin
-            if end <= first:
-                continue
-            if begin >= stop:
-                break
-        source = to - end + max(begin, first) if layer == 0 else first
-        begin, end = max(begin, first), min(end, stop)
-        if begin > at and not skips:
-            settle_zeros(memory, spec, hyper, offset, at, begin, scratch, whole, rate, step_number)
-        rows = pointer(memory, inputs + source)
-        multiply_panel(rows, 1, stride, deltas, every_row, n, zeros, 0, scratch, step, end - begin)
-        settle_rows(
-            memory,
-            spec,
-            hyper,
-            offset + begin * step,
-            end - begin,
-            scratch,
-            True,
-            whole,
-            rate,
-            step_number,
-        )
-        at = end
-    if at < stop and not skips:
-        settle_zeros(memory, spec, hyper, offset, at, stop, scratch, whole, rate, step_number)
-    if last > n_in:
-        bias_gradient(memory, spec, deltas, every_row, n, scratch)
-        settle_rows(
-            memory,
-            spec,
-            hyper,
-            offset + n_in * step,
-            1,
-            scratch,
-            False,
-            whole,
-            rate,
-            step_number,
-        )
-
-
-@inlined
 def settle_zeros(
     memory: Any,
     spec: Any,
@@ -740,22 +655,136 @@ def settle_zeros(
     rate: Any,
     step_number: Any,
 ) -> None:
-    """Settle rows first to last of a panel, whose gradient is zero."""
+    """Settle rows first to last of a panel at `offset`, whose gradient is zero."""
     step = lanes(scratch)
-    for i in range(0, (last - first) * step, step):
-        store(scratch, i, zero(scratch))
-    settle_rows(
-        memory,
-        spec,
-        hyper,
-        offset + first * step,
-        last - first,
-        scratch,
-        True,
-        whole,
-        rate,
-        step_number,
-    )
+    for begin in range(first, last, CHUNK):
+        n_rows = min(CHUNK, last - begin)
+        for i in range(0, n_rows * step, step):
+            store(scratch, i, zero(scratch))
+        where = offset + begin * step
+        settle_rows(memory, spec, hyper, where, n_rows, scratch, True, whole, rate, step_number)
+
+
+@inlined
+def settle_columns(
+    memory: Any,
+    spec: Any,
+    hyper: Any,
+    offset: Any,
+    columns: Any,
+    n_in: Any,
+    first: Any,
+    last: Any,
+    gradient: Any,
+    scratch: Any,
+    whole: Any,
+    rate: Any,
+    step_number: Any,
+) -> Any:
+    """Settle the rows of a panel that belong to active columns first to last, and zeros between.
+
+    `gradient` points to the rows of the active columns. Returns the range of rows settled: up to
+    the first row of the next active column, and from row 0 if `first` is 0.
+    """
+    step = lanes(gradient)
+    runs = advance_index(columns, ACTIVE + n_in)
+    # Plain gradient descent leaves a weight alone whose gradient is zero.
+    plain = spec[OPTIMIZER] == 0 and spec[N_MOMENTS] == 0 and hyper[WEIGHT_DECAY] == 0.0
+    skips_zeros = plain and not whole and hyper[L1] == 0.0 and hyper[L2] == 0.0
+    start = 0 if first == 0 else load_index(columns, ACTIVE + first) // step
+    stop = n_in
+    if last < load_index(columns, N_ACTIVE):
+        stop = load_index(columns, ACTIVE + last) // step
+    at, passed = start, 0  # rows before `at` are settled; so many active columns are passed
+    for r in range(load_index(columns, N_RUNS)):
+        run, length = load_index(runs, 2 * r), load_index(runs, 2 * r + 1)
+        low, high = max(first - passed, 0), min(last - passed, length)
+        if low < high:
+            begin, end = run + low, run + high
+            if not skips_zeros:
+                settle_zeros(
+                    memory, spec, hyper, offset, at, begin, scratch, whole, rate, step_number
+                )
+            settle_rows(
+                memory,
+                spec,
+                hyper,
+                offset + begin * step,
+                end - begin,
+                advance(gradient, (passed + low - first) * step),
+                True,
+                whole,
+                rate,
+                step_number,
+            )
+            at = end
+        passed += length
+        if passed >= last:
+            break
+    if not skips_zeros:
+        settle_zeros(memory, spec, hyper, offset, at, stop, scratch, whole, rate, step_number)
+    return start, stop
+
+
+@inlined
+def change_rows(
+    memory: Any,
+    spec: Any,
+    layers: Any,
+    hyper: Any,
+    layer: Any,
+    panel: Any,
+    first: Any,
+    last: Any,
+    is_last: Any,
+    inputs: Any,
+    n: Any,
+    every_row: Any,
+    columns: Any,
+    scratch: Any,
+    whole: Any,
+    rate: Any,
+    step_number: Any,
+) -> None:
+    """Compute the gradient by inputs first to last of a weight panel and settle it.
+
+    The last task of a panel does its biases too. The first layer's inputs are the active columns.
+    """
+    n_in = layers[layer, N_IN]
+    step = lanes(scratch)
+    deltas = pointer(memory, layers[layer, DELTA_PANELS] + panel * spec[BATCH_SIZE] * step)
+    zeros = pointer(memory, spec[CONSTANTS])
+    offset = layers[layer, WEIGHTS] + panel * (n_in + 1) * step
+    rows = pointer(memory, inputs + first)
+    stride, count = layers[layer, INPUT_STRIDE], last - first
+    multiply_panel(rows, 1, stride, deltas, every_row, n, zeros, 0, scratch, step, count)
+    if layer == 0:
+        start, stop = settle_columns(
+            memory,
+            spec,
+            hyper,
+            offset,
+            columns,
+            n_in,
+            first,
+            last,
+            scratch,
+            advance(scratch, CHUNK * step),
+            whole,
+            rate,
+            step_number,
+        )
+    else:
+        start, stop = first, last
+        where = offset + first * step
+        settle_rows(memory, spec, hyper, where, count, scratch, True, whole, rate, step_number)
+    if is_last:
+        stop = n_in + 1
+        bias_gradient(memory, spec, deltas, every_row, n, scratch)
+        where = offset + n_in * step
+        settle_rows(memory, spec, hyper, where, 1, scratch, False, whole, rate, step_number)
+    if not whole:
+        refresh_rows(memory, spec, layers, hyper, layer, panel, start, stop)
 
 
 @inlined
@@ -902,7 +931,9 @@ def train(
     if not meet(sync, n_threads):
         return False
     own_columns = index_pointer(columns, active)
-    list_columns(pointer(memory, marks), marks_stride, n_threads, n_features, False, scratch, own_columns)
+    list_columns(
+        pointer(memory, marks), marks_stride, n_threads, n_features, False, scratch, own_columns
+    )
     # Where the first batch leaves little out, or noise fills the zeros, all columns are used.
     skips = (
         hyper[NOISE] == 0.0
@@ -1049,7 +1080,8 @@ def train(
         for layer in range(n_layers):
             inputs = _one_of_three(layer, buffer, hidden, layers[layer, INPUTS])
             n_in, n_panels = layers[layer, N_IN], layers[layer, OUT_PANELS]
-            n_chunks = (n_in + CHUNK - 1) // CHUNK
+            n_columns = columns[active + N_ACTIVE] if layer == 0 else n_in
+            n_chunks = max(1, (n_columns + CHUNK - 1) // CHUNK)
             # Whole panels where the phases or the norms want it, otherwise finer tasks.
             owns_panels = whole or (layer == 0 and by_panels)
             first_task = share(n_panels * n_chunks, thread, n_threads)
@@ -1060,7 +1092,6 @@ def train(
             for task in range(first_task, last_task):
                 panel, chunk = task // n_chunks, task % n_chunks
                 first = chunk * CHUNK
-                end = n_in + 1 if chunk == n_chunks - 1 else first + CHUNK
                 change_rows(
                     memory,
                     spec,
@@ -1069,7 +1100,8 @@ def train(
                     layer,
                     panel,
                     first,
-                    end,
+                    min(first + CHUNK, n_columns),
+                    chunk == n_chunks - 1,
                     inputs,
                     n,
                     every_row,
@@ -1079,9 +1111,7 @@ def train(
                     rate,
                     number,
                 )
-                if not whole:
-                    refresh_rows(memory, spec, layers, hyper, layer, panel, first, end)
-                elif chunk == n_chunks - 1:
+                if whole and chunk == n_chunks - 1:
                     where = layers[layer, WEIGHTS] + panel * (n_in + 1) * step_lanes
                     partial_sums[panel_number + panel] = sum_of_squares(
                         pointer(memory, spec[GRADIENT] + where), (n_in + 1) * step_lanes

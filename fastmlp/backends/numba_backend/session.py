@@ -95,7 +95,7 @@ class NumbaSession(Session):
         constants = layout.size
         targets = constants + 2 * lanes + wide_output
         scratch = targets + self.threads.most * wide_output
-        scratch_size = (p.CHUNK + 1) * lanes
+        scratch_size = 2 * p.CHUNK * lanes
         activity = scratch + self.threads.most * scratch_size
         size = activity + 2 * self.threads.most * layout.row_stride(self.n_inputs)
         self.memory = lay.aligned_zeros(size, self.dtype)

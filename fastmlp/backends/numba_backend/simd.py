@@ -52,8 +52,17 @@ Coefficients = Annotated[Any, "coefficients"]  # a tuple of floats
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def inlined(function: F) -> F:
-    """Make a plain function callable from kernels, always inlined.
+#: Kernels are called by programs only: wrappers for calls from Python would take most of the
+#: time to compile.
+_KERNEL_OPTIONS = {
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+
+
+def kernel(function: F) -> F:
+    """Make a plain function callable from jitted code.
 
     From Python it stays the function it was; no optimization that changes results is allowed.
 
@@ -71,13 +80,30 @@ def inlined(function: F) -> F:
     --------
     >>> import numpy as np
     >>> from fastmlp.backends.numba_backend import simd
+    >>> @simd.kernel
+    ... def first(p):
+    ...     return simd.load_scalar(p, 0)
+    >>> first(np.ones(8))
+    np.float64(1.0)
+    """
+    register_jitable(**_KERNEL_OPTIONS)(function)
+    return function
+
+
+def inlined(function: F) -> F:
+    """Make a plain function callable from jitted code, always inlined; otherwise as `kernel`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.backends.numba_backend import simd
     >>> @simd.inlined
     ... def double(v):
     ...     return v + v
     >>> double(np.ones(8))
     array([2., 2., 2., 2., 2., 2., 2., 2.])
     """
-    register_jitable(forceinline=True, error_model="numpy")(function)
+    register_jitable(forceinline=True, **_KERNEL_OPTIONS)(function)
     return function
 
 

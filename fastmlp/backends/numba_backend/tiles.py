@@ -11,13 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import binding
-from numba import njit
-
 from fastmlp.backends.numba_backend.integers import load_index
 from fastmlp.backends.numba_backend.simd import (
     advance,
     fma_rows,
     inlined,
+    kernel,
     load,
     load_rows,
     store_rows,
@@ -97,7 +96,7 @@ def divide_rows(n_rows: Any) -> Any:
             rest -= 1
 
 
-@njit(error_model="numpy")
+@kernel
 def multiply_panel(
     a: Any,
     a_row_stride: Any,
