@@ -14,6 +14,9 @@ from fastmlp.network import MLP
 
 Array = NDArray[Any]
 
+#: Temporary arrays of so many rows stay in the cache.
+_ROWS_AT_ONCE = 4096
+
 
 class Scores(tuple[float, ...]):
     """Named numbers: a tuple that also answers to names.
@@ -115,18 +118,23 @@ def score_targets(output: OutputActivation, targets: Array) -> Array:
     return targets >= 0.5 if output.name == "sigmoid" else targets
 
 
-def running_score(output: OutputActivation, targets: Array) -> RunningScore:
+def running_score(output: OutputActivation, targets: Array, batch_size: int) -> RunningScore:
     """Return a fresh score for an output; `targets` as `score_targets` returns them.
+
+    It is fed whole batches of `batch_size` rows, any number at once, and comes out the same bits
+    however many.
 
     Examples
     --------
     >>> from fastmlp.activations import Softmax
-    >>> score = running_score(Softmax(), np.array([0, 1]))
+    >>> score = running_score(Softmax(), np.array([0, 1]), batch_size=2)
     >>> score.add(np.array([[2.0, 1.0], [3.0, 1.0]]), np.array([0, 1]), None)
     >>> score.value()
     0.5
     """
-    return Accuracy(output) if score_name(output) == "accuracy" else R2(output, targets)
+    if score_name(output) == "accuracy":
+        return Accuracy(output, batch_size)
+    return R2(output, targets, batch_size)
 
 
 class Accuracy:
@@ -136,17 +144,19 @@ class Accuracy:
     ----------
     output : OutputActivation
         Softmax or sigmoid.
+    batch_size : int
 
     Examples
     --------
     >>> from fastmlp.activations import SigmoidOutput
-    >>> score = Accuracy(SigmoidOutput())
+    >>> score = Accuracy(SigmoidOutput(), batch_size=1)
     >>> score.add(np.array([[-1.0, 1.0]]), np.array([[False, True]]), None)
     >>> score.value()
     1.0
     """
 
-    def __init__(self, output: OutputActivation) -> None:
+    def __init__(self, output: OutputActivation, batch_size: int) -> None:
+        self._batch_size = batch_size
         self._softmax = output.name == "softmax"
         self._right = 0.0
         self._total = 0.0
@@ -163,8 +173,9 @@ class Accuracy:
             self._right += int(np.count_nonzero(right))
             self._total += len(right)
         else:
-            self._right = float(_add_in_order(self._right, weights[right]))
-            self._total = float(_add_in_order(self._total, weights))
+            rows = np.stack([np.where(right, weights, 0), weights])
+            start = np.array([self._right, self._total])
+            self._right, self._total = _add_batches(start, rows, self._batch_size)
 
     def value(self) -> float:
         """Return the accuracy of all rows so far."""
@@ -179,54 +190,65 @@ class R2:
     output : OutputActivation
     targets : ndarray of shape (n_samples, n_targets)
         All targets, for the scale on which sums are exact.
+    batch_size : int
 
     Examples
     --------
     >>> from fastmlp.activations import Linear
     >>> y = np.array([[1.0], [3.0]])
-    >>> score = R2(Linear(), y)
+    >>> score = R2(Linear(), y, batch_size=2)
     >>> score.add(np.array([[1.0], [2.0]]), y, None)
     >>> score.value()
     0.5
     """
 
-    def __init__(self, output: OutputActivation, targets: Array) -> None:
+    def __init__(self, output: OutputActivation, targets: Array, batch_size: int) -> None:
         self._output = output
+        self._batch_size = batch_size
         # Sums of squares around the mean lose no digits; a constant is its own mean, exactly.
         mean = targets.mean(axis=0, dtype=np.float64)
         self._origin = np.clip(mean, targets.min(axis=0), targets.max(axis=0))
-        # Rows are (residual squared, target, target squared), each of all outputs.
-        self._sums: Any = None
-        self._total = 0.0
+        # Sums of residuals squared, targets, targets squared, each of all outputs; weights.
+        self._sums: Array | None = None
 
     def add(self, logits: Array, targets: Array, weights: Array | None) -> None:
         """Take in some rows."""
-        outputs = self._output.forward(logits, out=np.empty_like(logits)).astype(np.float64)
-        centered = np.broadcast_to(targets - self._origin, outputs.shape)
-        sums = np.stack([np.square(outputs - targets), centered, np.square(centered)], axis=1)
+        step = max(1, _ROWS_AT_ONCE // self._batch_size) * self._batch_size
+        for start in range(0, len(logits), step):
+            block = slice(start, start + step)
+            self._add(logits[block], targets[block], None if weights is None else weights[block])
+
+    def _add(self, logits: Array, targets: Array, weights: Array | None) -> None:
+        outputs = self._output.forward(logits, out=np.empty_like(logits)).T
+        targets = targets.T.astype(np.float64)
+        residual = outputs - targets
+        centered = np.broadcast_to(targets - self._origin[:, None], residual.shape)
         w = np.ones(len(logits)) if weights is None else weights.astype(np.float64)
-        start = np.zeros(sums.shape[1:]) if self._sums is None else self._sums
-        self._sums = _add_in_order(start, w[:, None, None] * sums)
-        self._total = float(_add_in_order(self._total, w))
+        rows = np.concatenate(
+            [w * residual * residual, w * centered, w * centered * centered, w[None]]
+        )
+        before = np.zeros(len(rows)) if self._sums is None else self._sums
+        self._sums = _add_batches(before, rows, self._batch_size)
 
     def value(self) -> float:
         """Return R2 of all rows so far."""
-        if self._total == 0:
+        if self._sums is None or self._sums[-1] == 0:
             return 0.0
-        residual, first, second = self._sums
-        spread = np.maximum(second - np.square(first) / self._total, 0)
+        residual, first, second = np.split(self._sums[:-1], 3)
+        spread = np.maximum(second - np.square(first) / self._sums[-1], 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             each = np.where(spread > 0, 1 - residual / spread, np.where(residual == 0, 1.0, 0.0))
         return float(each.mean())
 
 
-def _add_in_order(total: Any, values: Array) -> Any:
-    """Return the sum of `total` and all rows of `values`, one by one.
+def _add_batches(start: Array, rows: Array, batch_size: int) -> Array:
+    """Return `start` plus the sums of all rows: each batch is summed, and one added after another.
 
-    So that a score does not depend on how the rows were cut into blocks.
+    So that the sums are the same bits however many batches are handed over at once.
     """
-    start = np.asarray(total, dtype=np.float64)[None]
-    return np.add.accumulate(np.concatenate([start, values]), axis=0)[-1]
+    batches = np.arange(0, rows.shape[1], batch_size)
+    sums = np.add.reduceat(rows, batches, axis=1, dtype=np.float64)
+    return np.asarray(np.add.accumulate(np.column_stack([start, sums]), axis=1)[:, -1])
 
 
 def _largest(logits: Array) -> Array:

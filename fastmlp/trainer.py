@@ -560,7 +560,7 @@ class Trainer:
     ) -> dict[str, float]:
         """Train over `order` in chunks short enough for a progress bar and Ctrl-C."""
         session, size = self._bound(), self.batch_size
-        score = running_score(self.network.output_activation, data.score_targets)
+        score = running_score(self.network.output_activation, data.score_targets, size)
         losses = np.empty(len(rates))
         seen: list[Array] = []
         mapped = is_mapped(data.X)
@@ -615,12 +615,13 @@ class Trainer:
 
     def _bound(self) -> Session:
         if self._session is None:
+            full_batch = isinstance(self.optimizer, LBFGS)
             self._session = self.backend.bind(
                 self.network,
                 self.loss,
                 self._updates(),
                 self.regularization,
-                batch_size=self.batch_size,
+                batch_size=_ROWS_AT_ONCE if full_batch else self.batch_size,
                 n_threads=self.n_threads,
                 seed=self.seed,
             )
@@ -655,7 +656,7 @@ class Trainer:
     def _measure(self, session: Session, data: _Data) -> dict[str, float]:
         """Return loss and score of prepared samples, block by block."""
         output, network = self.network.output_activation, self.network
-        score = running_score(output, data.score_targets)
+        score = running_score(output, data.score_targets, _ROWS_AT_ONCE)
         total = weight = 0.0
         seen: list[Array] = []
         for start in range(0, data.n_samples, _ROWS_AT_ONCE):
