@@ -26,14 +26,22 @@ def usable_cores() -> int:
     and by its control group's quota, at most ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS``; one
     in a daemonic child process, whose parent already has one for each core.
 
+    Raises
+    ------
+    ValueError
+        If ``FASTMLP_NUM_THREADS`` is not a whole number above 0.
+
     Examples
     --------
     >>> usable_cores() >= 1
     True
     """
-    wanted = _positive(os.environ.get("FASTMLP_NUM_THREADS"))
+    wanted = os.environ.get("FASTMLP_NUM_THREADS", "").strip()
     if wanted:
-        return wanted
+        chosen = _positive(wanted)
+        if chosen is None:
+            raise ValueError(f"FASTMLP_NUM_THREADS must be a whole number above 0, got {wanted!r}")
+        return chosen
     multiprocessing = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None and multiprocessing.current_process().daemon:
         return 1
@@ -71,28 +79,25 @@ class _Worker:
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._done = threading.Semaphore(0)
+        #: What stopped the last job.
+        self.error: BaseException | None = None
         threading.Thread(target=self._serve, name="fastmlp-worker", daemon=True).start()
 
     def begin(self, job: Callable[[], None]) -> None:
         self._jobs.put(job)
 
     def finish(self) -> None:
-        """Wait until the job is over, whatever interrupts."""
-        interrupt: BaseException | None = None
-        while True:
-            try:
-                self._done.acquire()
-                break
-            except KeyboardInterrupt as error:
-                interrupt = error
-        if interrupt is not None:
-            raise interrupt
+        """Wait until the job is over."""
+        self._done.acquire()
 
     def _serve(self) -> None:
         while True:
             job = self._jobs.get()
+            self.error = None
             try:
                 job()
+            except BaseException as error:  # the team raises; this thread goes on
+                self.error = error
             finally:
                 self._done.release()
 
@@ -178,12 +183,28 @@ def run_team(
     finally:
         if not complete:
             sync[ABANDONED] = 1
-        for worker in started:
-            worker.finish()
+        interrupt = _finish(started)
         pool.leave(workers)
+        if interrupt is not None:
+            raise interrupt
     if not complete or sync[ABANDONED]:
-        raise TeamError("a worker thread was stopped; the training step was not finished")
+        raise TeamError(
+            "a worker thread was stopped; the training step was not finished"
+        ) from next((worker.error for worker in started if worker.error), None)
     return n_threads
+
+
+def _finish(workers: list[_Worker]) -> BaseException | None:
+    """Wait for all workers, whatever interrupts; return the last interrupt."""
+    interrupt: BaseException | None = None
+    for worker in workers:
+        while True:
+            try:
+                worker.finish()
+                break
+            except BaseException as error:  # workers must not go on behind our back
+                interrupt = error
+    return interrupt
 
 
 def _job(
