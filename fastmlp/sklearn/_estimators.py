@@ -156,7 +156,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         hidden = self._hidden_layer_sizes()
         self._check_combinations()
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
-        X, y = self._validate_input(X, y, incremental, first_pass)
+        X, y = self._validate_input(X, y, incremental, reset=first_pass)
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
         self._random_state = check_random_state(self.random_state)
         loss = self._resolve_loss()
@@ -403,7 +403,9 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                     "validation_data must be a tuple (X, y) or (X, y, sample_weight), got "
                     f"{type(validation_data).__name__}"
                 )
-            X_val, y_val = self._validate_input(*validation_data[:2], True, False)
+            X_val, y_val = self._validate_input(
+                validation_data[0], validation_data[1], incremental=True, reset=False
+            )
             w_val = validation_data[2] if len(validation_data) == 3 else None
             w_val = None if w_val is None else _check_sample_weight(w_val, X_val)
         elif self.early_stopping:
@@ -703,7 +705,7 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, validation_data)
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, classes: ArrayLike | None = None
     ) -> MLPClassifier:
@@ -1077,7 +1079,7 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, validation_data)
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Train for one epoch on these rows; callbacks are not called.
 

@@ -98,25 +98,35 @@ class EpochRunner:
     def __init__(self, session: Session, objective: Objective, samples: Samples) -> None:
         self.session, self.objective, self.samples = session, objective, samples
         self.constant = objective.constant(samples)
-        self._penalty = 0.0
+        #: Of the current weights, in the session's units.
+        self.penalty = 0.0
 
     def begin(self, parameters: Array, state: OptimizerState) -> None:
         """Start from these parameters and the optimizer's state."""
         self.session.load(TrainingState(parameters, state.moments, None, state.step))
-        self._penalty = self.session.penalty()
+        self.penalty = self.session.penalty()
 
-    def epoch(self, order: Array, rates: Array) -> float:
-        """Train over the samples in this order and return the epoch's loss."""
+    def run(self, order: Array, rates: Array, n_epochs: int) -> list[float]:
+        """Train over the samples in this order and return the loss of each epoch.
+
+        Several epochs at once must be of whole batches.
+        """
         session, samples = self.session, self.samples
         losses = session.train(samples.X, samples.targets, order, rates, samples.weights)
-        size, n_batches = session.batch_size, len(losses)
-        last = len(order) - size * (n_batches - 1)
-        loss = (losses[:-1].sum() * size + losses[-1] * last) / len(order)
-        # scikit-learn adds every batch's penalty before its update; between the first and the
-        # last of an epoch it changes almost linearly.
-        before, self._penalty = self._penalty, session.penalty()
-        penalty = before + (self._penalty - before) * (n_batches - 1) / (2 * n_batches)
-        return self.objective.reported(float(loss), penalty, self.constant)
+        losses = losses.reshape(n_epochs, -1)
+        size, n_batches = session.batch_size, losses.shape[1]
+        n_samples = len(order) // n_epochs
+        last = n_samples - size * (n_batches - 1)
+        means = (losses[:, :-1].sum(axis=1) * size + losses[:, -1] * last) / n_samples
+        # scikit-learn adds every batch's penalty before its update; within few epochs it changes
+        # almost linearly.
+        before, self.penalty = self.penalty, session.penalty()
+        shares = (np.arange(n_epochs) + (n_batches - 1) / (2 * n_batches)) / n_epochs
+        penalties = before + (self.penalty - before) * shares
+        return [
+            self.objective.reported(float(mean), float(penalty), self.constant)
+            for mean, penalty in zip(means, penalties, strict=True)
+        ]
 
     def keep_velocity(self, old_rate: float, new_rate: float) -> None:
         """Let momentum go on at its speed when the learning rate changes, as scikit-learn does.

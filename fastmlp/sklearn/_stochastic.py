@@ -23,6 +23,10 @@ from fastmlp.sklearn._objective import EpochRunner, Objective, Samples
 
 Array = NDArray[Any]
 
+#: Epochs of small data are run together, up to so many rows.
+_ROWS_AT_ONCE = 10_000
+#: A penalty that may be interpolated between epochs.
+_SMALL_PENALTY = 3e-5
 #: An adaptive learning rate at or below this ends the fit.
 _SMALLEST_RATE = 1e-6
 
@@ -79,6 +83,7 @@ class StochasticFit:
         own_sgd = estimator.optimizer is None and estimator.solver == "sgd"
         self.rate_factor = objective.n_terms if own_sgd else 1
         self.adapts = own_sgd and estimator.learning_rate != "constant"
+        self._order = rows
         self._best: Array | None = None
 
     def run(self, *, one_epoch: bool) -> None:
@@ -100,26 +105,14 @@ class StochasticFit:
 
     def _run_epochs(self, one_epoch: bool) -> None:
         estimator = self.estimator
-        order = self.rows
         while True:
             start = time.perf_counter()
             self.callbacks.epoch_begin()
-            if estimator.shuffle:
-                # scikit-learn shuffles the last epoch's order by such a permutation.
-                permutation = np.arange(len(order))
-                estimator._random_state.shuffle(permutation)
-                order = order[permutation]
-            rates = self._rates(one_epoch)
-            loss = self.runner.epoch(order, rates)
-            estimator.loss_ = loss
-            estimator.n_iter_ += 1
-            estimator.t_ += len(order)
-            estimator.loss_curve_.append(loss)
-            print_iteration(estimator, estimator.n_iter_, loss)
-            record: Record = {"epoch": estimator.n_iter_, "loss": loss}
-            if self.validation is not None:
-                record.update(self._validate(self.validation))
-            self._count_improvement(record)
+            n_epochs = 1 if one_epoch else self._epochs_at_once()
+            order = np.concatenate([self._next_order() for _ in range(n_epochs)])
+            rates = self._rates(n_epochs, one_epoch)
+            for loss in self.runner.run(order, rates, n_epochs):
+                record = self._note(loss)
             record["learning_rate"] = float(rates[-1]) / self.rate_factor
             record["seconds"] = time.perf_counter() - start
             self._after_plateau(record)
@@ -136,17 +129,57 @@ class StochasticFit:
                 )
                 return
 
+    def _epochs_at_once(self) -> int:
+        """Return how many epochs can be one call, because no rule can apply before their end."""
+        estimator = self.estimator
+        watched = (
+            self.validation is not None
+            or self.callbacks.active
+            or estimator.verbose
+            or isinstance(self.schedule, ReduceOnPlateau)
+            or (self.adapts and estimator.learning_rate == "invscaling")
+        )
+        whole_batches = len(self.rows) % self.session.batch_size == 0
+        # Between the calls the penalty is interpolated: only where it hardly counts.
+        if watched or not whole_batches or self.runner.penalty > min(estimator.tol, _SMALL_PENALTY):
+            return 1
+        before_stop = estimator.n_iter_no_change + 1 - estimator._no_improvement_count
+        left = estimator.max_iter - estimator.n_iter_
+        return int(max(1, min(before_stop, left, _ROWS_AT_ONCE // len(self.rows))))
+
+    def _next_order(self) -> Array:
+        if self.estimator.shuffle:
+            # scikit-learn shuffles the last epoch's order by such a permutation.
+            permutation = np.arange(len(self._order))
+            self.estimator._random_state.shuffle(permutation)
+            self._order = self._order[permutation]
+        return self._order
+
+    def _note(self, loss: float) -> Record:
+        """Take note of one more epoch in the fitted attributes, and return its record."""
+        estimator = self.estimator
+        estimator.loss_ = loss
+        estimator.n_iter_ += 1
+        estimator.t_ += len(self.rows)
+        estimator.loss_curve_.append(loss)
+        print_iteration(estimator, estimator.n_iter_, loss)
+        record: Record = {"epoch": estimator.n_iter_, "loss": loss}
+        if self.validation is not None:
+            record.update(self._validate(self.validation))
+        self._count_improvement(record)
+        return record
+
     # Learning rates --------------------------------------------------------------------------
 
-    def _rates(self, one_epoch: bool) -> Array:
+    def _rates(self, n_epochs: int, one_epoch: bool) -> Array:
         state = self.estimator._optimizer
         rate = state.learning_rate * self.rate_factor
         if self.schedule is None:
-            return np.full(self.n_batches, rate)
+            return np.full(n_epochs * self.n_batches, rate)
         step = self.session.step
         left = 1 if one_epoch else self.estimator.max_iter - self.estimator.n_iter_
         total = step + left * self.n_batches
-        steps = step + np.arange(self.n_batches)
+        steps = step + np.arange(n_epochs * self.n_batches)
         return rate * state.plateau_factor * self.schedule.factors(steps, self.n_batches, total)
 
     def _set_rate(self, rate: float) -> None:
@@ -233,7 +266,7 @@ class StochasticFit:
         if score_name(output) == "r2" and not np.isfinite(logits).all():
             return float("nan")
         targets = score_targets(output, samples.targets)
-        score = running_score(output, targets)
+        score = running_score(output, targets, len(targets))
         score.add(logits, targets, samples.weights)
         return score.value()
 
