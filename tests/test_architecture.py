@@ -19,13 +19,14 @@ NETWORK = VOCABULARY | {"network"}
 BASE = NETWORK | {"backend interface"}
 TRAINER = BASE | {"trainer"}
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
-    "basics": ({"_checks", "_files", "errors"}, set()),
+    "basics": ({"_checks", "_files", "_mapped", "errors"}, set()),
     "vocabulary": (
         {
             "activations",
             "losses",
             "initializers",
             "optimizers",
+            "lbfgs",
             "schedules",
             "regularization",
             "targets",
