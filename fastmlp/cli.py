@@ -1,4 +1,4 @@
-"""The command line: `fastmlp train`, `fastmlp info`, `fastmlp bench`."""
+"""The command line: `fastmlp train`, `fastmlp info`, `fastmlp warmup`, `fastmlp bench`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import fastmlp
 from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
-from fastmlp.backends import available_backends
+from fastmlp.backends import available_backends, get_backend
 from fastmlp.benchmark import WORKLOADS, contestant_names, measure
 from fastmlp.benchmark.contestants import PEERS
 from fastmlp.benchmark.environment import usable_cores
@@ -81,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_train(commands)
     add_info(commands)
+    add_warmup(commands)
     add_bench(commands)
     options = parser.parse_args(arguments)
     try:
@@ -287,6 +288,9 @@ def add_info(commands: Any) -> None:
         help="print versions and backends",
         description="Print the versions in use, the backends available, and why others are not.",
     )
+    parser.add_argument(
+        "--peak", action="store_true", help="also measure the most multiply-adds a core can do"
+    )
     parser.set_defaults(run=info)
 
 
@@ -296,11 +300,11 @@ def info(options: argparse.Namespace) -> None:
     Parameters
     ----------
     options : argparse.Namespace
-        `fastmlp info` has no options.
+        The options that `add_info` defines.
 
     Examples
     --------
-    >>> info(argparse.Namespace())
+    >>> info(argparse.Namespace(peak=False))
     fastmlp ...
     """
     rows = [
@@ -311,8 +315,90 @@ def info(options: argparse.Namespace) -> None:
     for name, reason in available_backends().items():
         status = "available" if reason is None else f"not available: {reason}"
         rows.append((f"backend {name}", status))
+        if name == "numba" and reason is None:
+            rows.extend(_numba_facts(options.peak))
     for name, value in rows:
         print(f"{name:<15} {value}")
+
+
+def _numba_facts(peak: bool) -> list[tuple[str, str]]:
+    """Return what the Numba backend finds on this machine, for `fastmlp info`."""
+    from llvmlite import binding
+
+    from fastmlp.backends.numba_backend.compiled import cache_folder
+    from fastmlp.backends.numba_backend.peak import measure_peak
+    from fastmlp.backends.numba_backend.threads import usable_cores
+    from fastmlp.backends.numba_backend.tiles import FULL
+
+    features = binding.get_host_cpu_features()
+    bits = 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
+    facts = [
+        ("SIMD width", f"{bits} bits ({bits // 32} float32, {bits // 64} float64)"),
+        ("tile height", f"{len(FULL)} rows"),
+        ("threads", str(usable_cores())),
+        ("cache folder", str(cache_folder())),
+    ]
+    if peak:
+        facts += [
+            (f"peak {dtype}", f"{measure_peak(dtype) / 1e9:.1f} GFLOP/s on one core")
+            for dtype in ("float32", "float64")
+        ]
+    return facts
+
+
+def add_warmup(commands: Any) -> None:
+    """Add the command `warmup`.
+
+    Parameters
+    ----------
+    commands : subparsers action of argparse
+        What `ArgumentParser.add_subparsers` returns.
+
+    Examples
+    --------
+    >>> parser = argparse.ArgumentParser()
+    >>> add_warmup(parser.add_subparsers())
+    >>> parser.parse_args(["warmup"]).run.__name__
+    'warmup'
+    """
+    parser = commands.add_parser(
+        "warmup",
+        help="compile the Numba backend's kernels ahead of their first use",
+        description="Compile the kernels that training and prediction use, in both precisions, "
+        "into the cache folder. What is there already is only loaded.",
+    )
+    parser.set_defaults(run=warmup)
+
+
+def warmup(options: argparse.Namespace) -> None:
+    """Compile the Numba backend's programs, or load them from the cache.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        `fastmlp warmup` has no options.
+
+    Raises
+    ------
+    ImportError
+        If Numba is not installed.
+
+    Examples
+    --------
+    >>> warmup(argparse.Namespace())
+    float32 train    ... s
+    ...
+    """
+    get_backend("numba")
+    from fastmlp.backends.numba_backend.compiled import cache_folder, compiled
+
+    started = time.perf_counter()
+    for dtype in ("float32", "float64"):
+        for program in ("train", "apply", "predict"):
+            before = time.perf_counter()
+            compiled(program, np.dtype(dtype))
+            print(f"{dtype} {program:<8} {time.perf_counter() - before:6.2f} s")
+    print(f"ready in {time.perf_counter() - started:.2f} s; cache folder {cache_folder()}")
 
 
 def add_bench(commands: Any) -> None:
@@ -368,6 +454,13 @@ def add_bench(commands: Any) -> None:
         help="begin no new round after this time, shared by the workloads (%(default)s)",
     )
     parser.add_argument(
+        "--limit",
+        type=float,
+        default=60,
+        metavar="S",
+        help="give up who takes longer to import, compile and train an epoch (%(default)s)",
+    )
+    parser.add_argument(
         "--compile", action="store_true", help="measure compiling from an empty cache, too"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
@@ -399,7 +492,7 @@ def bench(options: argparse.Namespace) -> None:
     _check_folder("--plot", options.plot)
     if options.plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise ImportError("--plot needs matplotlib: pip install 'fastmlp[plot]'")
-    for name in ("rounds", "seconds"):
+    for name in ("rounds", "seconds", "limit"):
         if not getattr(options, name) > 0:
             raise ValueError(f"--{name} must be above 0, got {getattr(options, name)}")
     threads = sorted(set(options.threads or [1, usable_cores()]))
@@ -417,6 +510,7 @@ def bench(options: argparse.Namespace) -> None:
         threads,
         rounds=options.rounds,
         seconds=options.seconds,
+        limit=options.limit,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
     backends = [name for name in names if name in _usable_backends()]

@@ -139,7 +139,7 @@ class FakeWorker:
         self.name, self.n_threads, self.epochs = name, n_threads, 0
         calls.append(("start", name, n_threads))
 
-    def prepare(self, workload: Workload, folder: Path) -> float:
+    def prepare(self, workload: Workload, folder: Path, limit: float) -> float:
         assert (folder / "X.npy").exists()
         if self.name == "columns":
             raise WorkerError("no memory")

@@ -13,7 +13,7 @@ import numpy as np
 from fastmlp.benchmark.contestants import contestant
 from fastmlp.benchmark.environment import environment
 from fastmlp.benchmark.report import Report, Row, Task
-from fastmlp.benchmark.worker import Worker, WorkerError
+from fastmlp.benchmark.worker import LIMIT, Worker, WorkerError
 from fastmlp.benchmark.workloads import Workload
 
 #: Libraries let idle threads spin for some milliseconds, which must not fall into another's turn.
@@ -27,7 +27,8 @@ def measure(
     threads: Sequence[int],
     *,
     rounds: int = 5,
-    seconds: float = 80.0,
+    seconds: float = 60.0,
+    limit: float = LIMIT,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Time contestants on workloads.
@@ -41,8 +42,11 @@ def measure(
         Numbers of threads; every contestant runs with each.
     rounds : int, default 5
         Epochs of each.
-    seconds : float, default 80
+    seconds : float, default 60
         No new round begins where a workload has taken its share of these; the first always does.
+    limit : float, default 300
+        A contestant that has not imported, compiled and trained an epoch in so many seconds is
+        given up.
     progress : function of str, optional
         Called with a line of what happens next.
 
@@ -71,7 +75,7 @@ def measure(
     try:
         for workload in workloads:
             stop = time.monotonic() + seconds / len(workloads)
-            _measure_workload(report, workload, contestants, threads, rounds, stop, say)
+            _measure_workload(report, workload, contestants, threads, rounds, stop, limit, say)
     except KeyboardInterrupt:
         say("interrupted: what was measured so far is kept")
     return report
@@ -84,6 +88,7 @@ def _measure_workload(
     threads: Sequence[int],
     rounds: int,
     stop: float,
+    limit: float,
     say: Callable[[str], None],
 ) -> None:
     with contextlib.ExitStack() as stack:
@@ -98,7 +103,7 @@ def _measure_workload(
                 worker = Worker(name, n_threads)
                 stack.callback(worker.close)
                 try:
-                    row.prepare_seconds = worker.prepare(workload, folder)
+                    row.prepare_seconds = worker.prepare(workload, folder, limit)
                     field.append((row, worker))
                 except WorkerError as error:
                     row.failure = str(error)

@@ -33,8 +33,8 @@ _THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
     "FASTMLP_NUM_THREADS",
 )
-#: A contestant that is not ready after this many seconds is given up.
-PREPARE_LIMIT = 300.0
+#: A contestant that does not answer within this many seconds is given up.
+LIMIT = 300.0
 #: Prediction is repeated for about this long, and averaged.
 _PREDICT_SECONDS = 0.05
 PREDICT_ROWS = 4096
@@ -67,7 +67,7 @@ class Worker:
                 env={**os.environ, **limits},
             )
 
-    def prepare(self, workload: Workload, data: Path, limit: float = PREPARE_LIMIT) -> float:
+    def prepare(self, workload: Workload, data: Path, limit: float = LIMIT) -> float:
         """Load the samples, import, compile, train one whole epoch; return the seconds it took.
 
         Raises
@@ -97,7 +97,7 @@ class Worker:
         self._process.communicate()
         self._errors.close()
 
-    def _ask(self, request: str, *arguments: Any, limit: float = PREPARE_LIMIT) -> Any:
+    def _ask(self, request: str, *arguments: Any, limit: float = LIMIT) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         timer = threading.Timer(limit, self._process.kill)

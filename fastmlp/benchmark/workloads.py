@@ -151,4 +151,4 @@ WORKLOADS: dict[str, Workload] = {
     )
 }
 #: Those that `fastmlp bench` runs unless told otherwise.
-SHORT = ("first", "second", "first-adam", "tiny")
+SHORT = ("first", "second", "tiny")
