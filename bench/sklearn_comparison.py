@@ -114,7 +114,9 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for the workers of the grid
     warnings.simplefilter("ignore", ConvergenceWarning)
-    print("data | scikit-learn score | our score | its ms | our ms | ratio of minima | median ratio")
+    print(
+        "data | scikit-learn score | our score | its ms | our ms | ratio of minima | median ratio"
+    )
     for name in DATA:
         print(compare(name, arguments.seeds, arguments.backend), flush=True)
     if arguments.mnist:
