@@ -397,7 +397,8 @@ def warmup(options: argparse.Namespace) -> None:
         for program in ("train", "apply", "predict"):
             before = time.perf_counter()
             compiled(program, np.dtype(dtype))
-            print(f"{dtype} {program:<8} {time.perf_counter() - before:6.2f} s")
+            seconds = time.perf_counter() - before
+            print(f"{dtype} {program:<8} {seconds:6.2f} s", flush=True)
     print(f"ready in {time.perf_counter() - started:.2f} s; cache folder {cache_folder()}")
 
 

@@ -58,7 +58,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "command line": (
         {"cli", "__main__"},
         TRAINER
-        | {"datasets", "model files", "scikit-learn", "conformance kit", "benchmark", "front door"},
+        | {"datasets", "model files", "scikit-learn", "conformance kit", "benchmark", "front door"}
+        | {"numba backend"},
     ),
     "front door": ({""}, TRAINER),
 }

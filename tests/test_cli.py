@@ -185,7 +185,9 @@ def test_an_unknown_word_ends_with_the_usage_and_exit_code_2(words: str, capsys)
     assert "usage: fastmlp" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", ["--help", "train --help", "info --help", "--version"])
+@pytest.mark.parametrize(
+    "words", ["--help", "train --help", "info --help", "warmup --help", "--version"]
+)
 def test_help_and_version_end_well(words: str, capsys):
     with pytest.raises(SystemExit) as ended:
         main(words.split())
@@ -208,6 +210,30 @@ def test_info_prints_versions_and_backends(capsys):
     printed = capsys.readouterr().out
     for expected in (fastmlp.__version__, np.__version__, "backend numpy", "available"):
         assert expected in printed
+
+
+def test_info_says_what_the_numba_backend_finds(capsys):
+    pytest.importorskip("numba")
+    assert main(["info", "--peak"]) == 0
+    printed = capsys.readouterr().out
+    for expected in (
+        r"SIMD width +(128|256|512) bits",
+        r"tile height +(2|6|12) rows",
+        r"threads +\d+",
+        r"cache folder +\S+",
+        r"peak float32 +[\d.]+ GFLOP/s on one core",
+        r"peak float64 +[\d.]+ GFLOP/s on one core",
+    ):
+        assert re.search(rf"^{expected}", printed, re.MULTILINE), expected
+
+
+def test_warmup_readies_every_program(capsys):
+    pytest.importorskip("numba")
+    assert main(["warmup"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    programs = [f"{t} {p}" for t in ("float32", "float64") for p in ("train", "apply", "predict")]
+    assert [" ".join(line.split()[:2]) for line in lines[:-1]] == programs
+    assert "ready in" in lines[-1]
 
 
 def test_info_says_why_a_backend_is_missing(monkeypatch: pytest.MonkeyPatch, capsys):
