@@ -167,9 +167,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         objective = Objective(loss, self.alpha, n_terms)
         samples = Samples(X, self._targets(y, loss), self._loss_weights(y, weights))
         if samples.mean_weight == 0:
-            raise ValueError(
-                "class_weight and sample_weight leave no sample with a positive weight"
-            )
+            raise ValueError("class_weight and sample_weight leave no sample of positive weight")
         with np.errstate(all="ignore"):  # what diverges is reported below, once
             if self._uses_lbfgs():
                 self._fit_lbfgs(network, objective, samples)
