@@ -32,6 +32,9 @@ class Clock:
     def __call__(self) -> float:
         return self.seconds
 
+    def __repr__(self) -> str:
+        return "seconds measured by workers"
+
     def move(self, measure: Callable[[], float]) -> None:
         self.seconds += measure()
 
