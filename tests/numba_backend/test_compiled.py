@@ -1,0 +1,173 @@
+"""The cache of compiled programs: found again, never stale, and never in the way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba import config
+
+import fastmlp
+from fastmlp.backends.numba_backend.compiled import cache_folder
+
+pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
+
+SAYS = "fastmlp: compiling kernels, once on this machine ...\n"
+#: Compiles the smallest program and runs it.
+APPLY = """
+import numpy as np
+from fastmlp import MLP
+from fastmlp.backends import get_backend
+session = get_backend("numba").bind(MLP([2, 2], dtype="float64"))
+session.update(np.ones(6), 0.5)
+print((session.store().parameters[-2:]).tolist())
+"""
+
+
+def start(code: str, cache: Path | str, package: Path | None = None) -> subprocess.Popen:
+    environment = {**os.environ, "FASTMLP_CACHE_DIR": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
+    if package is not None:
+        environment["PYTHONPATH"] = str(package)
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=package,  # what Python looks at first
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(child: subprocess.Popen) -> tuple[str, str]:
+    output, errors = child.communicate(timeout=300)
+    assert child.returncode == 0, errors
+    return output.strip(), errors
+
+
+def run(code: str, cache: Path | str, package: Path | None = None) -> tuple[str, str]:
+    return finish(start(code, cache, package))
+
+
+def programs(cache: Path) -> list[Path]:
+    return sorted((cache / "kernels").iterdir())
+
+
+def copied_package(folder: Path) -> Path:
+    source = Path(fastmlp.__file__).parent
+    shutil.copytree(source, folder / "fastmlp", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"), [("FASTMLP_CACHE_DIR", "kernels"), ("XDG_CACHE_HOME", None)]
+)
+def test_variables_place_the_cache(monkeypatch, tmp_path: Path, variable: str, expected):
+    if variable == "XDG_CACHE_HOME" and sys.platform in ("win32", "darwin"):
+        pytest.skip("these systems have other places")
+    monkeypatch.delenv("FASTMLP_CACHE_DIR", raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+    assert cache_folder() == tmp_path / (expected or "fastmlp/kernels")
+
+
+def test_importing_compiles_nothing(tmp_path: Path):
+    code = """
+import sys
+import fastmlp, fastmlp.backends.numba_backend
+from fastmlp.backends import get_backend
+get_backend("numba").bind(fastmlp.MLP([2, 2]))
+from numba.core.dispatcher import Dispatcher
+import gc
+print(sum(len(d.overloads) for d in gc.get_objects() if isinstance(d, Dispatcher)
+          and d.py_func.__module__.startswith("fastmlp")))
+"""
+    assert run(code, tmp_path) == ("0", "")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_program_is_compiled_once_and_said_so_once(tmp_path: Path):
+    expected = "[-0.5, -0.5]"
+    assert run(APPLY, tmp_path) == (expected, SAYS)
+    (program,) = programs(tmp_path)
+    written = program.stat().st_mtime_ns
+    assert run(APPLY, tmp_path) == (expected, "")
+    assert program.stat().st_mtime_ns == written
+    both = APPLY.replace("print", "session.logits(np.ones(2))\nprint")
+    assert run(both, tmp_path) == (expected, SAYS)
+    assert len(programs(tmp_path)) == 2
+
+
+@pytest.mark.slow
+def test_a_damaged_file_is_compiled_again(tmp_path: Path):
+    expected, _ = run(APPLY, tmp_path)
+    (program,) = programs(tmp_path)
+    whole = program.read_bytes()
+    for damage in (b"", b"nonsense", whole[: len(whole) // 2]):
+        program.write_bytes(damage)
+        assert run(APPLY, tmp_path) == (expected, SAYS)
+        assert len(program.read_bytes()) > len(whole) // 2
+    assert run(APPLY, tmp_path) == (expected, "")
+
+
+@pytest.mark.slow
+def test_processes_may_compile_at_the_same_time(tmp_path: Path):
+    children = [start(APPLY, tmp_path) for _ in range(3)]
+    outputs = {finish(child)[0] for child in children}
+    assert outputs == {"[-0.5, -0.5]"}
+    assert [path.suffix for path in programs(tmp_path)] == [".bin"]
+    assert run(APPLY, tmp_path) == ("[-0.5, -0.5]", "")
+
+
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path):
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder can be made below a file")
+    for _ in range(2):
+        assert run(APPLY, blocked) == ("[-0.5, -0.5]", SAYS)
+
+
+@pytest.mark.slow
+def test_an_edited_source_is_compiled_again(tmp_path: Path):
+    package, cache = copied_package(tmp_path / "package"), tmp_path / "cache"
+    assert run(APPLY, cache, package) == ("[-0.5, -0.5]", SAYS)
+    assert run(APPLY, cache, package) == ("[-0.5, -0.5]", "")
+    source = package / "fastmlp" / "backends" / "numba_backend" / "elementwise.py"
+    text = source.read_text()
+    edited = text.replace("weight - step * gradient)", "weight - (step + step) * gradient)", 1)
+    assert edited != text
+    source.write_text(edited)
+    assert run(APPLY, cache, package) == ("[-1.0, -1.0]", SAYS)
+    source.write_text(text)
+    assert run(APPLY, cache, package) == ("[-0.5, -0.5]", "")
+
+
+@pytest.mark.slow
+def test_a_read_only_package_is_cached_all_the_same(tmp_path: Path):
+    package, cache = copied_package(tmp_path / "package"), tmp_path / "cache"
+    folders = [path for path in (package, *package.rglob("*")) if path.is_dir()]
+    for folder in folders:
+        folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        assert run(APPLY, cache, package) == ("[-0.5, -0.5]", SAYS)
+        assert run(APPLY, cache, package) == ("[-0.5, -0.5]", "")
+    finally:
+        for folder in folders:
+            folder.chmod(stat.S_IRWXU)
+    assert not [path for path in package.rglob("*") if "__pycache__" in path.parts]
+
+
+def test_readers_of_memory_maps_and_read_only_arrays_share_one_program():
+    from fastmlp import MLP
+    from fastmlp.backends import get_backend
+
+    session = get_backend("numba").bind(MLP([3, 2]))
+    X = np.ones((4, 3), np.float32)
+    expected = session.logits(X)
+    X.setflags(write=False)
+    np.testing.assert_array_equal(session.logits(X), expected)
