@@ -120,18 +120,17 @@ class _KernelCache(_Cache):  # type: ignore[misc]
 
 
 def _signatures(dtype: types.Type) -> dict[str, tuple[Any, ...]]:
-    integers, table = types.int64[::1], types.int64[:, ::1]
-    reals, real_table = types.float64[::1], types.float64[:, ::1]
+    integers, reals = types.int64[::1], types.float64[::1]
     floats, number = dtype[::1], types.int64
     return {
         "train": (
-            *(number, number, integers, table, real_table, reals, floats),
+            *(number, number, integers, integers, reals, reals, floats),
             *(floats, number, integers, floats, floats, types.float64),
             *(integers, reals, reals, reals, floats, integers, integers, reals, integers),
         ),
-        "apply": (integers, table, reals, floats, reals, types.float64),
+        "apply": (integers, integers, reals, floats, reals, types.float64),
         "predict": (
-            *(number, number, table, real_table, reals, floats, floats, number, number),
+            *(number, number, integers, integers, reals, reals, floats, floats, number, number),
             *(floats, number, number, floats, integers, integers),
         ),
     }
@@ -150,8 +149,8 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
     True
     """
     function: Callable[..., Any] = getattr(program, name)
-    if JIT_DISABLED:
-        return function
+    if JIT_DISABLED:  # compiled code does not warn of what lanes compute that are not selected
+        return np.errstate(all="ignore")(function)
     with _lock:
         dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
         signature = _signatures(numba.from_dtype(dtype))[name]

@@ -10,8 +10,9 @@ import math
 from typing import Any
 
 import numpy as np
+
 from fastmlp.activations import SELU
-from fastmlp.backends.numba_backend.integers import random_mask, random_unit
+from fastmlp.backends.numba_backend.integers import out_of_line, random_mask, random_unit
 from fastmlp.backends.numba_backend.simd import (
     absolute,
     advance,
@@ -122,6 +123,7 @@ def activate(
 
     Writes the derivatives to `slopes`, of the same stride, if `stores`.
     """
+    out_of_line()
     for row in range(n_rows):
         i = row * row_stride
         a, slope = _activate_one(code, parameter, load(z, i))
@@ -160,6 +162,7 @@ def drop(
 
     Row r's first lane is element first_index + r * width of the mask.
     """
+    out_of_line()
     for row in range(n_rows):
         i = row * row_stride
         kept = random_mask(a, key, first_index + row * width, threshold)
@@ -194,6 +197,7 @@ def add_noise(
     row: Any, width: Any, deviation: Any, radius_key: Any, angle_key: Any, first_index: Any
 ) -> None:
     """Add Gaussian noise to a row of inputs (Box & Muller 1958)."""
+    out_of_line()
     for i in range(0, width, lanes(row)):
         x = load(row, i)
         index = first_index + i
@@ -229,12 +233,22 @@ def _error_terms(code: Any, parameter: Any, a: Any, t: Any, level: Any) -> Any:
     return slope * error, slope
 
 
+@inlined
+def target_vector(label: Any, t: Any, i: Any) -> Any:
+    """Return targets i, i + 1, ...: one-hot for a label, or read from `t` where it is negative."""
+    if label < 0:
+        return load(t, i)
+    hot = first_lanes(t, label - i + 1) & ~first_lanes(t, label - i)
+    return select(hot, full(t, 1.0), zero(t))
+
+
 @kernel
 def softmax_loss(
     code: Any,
     parameter: Any,
     smoothing: Any,
     z: Any,
+    label: Any,
     t: Any,
     levels: Any,
     n_out: Any,
@@ -242,6 +256,7 @@ def softmax_loss(
     delta: Any,
 ) -> Any:
     """Return a row's loss behind softmax; write its gradient by the logits, times `share`."""
+    out_of_line()
     step = lanes(z)
     lowest = full(z, -np.inf)
     top = lowest
@@ -254,7 +269,7 @@ def softmax_loss(
         inside = first_lanes(z, n_out - i)
         shifted = select(inside, load(z, i) - highest, zero(z))
         e = select(inside, exp(shifted), zero(z))
-        target = select(inside, fma(load(t, i), keep, spread), zero(z))
+        target = select(inside, fma(target_vector(label, t, i), keep, spread), zero(z))
         store(delta, i, e)
         sum_exp = sum_exp + e
         sum_t = sum_t + target
@@ -265,7 +280,9 @@ def softmax_loss(
         all_t = full(z, lane_sum(sum_t))
         factor = full(z, share)
         for i in range(0, n_out, step):
-            target = select(first_lanes(z, n_out - i), fma(load(t, i), keep, spread), zero(z))
+            target = select(
+                first_lanes(z, n_out - i), fma(target_vector(label, t, i), keep, spread), zero(z)
+            )
             store(delta, i, fma(load(delta, i) * inverse, all_t, zero(z) - target) * factor)
         return extract(log(total) * all_t, 0) - lane_sum(sum_tz)
     # Any other loss sees probabilities: the full Jacobian is diag(p) - p p^T.
@@ -273,7 +290,7 @@ def softmax_loss(
     for i in range(0, n_out, step):
         inside = first_lanes(z, n_out - i)
         p = load(delta, i) * inverse
-        value, slope = _error_terms(code, parameter, p, load(t, i), load(levels, i))
+        value, slope = _error_terms(code, parameter, p, target_vector(label, t, i), load(levels, i))
         loss = loss + select(inside, value, zero(z))
         inner = inner + select(inside, slope * p, zero(z))
     center = full(z, lane_sum(inner))
@@ -281,7 +298,7 @@ def softmax_loss(
     for i in range(0, n_out, step):
         inside = first_lanes(z, n_out - i)
         p = load(delta, i) * inverse
-        _, slope = _error_terms(code, parameter, p, load(t, i), load(levels, i))
+        _, slope = _error_terms(code, parameter, p, target_vector(label, t, i), load(levels, i))
         store(delta, i, select(inside, p * (slope - center) * factor, zero(z)))
     return lane_sum(loss) / n_out
 
@@ -293,6 +310,7 @@ def elementwise_loss(
     parameter: Any,
     smoothing: Any,
     z: Any,
+    label: Any,
     t: Any,
     levels: Any,
     n_out: Any,
@@ -300,12 +318,13 @@ def elementwise_loss(
     delta: Any,
 ) -> Any:
     """Return a row's loss behind sigmoid, linear or exp; write its gradient by the logits."""
+    out_of_line()
     total = zero(z)
     factor = full(z, share / n_out)
     one = full(z, 1.0)
     keep, spread = full(z, 1.0 - smoothing), full(z, 0.5 * smoothing)
     for i in range(0, n_out, lanes(z)):
-        logit, target = load(z, i), load(t, i)
+        logit, target = load(z, i), target_vector(label, t, i)
         if output == 1:
             a = sigmoid(logit)
             outer = a * (one - a)
@@ -336,6 +355,7 @@ def row_loss(
     parameter: Any,
     smoothing: Any,
     z: Any,
+    label: Any,
     t: Any,
     levels: Any,
     n_out: Any,
@@ -350,8 +370,12 @@ def row_loss(
         Codes of the output activation and of the loss.
     parameter, smoothing : float
         The loss's parameter and label smoothing.
-    z, t, levels : pointer
-        The row's logits, its targets, and quantile levels, padded to whole vectors.
+    z, levels : pointer
+        The row's logits and quantile levels, padded to whole vectors.
+    label : int
+        The row's class, or negative where targets are dense.
+    t : pointer
+        The row's dense targets, padded to whole vectors.
     n_out : int
     share : float
         The row's weight over the sum of the batch's weights.
@@ -359,8 +383,10 @@ def row_loss(
         Overwritten; its padding becomes zero.
     """
     if output == 0:
-        return softmax_loss(code, parameter, smoothing, z, t, levels, n_out, share, delta)
-    return elementwise_loss(output, code, parameter, smoothing, z, t, levels, n_out, share, delta)
+        return softmax_loss(code, parameter, smoothing, z, label, t, levels, n_out, share, delta)
+    return elementwise_loss(
+        output, code, parameter, smoothing, z, label, t, levels, n_out, share, delta
+    )
 
 
 # --- Gradients and updates -------------------------------------------------------------------
@@ -391,6 +417,7 @@ def row_loss(
 @kernel
 def finish_gradient(g: Any, w: Any, n: Any, penalized: Any, l1: Any, l2: Any, clip: Any) -> None:
     """Add the penalties' gradient to `n` elements of `g` if `penalized`, and limit its values."""
+    out_of_line()
     for i in range(0, n, lanes(g)):
         gradient, weight = load(g, i), load(w, i)
         if penalized:
@@ -430,31 +457,39 @@ def update(
         The learning rate.
     rate_correction, root_correction : float
         Adam's bias corrections: rate / (1 - beta_1^t) and 1 / sqrt(1 - beta_2^t).
-    hyper : array of float64
+    hyper : pointer to float64
     """
+    out_of_line()
     factor = full(w, g_factor)
     step = full(w, rate)
-    decay = full(w, hyper[WEIGHT_DECAY])
+    decay = full(w, load_scalar(hyper, WEIGHT_DECAY))
     if optimizer == 0:
-        momentum = full(w, hyper[MOMENTUM])
+        momentum = full(w, load_scalar(hyper, MOMENTUM))
         for i in range(0, n, lanes(w)):
             weight = load(w, i)
             gradient = fma(decay, weight, load(g, i) * factor)
-            if hyper[MOMENTUM] > 0.0:
+            if load_scalar(hyper, MOMENTUM) > 0.0:
                 velocity = fma(momentum, load(moments, i), gradient)
                 store(moments, i, velocity)
-                gradient = fma(momentum, velocity, gradient) if hyper[NESTEROV] > 0.0 else velocity
+                gradient = (
+                    fma(momentum, velocity, gradient)
+                    if load_scalar(hyper, NESTEROV) > 0.0
+                    else velocity
+                )
             store(w, i, weight - step * gradient)
     elif optimizer == 1:
         second = advance(moments, moment_stride)
-        b1, b2 = full(w, hyper[BETA_1]), full(w, hyper[BETA_2])
-        c1, c2 = full(w, 1.0 - hyper[BETA_1]), full(w, 1.0 - hyper[BETA_2])
-        epsilon = full(w, hyper[EPSILON])
+        b1, b2 = full(w, load_scalar(hyper, BETA_1)), full(w, load_scalar(hyper, BETA_2))
+        c1, c2 = (
+            full(w, 1.0 - load_scalar(hyper, BETA_1)),
+            full(w, 1.0 - load_scalar(hyper, BETA_2)),
+        )
+        epsilon = full(w, load_scalar(hyper, EPSILON))
         corrected, root = full(w, rate_correction), full(w, root_correction)
-        shrink = full(w, 1.0 - rate * hyper[WEIGHT_DECAY])
+        shrink = full(w, 1.0 - rate * load_scalar(hyper, WEIGHT_DECAY))
         for i in range(0, n, lanes(w)):
             weight, gradient = load(w, i), load(g, i) * factor
-            if hyper[DECOUPLED] > 0.0:
+            if load_scalar(hyper, DECOUPLED) > 0.0:
                 weight = weight * shrink
             else:
                 gradient = fma(decay, weight, gradient)
@@ -464,21 +499,27 @@ def update(
             store(second, i, v)
             store(w, i, weight - corrected * m / fma(sqrt(v), root, epsilon))
     elif optimizer == 2:
-        second = advance(moments, moment_stride if hyper[MOMENTUM] > 0.0 else 0)
-        smoothing, rest = full(w, hyper[BETA_2]), full(w, 1.0 - hyper[BETA_2])
-        epsilon, momentum = full(w, hyper[EPSILON]), full(w, hyper[MOMENTUM])
+        second = advance(moments, moment_stride if load_scalar(hyper, MOMENTUM) > 0.0 else 0)
+        smoothing, rest = (
+            full(w, load_scalar(hyper, BETA_2)),
+            full(w, 1.0 - load_scalar(hyper, BETA_2)),
+        )
+        epsilon, momentum = (
+            full(w, load_scalar(hyper, EPSILON)),
+            full(w, load_scalar(hyper, MOMENTUM)),
+        )
         for i in range(0, n, lanes(w)):
             weight = load(w, i)
             gradient = fma(decay, weight, load(g, i) * factor)
             v = fma(smoothing, load(moments, i), rest * gradient * gradient)
             store(moments, i, v)
             direction = gradient / (sqrt(v) + epsilon)
-            if hyper[MOMENTUM] > 0.0:
+            if load_scalar(hyper, MOMENTUM) > 0.0:
                 direction = fma(momentum, load(second, i), direction)
                 store(second, i, direction)
             store(w, i, weight - step * direction)
     elif optimizer == 3:
-        epsilon = full(w, hyper[EPSILON])
+        epsilon = full(w, load_scalar(hyper, EPSILON))
         for i in range(0, n, lanes(w)):
             weight = load(w, i)
             gradient = fma(decay, weight, load(g, i) * factor)
@@ -486,9 +527,12 @@ def update(
             store(moments, i, v)
             store(w, i, weight - step * gradient / (sqrt(v) + epsilon))
     else:
-        b1, b2 = full(w, hyper[BETA_1]), full(w, hyper[BETA_2])
-        c1, c2 = full(w, 1.0 - hyper[BETA_1]), full(w, 1.0 - hyper[BETA_2])
-        shrink = full(w, 1.0 - rate * hyper[WEIGHT_DECAY])
+        b1, b2 = full(w, load_scalar(hyper, BETA_1)), full(w, load_scalar(hyper, BETA_2))
+        c1, c2 = (
+            full(w, 1.0 - load_scalar(hyper, BETA_1)),
+            full(w, 1.0 - load_scalar(hyper, BETA_2)),
+        )
+        shrink = full(w, 1.0 - rate * load_scalar(hyper, WEIGHT_DECAY))
         one = full(w, 1.0)
         for i in range(0, n, lanes(w)):
             gradient, m = load(g, i) * factor, load(moments, i)
@@ -503,6 +547,7 @@ def update(
 @kernel
 def average(w: Any, mean: Any, n: Any, rate: Any) -> None:
     """Move `n` elements of the moving average toward the parameters."""
+    out_of_line()
     for i in range(0, n, lanes(w)):
         old = load(mean, i)
         store(mean, i, fma(full(w, rate), load(w, i) - old, old))
@@ -511,6 +556,7 @@ def average(w: Any, mean: Any, n: Any, rate: Any) -> None:
 @kernel
 def limit_norms(panel: Any, n_in: Any, limit: Any) -> None:
     """Scale each unit's incoming weights, a lane of a panel, down to the norm `limit`."""
+    out_of_line()
     total = zero(panel)
     for i in range(0, n_in * lanes(panel), lanes(panel)):
         total = fma(load(panel, i), load(panel, i), total)
@@ -524,6 +570,7 @@ def limit_norms(panel: Any, n_in: Any, limit: Any) -> None:
 @kernel
 def sum_of_squares(g: Any, n: Any) -> Any:
     """Return the sum of the squares of `n` elements, in float64, in a fixed order."""
+    out_of_line()
     total = 0.0
     for i in range(0, n, lanes(g)):
         v = load(g, i)

@@ -178,6 +178,22 @@ def _(context: Any, builder: Any, signature: Any, p: Any, i: Any, value: Any) ->
     builder.store_atomic(value, builder.gep(p, [i], inbounds=True), "release", 8)
 
 
+# --- Compiling -------------------------------------------------------------------------------
+
+
+def out_of_line() -> None:
+    """Keep the kernel that calls this a function of its own in compiled code.
+
+    LLVM would otherwise copy every kernel into every caller, which takes half a minute to compile
+    and gains nothing.
+    """
+
+
+@_lowers(out_of_line, lambda: types.none)
+def _(context: Any, builder: Any, signature: Any) -> None:
+    builder.function.attributes.add("noinline")
+
+
 # --- Waiting ---------------------------------------------------------------------------------
 
 #: The hint that a loop is waiting, by machine; other machines just loop.

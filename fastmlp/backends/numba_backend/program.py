@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from fastmlp.backends.numba_backend.elementwise import (
     BETA_1,
     BETA_2,
@@ -51,6 +52,7 @@ from fastmlp.backends.numba_backend.integers import (
     atomic_store,
     index_pointer,
     load_index,
+    out_of_line,
     pause,
     sleep_briefly,
     store_index,
@@ -67,6 +69,8 @@ from fastmlp.backends.numba_backend.layout import (
     INPUT_STRIDE,
     INPUTS,
     N_IN,
+    N_LAYER_FIELDS,
+    N_LAYER_REALS,
     N_OUT,
     OUT_PANELS,
     SLOPES,
@@ -84,6 +88,7 @@ from fastmlp.backends.numba_backend.simd import (
     load,
     load_scalar,
     pointer,
+    prefetch,
     select,
     store,
     store_scalar,
@@ -93,6 +98,7 @@ from fastmlp.backends.numba_backend.tiles import multiply_panel
 
 # Fields of the integer array that describes a session and a call.
 (
+    N_LAYERS,
     BATCH_SIZE,
     OUTPUT,
     LOSS,
@@ -113,11 +119,11 @@ from fastmlp.backends.numba_backend.tiles import multiply_panel
     HAS_WEIGHTS,
     WANTS_LOGITS,
     GRADIENT_ONLY,  # write the gradient's block and update nothing
-    ACTIVITY,  # offset of the marks of columns that are not zero, [2][threads][stride]
+    ACTIVITY,  # offset of the marks of columns that are not zero, [threads][stride]
     FIRST_STEP,
     FIRST_ROW,  # number in the whole batch of this call's first row, for random numbers
     N_SPEC,
-) = range(24)
+) = range(25)
 
 # Elements of the array by which threads meet; each on a cache line of its own.
 ARRIVED, GENERATION, ABANDONED, N_SYNC = 0, 16, 32, 48
@@ -132,7 +138,7 @@ CHUNK = 128
 #: Where a larger share of the inputs' columns is active, leaving out the rest gains nothing.
 DENSE = 0.9
 #: Depth of one product where a layer is deeper: its rows and panel then stay in the caches.
-DEPTH = 512
+DEPTH = 256
 
 _PATIENCE = 5000
 _NOISE_RADIUS_STREAM = 1 << 20
@@ -143,22 +149,27 @@ def meet(sync: Any, n_threads: Any) -> bool:
     """Wait until all threads have come here; return False if one has given up."""
     if n_threads == 1:
         return True
-    flags = index_pointer(sync, 0)
-    generation = atomic_load(flags, GENERATION)
-    if atomic_add(flags, ARRIVED, 1) == n_threads - 1:
-        atomic_store(flags, ARRIVED, 0)
-        atomic_add(flags, GENERATION, 1)
+    generation = atomic_load(sync, GENERATION)
+    if atomic_add(sync, ARRIVED, 1) == n_threads - 1:
+        atomic_store(sync, ARRIVED, 0)
+        atomic_add(sync, GENERATION, 1)
         return True
     waited = 0
-    while atomic_load(flags, GENERATION) == generation:
+    while atomic_load(sync, GENERATION) == generation:
         waited += 1
         if waited < _PATIENCE:
             pause()
         else:
-            if atomic_load(flags, ABANDONED) != 0:
+            if atomic_load(sync, ABANDONED) != 0:
                 return False
             sleep_briefly()
     return True
+
+
+@inlined
+def field(layers: Any, layer: Any, number: Any) -> Any:
+    """Return a field of the table of layers."""
+    return load_index(layers, layer * N_LAYER_FIELDS + number)
 
 
 @inlined
@@ -189,6 +200,7 @@ def stream_key(seed_key: Any, step: Any, stream: Any) -> Any:
 @kernel
 def load_row(source: Any, start: Any, out: Any, width: Any, scale: Any) -> None:
     """Copy `width` elements from source[start] to `out`, multiplied by `scale`."""
+    out_of_line()
     whole = width // lanes(out) * lanes(out)
     factor = full(out, scale)
     for i in range(0, whole, lanes(out)):
@@ -202,6 +214,7 @@ def load_runs(
     source: Any, start: Any, out: Any, width: Any, scale: Any, runs: Any, n_runs: Any
 ) -> None:
     """Copy runs of the `width` elements from source[start] to `out`, close together."""
+    out_of_line()
     factor = full(out, scale)
     to = 0
     for r in range(n_runs):
@@ -219,6 +232,7 @@ def load_runs(
 @kernel
 def mark_activity(source: Any, start: Any, marks: Any, width: Any) -> None:
     """Set the marks of a row's elements that are not zero (NaN among them) to one."""
+    out_of_line()
     whole = width // lanes(marks) * lanes(marks)
     for i in range(0, whole, lanes(marks)):
         x = load(source, start + i)
@@ -228,10 +242,8 @@ def mark_activity(source: Any, start: Any, marks: Any, width: Any) -> None:
             store_scalar(marks, i, 1.0)
 
 
-@inlined
-def look_ahead(
-    memory: Any,
-    spec: Any,
+@kernel
+def mark_rows(
     layers: Any,
     X: Any,
     x_stride: Any,
@@ -239,19 +251,19 @@ def look_ahead(
     start: Any,
     first_row: Any,
     last_row: Any,
-    marks_offset: Any,
+    marks: Any,
 ) -> None:
-    """Mark the columns in which some rows of a batch, a thread's own, are not zero.
-
-    This also brings the rows into the cache, one step before they are gathered.
-    """
-    n_in = layers[0, N_IN]
-    marks = pointer(memory, marks_offset)
-    for i in range(0, layers[0, INPUT_STRIDE], lanes(marks)):
+    """Mark the columns in which some rows of a batch, a thread's own, are not zero."""
+    out_of_line()
+    n_in = field(layers, 0, N_IN)
+    for i in range(0, field(layers, 0, INPUT_STRIDE), lanes(marks)):
         store(marks, i, zero(marks))
-    source = pointer(X, 0)
-    for row in range(first_row, last_row):
-        mark_activity(source, order[start + row] * x_stride, marks, n_in)
+    for row in range(start + first_row, start + last_row):
+        if row + 2 < start + last_row:  # rows lie anywhere: ask for one while reading another
+            ahead = load_index(order, row + 2) * x_stride
+            for i in range(0, n_in, lanes(marks)):
+                prefetch(X, ahead + i)
+        mark_activity(X, load_index(order, row) * x_stride, marks, n_in)
 
 
 @kernel
@@ -265,6 +277,7 @@ def list_columns(
     columns: Any,
 ) -> None:
     """Write the list of active columns from the marks of all threads' rows."""
+    out_of_line()
     step = lanes(marks)
     n_active, n_runs, inside = 0, 0, False
     runs = advance_index(columns, ACTIVE + n_in)
@@ -308,7 +321,8 @@ def multiply_deep(
     n_rows: Any,
 ) -> None:
     """Write rows times a panel, the depth in parts; `initial` is one vector for all rows."""
-    first = min(depth, DEPTH) if depth > 2 * DEPTH else depth
+    out_of_line()
+    first = min(depth, DEPTH) if depth > DEPTH + DEPTH // 2 else depth
     multiply_panel(a, a_stride, 1, panel, rows_of_panel, first, initial, 0, out, out_stride, n_rows)
     while first < depth:
         part = min(DEPTH, depth - first)
@@ -328,9 +342,10 @@ def multiply_deep(
         first += part
 
 
-@inlined
+@kernel
 def forward(
     memory: Any,
+    spec: Any,
     layers: Any,
     reals: Any,
     layer: Any,
@@ -347,54 +362,54 @@ def forward(
     depth: Any,
     trains: Any,
     step_key: Any,
-    seed_key: Any,
 ) -> None:
     """Compute some panels of some rows of a layer: pre-activations, or activations if hidden.
 
     `inputs` and `outputs` point to the first of the rows; `first_row` is its number in the batch,
     `first_index` that of its first unit in dropout's mask.
     """
-    n_in, n_out = layers[layer, N_IN], layers[layer, N_OUT]
-    hidden = layer < layers.shape[0] - 1
+    out_of_line()
+    n_in, n_out = field(layers, layer, N_IN), field(layers, layer, N_OUT)
+    hidden = layer < load_index(spec, N_LAYERS) - 1
     step = lanes(inputs)
     for p in range(first_panel, last_panel):
-        panel = pointer(memory, layers[layer, WEIGHTS] + p * (n_in + 1) * step)
+        panel = advance(memory, field(layers, layer, WEIGHTS) + p * (n_in + 1) * step)
         strip = advance(outputs, p * step)
         bias = advance(panel, n_in * step)
         multiply_deep(
             inputs, input_stride, panel, rows_of_panel, depth, bias, strip, output_stride, n_rows
         )
         if hidden:
-            stores = trains and layers[layer + 1, STORES_SLOPES] != 0
+            stores = trains and field(layers, layer + 1, STORES_SLOPES) != 0
             slopes = strip
             if stores:
-                start = layers[layer + 1, SLOPES] + first_row * output_stride + p * step
-                slopes = pointer(memory, start)
+                start = field(layers, layer + 1, SLOPES) + first_row * output_stride + p * step
+                slopes = advance(memory, start)
             activate(
-                layers[layer, ACTIVATION],
-                reals[layer, ACTIVATION_PARAMETER],
+                field(layers, layer, ACTIVATION),
+                load_scalar(reals, (layer) * N_LAYER_REALS + ACTIVATION_PARAMETER),
                 strip,
                 output_stride,
                 n_rows,
                 slopes,
                 stores,
             )
-            if trains and layers[layer + 1, DROPOUT_THRESHOLD] != 0:
+            if trains and field(layers, layer + 1, DROPOUT_THRESHOLD) != 0:
                 drop(
                     strip,
                     slopes,
                     stores,
                     output_stride,
                     n_rows,
-                    stream_key(seed_key, step_key, layer + 1),
+                    stream_key(load_index(spec, SEED_KEY), step_key, layer + 1),
                     first_index + p * step,
                     n_out,
-                    layers[layer + 1, DROPOUT_THRESHOLD],
-                    reals[layer + 1, DROPOUT_SCALE],
+                    field(layers, layer + 1, DROPOUT_THRESHOLD),
+                    load_scalar(reals, (layer + 1) * N_LAYER_REALS + DROPOUT_SCALE),
                 )
 
 
-@inlined
+@kernel
 def gather(
     memory: Any,
     spec: Any,
@@ -415,20 +430,25 @@ def gather(
 
     The batch begins at order[start]; `columns` points to the thread's list of active columns.
     """
-    n_in, stride = layers[0, N_IN], layers[0, INPUT_STRIDE]
-    source = pointer(X, 0)
+    out_of_line()
+    n_in, stride = field(layers, 0, N_IN), field(layers, 0, INPUT_STRIDE)
     runs, n_runs = advance_index(columns, ACTIVE + n_in), load_index(columns, N_RUNS)
-    scale = hyper[INPUT_SCALE]
+    scale = load_scalar(hyper, INPUT_SCALE)
+    is_new = load_index(columns, N_ACTIVE) == n_in  # otherwise just read, to be marked
     for row in range(first_row, last_row):
-        out = pointer(memory, buffer + row * stride)
-        load_runs(source, order[start + row] * x_stride, out, n_in, scale, runs, n_runs)
-        if hyper[NOISE] > 0.0:
-            radius_key = stream_key(spec[SEED_KEY], step_key, _NOISE_RADIUS_STREAM)
-            angle_key = stream_key(spec[SEED_KEY], step_key, _NOISE_RADIUS_STREAM + 1)
-            index = (spec[FIRST_ROW] + row) * n_in
-            add_noise(out, n_in, hyper[NOISE], radius_key, angle_key, index)
-        if layers[0, DROPOUT_THRESHOLD] != 0:
-            key = stream_key(spec[SEED_KEY], step_key, 0)
+        if is_new and row + 2 < last_row:
+            ahead = load_index(order, start + row + 2) * x_stride
+            for i in range(0, n_in, lanes(X)):
+                prefetch(X, ahead + i)
+        out = advance(memory, buffer + row * stride)
+        load_runs(X, load_index(order, start + row) * x_stride, out, n_in, scale, runs, n_runs)
+        if load_scalar(hyper, NOISE) > 0.0:
+            radius_key = stream_key(load_index(spec, SEED_KEY), step_key, _NOISE_RADIUS_STREAM)
+            angle_key = stream_key(load_index(spec, SEED_KEY), step_key, _NOISE_RADIUS_STREAM + 1)
+            index = (load_index(spec, FIRST_ROW) + row) * n_in
+            add_noise(out, n_in, load_scalar(hyper, NOISE), radius_key, angle_key, index)
+        if field(layers, 0, DROPOUT_THRESHOLD) != 0:
+            key = stream_key(load_index(spec, SEED_KEY), step_key, 0)
             for i in range(0, n_in, lanes(out)):
                 drop(
                     advance(out, i),
@@ -437,14 +457,14 @@ def gather(
                     0,
                     1,
                     key,
-                    (spec[FIRST_ROW] + row) * n_in + i,
+                    (load_index(spec, FIRST_ROW) + row) * n_in + i,
                     n_in,
-                    layers[0, DROPOUT_THRESHOLD],
-                    reals[0, DROPOUT_SCALE],
+                    field(layers, 0, DROPOUT_THRESHOLD),
+                    load_scalar(reals, DROPOUT_SCALE),
                 )
 
 
-@inlined
+@kernel
 def losses_of_rows(
     memory: Any,
     spec: Any,
@@ -464,55 +484,56 @@ def losses_of_rows(
     logits: Any,
 ) -> None:
     """Replace the last layer's logits, which lie in its deltas, by deltas, row by row."""
-    last = layers.shape[0] - 1
-    n_out, width = layers[last, N_OUT], spec[TARGET_WIDTH]
-    stride, batch_size = layers[last, DELTA_STRIDE], spec[BATCH_SIZE]
-    levels = pointer(memory, spec[CONSTANTS] + 2 * lanes(pointer(memory, 0)))
-    target = pointer(memory, spec[TARGETS] + thread * spec[TARGET_STRIDE])
+    out_of_line()
+    last = load_index(spec, N_LAYERS) - 1
+    n_out, width = field(layers, last, N_OUT), load_index(spec, TARGET_WIDTH)
+    stride, batch_size = field(layers, last, DELTA_STRIDE), load_index(spec, BATCH_SIZE)
+    levels = advance(memory, load_index(spec, CONSTANTS) + 2 * lanes(memory))
+    target = advance(memory, load_index(spec, TARGETS) + thread * load_index(spec, TARGET_STRIDE))
     step = lanes(target)
     total = total_weight
     if total <= 0.0:
         total = float(n)
-        if spec[HAS_WEIGHTS] != 0:
+        if load_index(spec, HAS_WEIGHTS) != 0:
             total = 0.0
             for row in range(n):
-                total += weights[order[start + row]]
+                total += load_scalar(weights, load_index(order, start + row))
     for row in range(first_row, last_row):
-        sample = order[start + row]
-        z = pointer(memory, layers[last, DELTAS] + row * stride)
-        if spec[WANTS_LOGITS] != 0:
+        sample = load_index(order, start + row)
+        z = advance(memory, field(layers, last, DELTAS) + row * stride)
+        if load_index(spec, WANTS_LOGITS) != 0:
             for k in range(n_out):
-                logits[(start + row) * n_out + k] = load_scalar(z, k)
+                store_scalar(logits, (start + row) * n_out + k, load_scalar(z, k))
+        label = -1
         if width == 0:
-            for i in range(0, n_out, step):
-                store(target, i, zero(target))
-            store_scalar(target, classes[sample], 1.0)
+            label = load_index(classes, sample)
         else:
-            for k in range(n_out):
-                store_scalar(target, k, dense[sample * width + min(k, width - 1)])
+            for k in range(n_out):  # one target may serve several outputs
+                store_scalar(target, k, load_scalar(dense, sample * width + min(k, width - 1)))
         weight = 1.0
-        if spec[HAS_WEIGHTS] != 0:
-            weight = float(weights[sample])
+        if load_index(spec, HAS_WEIGHTS) != 0:
+            weight = float(load_scalar(weights, sample))
         portion = weight / total if total > 0.0 else 0.0
         loss = row_loss(
-            spec[OUTPUT],
-            spec[LOSS],
-            hyper[LOSS_PARAMETER],
-            hyper[SMOOTHING],
+            load_index(spec, OUTPUT),
+            load_index(spec, LOSS),
+            load_scalar(hyper, LOSS_PARAMETER),
+            load_scalar(hyper, SMOOTHING),
             z,
+            label,
             target,
             levels,
             n_out,
             portion,
             z,
         )
-        row_losses[row] = float(loss) * portion
-        for p in range(layers[last, OUT_PANELS]):
-            where = layers[last, DELTA_PANELS] + (p * batch_size + row) * step
-            store(pointer(memory, where), 0, load(z, p * step))
+        store_scalar(row_losses, row, float(loss) * portion)
+        for p in range(field(layers, last, OUT_PANELS)):
+            where = field(layers, last, DELTA_PANELS) + (p * batch_size + row) * step
+            store(advance(memory, where), 0, load(z, p * step))
 
 
-@inlined
+@kernel
 def backward(
     memory: Any,
     spec: Any,
@@ -524,31 +545,37 @@ def backward(
     every_row: Any,
 ) -> None:
     """Compute some rows of the deltas of the layer below from those of `layer`."""
+    out_of_line()
     below = layer - 1
-    n_out, stride = layers[layer, N_OUT], layers[layer, DELTA_STRIDE]
-    deltas = pointer(memory, layers[layer, DELTAS] + first_row * stride)
+    n_out, stride = field(layers, layer, N_OUT), field(layers, layer, DELTA_STRIDE)
+    deltas = advance(memory, field(layers, layer, DELTAS) + first_row * stride)
     step = lanes(deltas)
-    zeros = pointer(memory, spec[CONSTANTS])
-    a_stride = layers[layer, INPUT_STRIDE]
-    for p in range(layers[layer, IN_PANELS]):
-        panel = pointer(memory, layers[layer, TRANSPOSED] + p * n_out * step)
-        start = layers[below, DELTA_PANELS] + (p * spec[BATCH_SIZE] + first_row) * step
-        strip = pointer(memory, start)
+    zeros = advance(memory, load_index(spec, CONSTANTS))
+    a_stride = field(layers, layer, INPUT_STRIDE)
+    for p in range(field(layers, layer, IN_PANELS)):
+        panel = advance(memory, field(layers, layer, TRANSPOSED) + p * n_out * step)
+        start = (
+            field(layers, below, DELTA_PANELS)
+            + (p * load_index(spec, BATCH_SIZE) + first_row) * step
+        )
+        strip = advance(memory, start)
         multiply_deep(deltas, stride, panel, every_row, n_out, zeros, strip, step, n_rows)
-        if layers[layer, STORES_SLOPES] != 0:
-            slopes = pointer(memory, layers[layer, SLOPES] + first_row * a_stride + p * step)
+        if field(layers, layer, STORES_SLOPES) != 0:
+            slopes = advance(memory, field(layers, layer, SLOPES) + first_row * a_stride + p * step)
             for row in range(n_rows):
                 v = load(strip, row * step) * load(slopes, row * a_stride)
                 store(strip, row * step, v)
         else:
-            code = layers[below, ACTIVATION]
-            outputs = pointer(memory, inputs + first_row * a_stride + p * step)
+            code = field(layers, below, ACTIVATION)
+            outputs = advance(memory, inputs + first_row * a_stride + p * step)
             for row in range(n_rows):
                 slope = slope_from_output(code, load(outputs, row * a_stride))
                 store(strip, row * step, load(strip, row * step) * slope)
         if below > 0:
-            below_stride = layers[below, DELTA_STRIDE]
-            rows = pointer(memory, layers[below, DELTAS] + first_row * below_stride + p * step)
+            below_stride = field(layers, below, DELTA_STRIDE)
+            rows = advance(
+                memory, field(layers, below, DELTAS) + first_row * below_stride + p * step
+            )
             for row in range(n_rows):
                 store(rows, row * below_stride, load(strip, row * step))
 
@@ -556,12 +583,12 @@ def backward(
 @inlined
 def bias_gradient(memory: Any, spec: Any, deltas: Any, every_row: Any, n: Any, out: Any) -> None:
     """Write the gradient of a panel's biases: their input is always one."""
-    zeros = pointer(memory, spec[CONSTANTS])
+    zeros = advance(memory, load_index(spec, CONSTANTS))
     one = advance(zeros, lanes(zeros))
     multiply_panel(one, 0, 0, deltas, every_row, n, zeros, 0, out, lanes(zeros), 1)
 
 
-@inlined
+@kernel
 def update_rows(
     memory: Any,
     spec: Any,
@@ -574,24 +601,25 @@ def update_rows(
     step_number: Any,
 ) -> None:
     """Update `n_rows` rows of a panel, which begin at `offset` of a block."""
-    w = pointer(memory, offset)
-    block = spec[BLOCK_SIZE]
+    out_of_line()
+    w = advance(memory, offset)
+    block = load_index(spec, BLOCK_SIZE)
     update(
-        spec[OPTIMIZER],
+        load_index(spec, OPTIMIZER),
         w,
         gradient,
         factor,
-        pointer(memory, offset + (block if spec[N_MOMENTS] > 0 else 0)),
+        advance(memory, offset + (block if load_index(spec, N_MOMENTS) > 0 else 0)),
         block,
         n_rows * lanes(w),
         rate,
-        rate / (1.0 - hyper[BETA_1] ** step_number),
-        1.0 / np.sqrt(1.0 - hyper[BETA_2] ** step_number),
+        rate / (1.0 - load_scalar(hyper, BETA_1) ** step_number),
+        1.0 / np.sqrt(1.0 - load_scalar(hyper, BETA_2) ** step_number),
         hyper,
     )
 
 
-@inlined
+@kernel
 def settle_rows(
     memory: Any,
     spec: Any,
@@ -605,44 +633,46 @@ def settle_rows(
     step_number: Any,
 ) -> None:
     """Finish the gradient of some rows of a panel; apply it, or keep it if wanted `whole`."""
+    out_of_line()
     step = lanes(gradient)
-    l1, l2, clip = hyper[L1], hyper[L2], hyper[CLIP_VALUE]
+    l1, l2, clip = load_scalar(hyper, L1), load_scalar(hyper, L2), load_scalar(hyper, CLIP_VALUE)
     if clip < np.inf or (penalized and (l1 > 0.0 or l2 > 0.0)):
-        w = pointer(memory, offset)
+        w = advance(memory, offset)
         finish_gradient(gradient, w, n_rows * step, penalized, l1, l2, clip)
     if whole:
-        out = pointer(memory, spec[GRADIENT] + offset)
+        out = advance(memory, load_index(spec, GRADIENT) + offset)
         for i in range(0, n_rows * step, step):
             store(out, i, load(gradient, i))
     else:
         update_rows(memory, spec, hyper, offset, n_rows, gradient, 1.0, rate, step_number)
 
 
-@inlined
+@kernel
 def refresh_rows(
     memory: Any, spec: Any, layers: Any, hyper: Any, layer: Any, panel: Any, first: Any, last: Any
 ) -> None:
     """Bring the average and the transposed copy of rows first to last up to date."""
-    n_in, n_out = layers[layer, N_IN], layers[layer, N_OUT]
-    step = lanes(pointer(memory, 0))
-    offset = layers[layer, WEIGHTS] + (panel * (n_in + 1) + first) * step
-    w = pointer(memory, offset)
-    if hyper[EMA_RATE] > 0.0:
-        mean = pointer(memory, spec[AVERAGE] + offset)
-        average(w, mean, (last - first) * step, hyper[EMA_RATE])
+    out_of_line()
+    n_in, n_out = field(layers, layer, N_IN), field(layers, layer, N_OUT)
+    step = lanes(memory)
+    offset = field(layers, layer, WEIGHTS) + (panel * (n_in + 1) + first) * step
+    w = advance(memory, offset)
+    if load_scalar(hyper, EMA_RATE) > 0.0:
+        mean = advance(memory, load_index(spec, AVERAGE) + offset)
+        average(w, mean, (last - first) * step, load_scalar(hyper, EMA_RATE))
     if layer > 0:
         columns = min(step, n_out - panel * step)
         for i in range(first, min(last, n_in), step):
-            where = layers[layer, TRANSPOSED] + (i // step * n_out + panel * step) * step
+            where = field(layers, layer, TRANSPOSED) + (i // step * n_out + panel * step) * step
             transpose_square(
                 advance(w, (i - first) * step),
                 min(step, n_in - i),
-                pointer(memory, where),
+                advance(memory, where),
                 columns,
             )
 
 
-@inlined
+@kernel
 def settle_zeros(
     memory: Any,
     spec: Any,
@@ -656,6 +686,7 @@ def settle_zeros(
     step_number: Any,
 ) -> None:
     """Settle rows first to last of a panel at `offset`, whose gradient is zero."""
+    out_of_line()
     step = lanes(scratch)
     for begin in range(first, last, CHUNK):
         n_rows = min(CHUNK, last - begin)
@@ -665,7 +696,7 @@ def settle_zeros(
         settle_rows(memory, spec, hyper, where, n_rows, scratch, True, whole, rate, step_number)
 
 
-@inlined
+@kernel
 def settle_columns(
     memory: Any,
     spec: Any,
@@ -686,11 +717,18 @@ def settle_columns(
     `gradient` points to the rows of the active columns. Returns the range of rows settled: up to
     the first row of the next active column, and from row 0 if `first` is 0.
     """
+    out_of_line()
     step = lanes(gradient)
     runs = advance_index(columns, ACTIVE + n_in)
     # Plain gradient descent leaves a weight alone whose gradient is zero.
-    plain = spec[OPTIMIZER] == 0 and spec[N_MOMENTS] == 0 and hyper[WEIGHT_DECAY] == 0.0
-    skips_zeros = plain and not whole and hyper[L1] == 0.0 and hyper[L2] == 0.0
+    plain = (
+        load_index(spec, OPTIMIZER) == 0
+        and load_index(spec, N_MOMENTS) == 0
+        and load_scalar(hyper, WEIGHT_DECAY) == 0.0
+    )
+    skips_zeros = (
+        plain and not whole and load_scalar(hyper, L1) == 0.0 and load_scalar(hyper, L2) == 0.0
+    )
     start = 0 if first == 0 else load_index(columns, ACTIVE + first) // step
     stop = n_in
     if last < load_index(columns, N_ACTIVE):
@@ -726,7 +764,7 @@ def settle_columns(
     return start, stop
 
 
-@inlined
+@kernel
 def change_rows(
     memory: Any,
     spec: Any,
@@ -750,13 +788,16 @@ def change_rows(
 
     The last task of a panel does its biases too. The first layer's inputs are the active columns.
     """
-    n_in = layers[layer, N_IN]
+    out_of_line()
+    n_in = field(layers, layer, N_IN)
     step = lanes(scratch)
-    deltas = pointer(memory, layers[layer, DELTA_PANELS] + panel * spec[BATCH_SIZE] * step)
-    zeros = pointer(memory, spec[CONSTANTS])
-    offset = layers[layer, WEIGHTS] + panel * (n_in + 1) * step
-    rows = pointer(memory, inputs + first)
-    stride, count = layers[layer, INPUT_STRIDE], last - first
+    deltas = advance(
+        memory, field(layers, layer, DELTA_PANELS) + panel * load_index(spec, BATCH_SIZE) * step
+    )
+    zeros = advance(memory, load_index(spec, CONSTANTS))
+    offset = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step
+    rows = advance(memory, inputs + first)
+    stride, count = field(layers, layer, INPUT_STRIDE), last - first
     multiply_panel(rows, 1, stride, deltas, every_row, n, zeros, 0, scratch, step, count)
     if layer == 0:
         start, stop = settle_columns(
@@ -795,10 +836,10 @@ def _one_of_three(layer: Any, first: Any, second: Any, other: Any) -> Any:
 @inlined
 def first_panel_of(layers: Any, layer: Any, thread: Any, n_threads: Any) -> Any:
     """Return the first panel of a layer's weights that a thread owns."""
-    return share(layers[layer, OUT_PANELS], thread, n_threads)
+    return share(field(layers, layer, OUT_PANELS), thread, n_threads)
 
 
-@inlined
+@kernel
 def update_whole(
     memory: Any,
     spec: Any,
@@ -811,29 +852,285 @@ def update_whole(
     step_number: Any,
 ) -> None:
     """Update a thread's panels by the gradient's block, clipped to its norm."""
-    step = lanes(pointer(memory, 0))
+    out_of_line()
+    step = lanes(memory)
     n_panels = 0
-    for layer in range(layers.shape[0]):
-        n_panels += layers[layer, OUT_PANELS]
+    for layer in range(load_index(spec, N_LAYERS)):
+        n_panels += field(layers, layer, OUT_PANELS)
     squares = 0.0
     for i in range(n_panels):
-        squares += partial_sums[i]
+        squares += load_scalar(partial_sums, i)
     norm = np.sqrt(squares)
-    factor = hyper[CLIP_NORM] / norm if norm > hyper[CLIP_NORM] else 1.0
-    for layer in range(layers.shape[0]):
-        n_in = layers[layer, N_IN]
+    factor = load_scalar(hyper, CLIP_NORM) / norm if norm > load_scalar(hyper, CLIP_NORM) else 1.0
+    for layer in range(load_index(spec, N_LAYERS)):
+        n_in = field(layers, layer, N_IN)
         p0 = first_panel_of(layers, layer, thread, n_threads)
         p1 = first_panel_of(layers, layer, thread + 1, n_threads)
         for panel in range(p0, p1):
-            offset = layers[layer, WEIGHTS] + panel * (n_in + 1) * step
-            gradient = pointer(memory, spec[GRADIENT] + offset)
+            offset = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step
+            gradient = advance(memory, load_index(spec, GRADIENT) + offset)
             update_rows(memory, spec, hyper, offset, n_in + 1, gradient, factor, rate, step_number)
-            if hyper[MAX_NORM] < np.inf:
-                limit_norms(pointer(memory, offset), n_in, hyper[MAX_NORM])
+            if load_scalar(hyper, MAX_NORM) < np.inf:
+                limit_norms(advance(memory, offset), n_in, load_scalar(hyper, MAX_NORM))
             refresh_rows(memory, spec, layers, hyper, layer, panel, 0, n_in + 1)
 
 
 # --- The programs ----------------------------------------------------------------------------
+
+
+@inlined
+def run_steps(
+    thread: Any,
+    n_threads: Any,
+    spec: Any,
+    layers: Any,
+    reals: Any,
+    hyper: Any,
+    memory: Any,
+    X: Any,
+    x_stride: Any,
+    classes: Any,
+    dense: Any,
+    weights: Any,
+    total_weight: Any,
+    order: Any,
+    n_total: Any,
+    rates: Any,
+    n_batches: Any,
+    losses: Any,
+    row_losses: Any,
+    logits: Any,
+    every_row: Any,
+    columns: Any,
+    partial_sums: Any,
+    sync: Any,
+) -> bool:
+    """Do what `train` describes, given pointers instead of arrays."""
+    n_layers, batch_size = load_index(spec, N_LAYERS), load_index(spec, BATCH_SIZE)
+    last = n_layers - 1
+    by_panels = n_threads > 1 and (
+        field(layers, 0, OUT_PANELS) % n_threads == 0
+        or field(layers, 0, OUT_PANELS) >= 4 * n_threads
+    )
+    # A gradient that is needed whole (its norm, or a unit's) is written out before the update.
+    whole = (
+        load_scalar(hyper, CLIP_NORM) < np.inf
+        or load_scalar(hyper, MAX_NORM) < np.inf
+        or load_index(spec, GRADIENT_ONLY) != 0
+    )
+    scratch = advance(memory, load_index(spec, SCRATCH) + thread * load_index(spec, SCRATCH_SIZE))
+    step_lanes = lanes(scratch)
+    buffer, spare = field(layers, 0, INPUTS), load_index(spec, SECOND_INPUT)
+    hidden, spare_hidden = field(layers, min(1, last), INPUTS), load_index(spec, SECOND_HIDDEN)
+
+    # Columns of the inputs that are zero in a whole batch are left out of the first layer's
+    # products, exactly.
+    n_features = field(layers, 0, N_IN)
+    columns_size = ACTIVE + n_features + 2 * (n_features // 2 + 1)
+    active = 2 * thread * columns_size
+    spare_active = active + columns_size
+    marks_stride = field(layers, 0, INPUT_STRIDE)
+    marks = advance(memory, load_index(spec, ACTIVITY))
+    own_marks = advance(marks, thread * marks_stride)
+    n = min(batch_size, n_total)
+    first_row, last_row = share(n, thread, n_threads), share(n, thread + 1, n_threads)
+    mark_rows(layers, X, x_stride, order, 0, first_row, last_row, own_marks)
+    if not meet(sync, n_threads):
+        return False
+    own_columns = advance_index(columns, active)
+    list_columns(marks, marks_stride, n_threads, n_features, False, scratch, own_columns)
+    # Where the first batch leaves little out, or noise fills the zeros, all columns are used.
+    skips = (
+        load_scalar(hyper, NOISE) == 0.0
+        and field(layers, 0, DROPOUT_THRESHOLD) == 0
+        and load_index(columns, active + N_ACTIVE) < DENSE * n_features
+    )
+    if not skips:
+        for region in (active, spare_active):
+            every_column = advance_index(columns, region)
+            list_columns(marks, 0, 1, n_features, True, scratch, every_column)
+    gather(
+        memory,
+        spec,
+        layers,
+        reals,
+        hyper,
+        X,
+        x_stride,
+        order,
+        0,
+        first_row,
+        last_row,
+        buffer,
+        own_columns,
+        load_index(spec, FIRST_STEP),
+    )
+    if not meet(sync, n_threads):
+        return False
+
+    for batch in range(n_batches):
+        start = batch * batch_size
+        n = min(batch_size, n_total - start)
+        step_key = load_index(spec, FIRST_STEP) + batch
+        first_row, last_row = share(n, thread, n_threads), share(n, thread + 1, n_threads)
+        n_rows = last_row - first_row
+
+        # Phase 1 and, after a barrier if the first layer is divided by panels, phase 2.
+        for layer in range(n_layers):
+            a_stride, out_stride = (
+                field(layers, layer, INPUT_STRIDE),
+                field(layers, layer, DELTA_STRIDE),
+            )
+            source = _one_of_three(layer, buffer, hidden, field(layers, layer, INPUTS))
+            out = field(layers, layer, DELTAS)
+            if layer < last:
+                out = hidden if layer == 0 else field(layers, layer + 1, INPUTS)
+            row, count = first_row, n_rows
+            p0, p1 = 0, field(layers, layer, OUT_PANELS)
+            if layer == 0 and by_panels:
+                row, count = 0, n
+                p0 = first_panel_of(layers, 0, thread, n_threads)
+                p1 = first_panel_of(layers, 0, thread + 1, n_threads)
+            forward(
+                memory,
+                spec,
+                layers,
+                reals,
+                layer,
+                advance(memory, source + row * a_stride),
+                a_stride,
+                advance(memory, out + row * out_stride),
+                out_stride,
+                row,
+                (load_index(spec, FIRST_ROW) + row) * field(layers, layer, N_OUT),
+                count,
+                p0,
+                p1,
+                advance_index(columns, active + ACTIVE) if layer == 0 else every_row,
+                load_index(columns, active + N_ACTIVE)
+                if layer == 0
+                else field(layers, layer, N_IN),
+                True,
+                step_key,
+            )
+            if layer == 0 and by_panels and not meet(sync, n_threads):
+                return False
+        losses_of_rows(
+            memory,
+            spec,
+            layers,
+            hyper,
+            thread,
+            classes,
+            dense,
+            weights,
+            order,
+            start,
+            n,
+            total_weight,
+            first_row,
+            last_row,
+            row_losses,
+            logits,
+        )
+        for layer in range(last, 0, -1):
+            source = hidden if layer == 1 else field(layers, layer, INPUTS)
+            backward(memory, spec, layers, layer, source, first_row, n_rows, every_row)
+        next_start = start + batch_size
+        if next_start < n_total:
+            next_n = min(batch_size, n_total - next_start)
+            next_first = share(next_n, thread, n_threads)
+            next_last = share(next_n, thread + 1, n_threads)
+            next_columns = advance_index(columns, spare_active)
+            if skips:
+                mark_rows(layers, X, x_stride, order, next_start, next_first, next_last, own_marks)
+                if not meet(sync, n_threads):
+                    return False
+                list_columns(
+                    marks, marks_stride, n_threads, n_features, False, scratch, next_columns
+                )
+            gather(
+                memory,
+                spec,
+                layers,
+                reals,
+                hyper,
+                X,
+                x_stride,
+                order,
+                next_start,
+                next_first,
+                next_last,
+                spare,
+                next_columns,
+                step_key + 1,
+            )
+        if not meet(sync, n_threads):
+            return False
+
+        # Phase 3.
+        if thread == 0:
+            loss = 0.0
+            for row in range(n):
+                loss += load_scalar(row_losses, row)
+            store_scalar(losses, batch, loss)
+        rate, number = load_scalar(rates, batch), float(step_key + 1)
+        panel_number = 0
+        for layer in range(n_layers):
+            inputs = _one_of_three(layer, buffer, hidden, field(layers, layer, INPUTS))
+            n_in, n_panels = field(layers, layer, N_IN), field(layers, layer, OUT_PANELS)
+            n_columns = load_index(columns, active + N_ACTIVE) if layer == 0 else n_in
+            n_chunks = max(1, (n_columns + CHUNK - 1) // CHUNK)
+            # Whole panels where the phases or the norms want it, otherwise finer tasks.
+            owns_panels = whole or (layer == 0 and by_panels)
+            first_task = share(n_panels * n_chunks, thread, n_threads)
+            last_task = share(n_panels * n_chunks, thread + 1, n_threads)
+            if owns_panels:
+                first_task = first_panel_of(layers, layer, thread, n_threads) * n_chunks
+                last_task = first_panel_of(layers, layer, thread + 1, n_threads) * n_chunks
+            for task in range(first_task, last_task):
+                panel, chunk = task // n_chunks, task % n_chunks
+                first = chunk * CHUNK
+                change_rows(
+                    memory,
+                    spec,
+                    layers,
+                    hyper,
+                    layer,
+                    panel,
+                    first,
+                    min(first + CHUNK, n_columns),
+                    chunk == n_chunks - 1,
+                    inputs,
+                    n,
+                    every_row,
+                    advance_index(columns, active),
+                    scratch,
+                    whole,
+                    rate,
+                    number,
+                )
+                if whole and chunk == n_chunks - 1:
+                    where = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step_lanes
+                    gradient = advance(memory, load_index(spec, GRADIENT) + where)
+                    squares = sum_of_squares(gradient, (n_in + 1) * step_lanes)
+                    store_scalar(partial_sums, panel_number + panel, squares)
+            panel_number += n_panels
+
+        if whole and load_index(spec, GRADIENT_ONLY) == 0:
+            if not meet(sync, n_threads):
+                return False
+            update_whole(memory, spec, layers, hyper, thread, n_threads, partial_sums, rate, number)
+        # Divided by panels, a thread goes on with weights that only it has changed; the partial
+        # sums, read above, are next written after two more barriers.
+        if not by_panels and not meet(sync, n_threads):
+            return False
+        buffer, spare = spare, buffer
+        active, spare_active = spare_active, active
+        if by_panels:
+            # The next step's first phase must not overwrite what slower threads still read.
+            hidden, spare_hidden = spare_hidden, hidden
+    return meet(sync, n_threads)
 
 
 def train(
@@ -896,242 +1193,61 @@ def train(
     bool
         False if another thread gave up.
     """
-    n_layers, batch_size = layers.shape[0], spec[BATCH_SIZE]
-    last = n_layers - 1
-    every_row = index_pointer(identity, 0)
-    by_panels = n_threads > 1 and (
-        layers[0, OUT_PANELS] % n_threads == 0 or layers[0, OUT_PANELS] >= 4 * n_threads
+    return run_steps(
+        thread,
+        n_threads,
+        index_pointer(spec, 0),
+        index_pointer(layers, 0),
+        pointer(reals, 0),
+        pointer(hyper, 0),
+        pointer(memory, 0),
+        pointer(X, 0),
+        x_stride,
+        index_pointer(classes, 0),
+        pointer(dense, 0),
+        pointer(weights, 0),
+        total_weight,
+        index_pointer(order, 0),
+        order.shape[0],
+        pointer(rates, 0),
+        rates.shape[0],
+        pointer(losses, 0),
+        pointer(row_losses, 0),
+        pointer(logits, 0),
+        index_pointer(identity, 0),
+        index_pointer(columns, 0),
+        pointer(partial_sums, 0),
+        index_pointer(sync, 0),
     )
-    # A gradient that is needed whole (its norm, or a unit's) is written out before the update.
-    whole = hyper[CLIP_NORM] < np.inf or hyper[MAX_NORM] < np.inf or spec[GRADIENT_ONLY] != 0
-    scratch = pointer(memory, spec[SCRATCH] + thread * spec[SCRATCH_SIZE])
-    step_lanes = lanes(scratch)
-    n_total = order.shape[0]
-    buffer, spare = layers[0, INPUTS], spec[SECOND_INPUT]
-    hidden, spare_hidden = layers[min(1, last), INPUTS], spec[SECOND_HIDDEN]
 
-    # Columns of the inputs that are zero in a whole batch are left out of the first layer's
-    # products, exactly. Marks of a batch are made two steps ahead, its list one step ahead.
-    n_features = layers[0, N_IN]
-    columns_size = ACTIVE + n_features + 2 * (n_features // 2 + 1)
-    active = 2 * thread * columns_size
-    spare_active = active + columns_size
-    marks_stride = layers[0, INPUT_STRIDE]
-    marks_half = n_threads * marks_stride
-    marks = spec[ACTIVITY]
-    own_marks = marks + thread * marks_stride
-    n = min(batch_size, n_total)
-    first_row, last_row = share(n, thread, n_threads), share(n, thread + 1, n_threads)
-    look_ahead(memory, spec, layers, X, x_stride, order, 0, first_row, last_row, own_marks)
-    if n < n_total:
-        next_n = min(batch_size, n_total - n)
-        row, stop = share(next_n, thread, n_threads), share(next_n, thread + 1, n_threads)
-        where = own_marks + marks_half
-        look_ahead(memory, spec, layers, X, x_stride, order, n, row, stop, where)
-    if not meet(sync, n_threads):
-        return False
-    own_columns = index_pointer(columns, active)
-    list_columns(
-        pointer(memory, marks), marks_stride, n_threads, n_features, False, scratch, own_columns
-    )
-    # Where the first batch leaves little out, or noise fills the zeros, all columns are used.
-    skips = (
-        hyper[NOISE] == 0.0
-        and layers[0, DROPOUT_THRESHOLD] == 0
-        and columns[active + N_ACTIVE] < DENSE * n_features
-    )
-    if not skips:
-        for region in (active, spare_active):
-            every_column = index_pointer(columns, region)
-            list_columns(pointer(memory, marks), 0, 1, n_features, True, scratch, every_column)
-    gather(
+
+@inlined
+def apply_gradient(
+    spec: Any, layers: Any, hyper: Any, memory: Any, partial_sums: Any, rate: Any
+) -> None:
+    """Do what `apply` describes, given pointers instead of arrays."""
+    number = 0
+    for layer in range(load_index(spec, N_LAYERS)):
+        n_in = field(layers, layer, N_IN)
+        for panel in range(field(layers, layer, OUT_PANELS)):
+            step = lanes(memory)
+            where = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step
+            gradient = advance(memory, load_index(spec, GRADIENT) + where)
+            n = (n_in + 1) * step
+            finish_gradient(gradient, gradient, n, False, 0.0, 0.0, load_scalar(hyper, CLIP_VALUE))
+            store_scalar(partial_sums, number, sum_of_squares(gradient, n))
+            number += 1
+    update_whole(
         memory,
         spec,
         layers,
-        reals,
         hyper,
-        X,
-        x_stride,
-        order,
         0,
-        first_row,
-        last_row,
-        buffer,
-        own_columns,
-        spec[FIRST_STEP],
+        1,
+        partial_sums,
+        rate,
+        float(load_index(spec, FIRST_STEP) + 1),
     )
-    if not meet(sync, n_threads):
-        return False
-
-    for batch in range(rates.shape[0]):
-        start = batch * batch_size
-        n = min(batch_size, n_total - start)
-        step_key = spec[FIRST_STEP] + batch
-        first_row, last_row = share(n, thread, n_threads), share(n, thread + 1, n_threads)
-        n_rows = last_row - first_row
-
-        # Phase 1 and, after a barrier if the first layer is divided by panels, phase 2.
-        for layer in range(n_layers):
-            a_stride, out_stride = layers[layer, INPUT_STRIDE], layers[layer, DELTA_STRIDE]
-            source = _one_of_three(layer, buffer, hidden, layers[layer, INPUTS])
-            out = layers[layer, DELTAS]
-            if layer < last:
-                out = hidden if layer == 0 else layers[layer + 1, INPUTS]
-            row, count = first_row, n_rows
-            p0, p1 = 0, layers[layer, OUT_PANELS]
-            if layer == 0 and by_panels:
-                row, count = 0, n
-                p0 = first_panel_of(layers, 0, thread, n_threads)
-                p1 = first_panel_of(layers, 0, thread + 1, n_threads)
-            forward(
-                memory,
-                layers,
-                reals,
-                layer,
-                pointer(memory, source + row * a_stride),
-                a_stride,
-                pointer(memory, out + row * out_stride),
-                out_stride,
-                row,
-                (spec[FIRST_ROW] + row) * layers[layer, N_OUT],
-                count,
-                p0,
-                p1,
-                index_pointer(columns, active + ACTIVE) if layer == 0 else every_row,
-                columns[active + N_ACTIVE] if layer == 0 else layers[layer, N_IN],
-                True,
-                step_key,
-                spec[SEED_KEY],
-            )
-            if layer == 0 and by_panels and not meet(sync, n_threads):
-                return False
-        losses_of_rows(
-            memory,
-            spec,
-            layers,
-            hyper,
-            thread,
-            classes,
-            dense,
-            weights,
-            order,
-            start,
-            n,
-            total_weight,
-            first_row,
-            last_row,
-            row_losses,
-            logits,
-        )
-        for layer in range(last, 0, -1):
-            source = hidden if layer == 1 else layers[layer, INPUTS]
-            backward(memory, spec, layers, layer, source, first_row, n_rows, every_row)
-        next_start = start + batch_size
-        if next_start < n_total:
-            next_n = min(batch_size, n_total - next_start)
-            next_columns = index_pointer(columns, spare_active)
-            if skips:
-                next_marks = pointer(memory, marks + (batch + 1) % 2 * marks_half)
-                list_columns(
-                    next_marks, marks_stride, n_threads, n_features, False, scratch, next_columns
-                )
-            gather(
-                memory,
-                spec,
-                layers,
-                reals,
-                hyper,
-                X,
-                x_stride,
-                order,
-                next_start,
-                share(next_n, thread, n_threads),
-                share(next_n, thread + 1, n_threads),
-                spare,
-                next_columns,
-                step_key + 1,
-            )
-        after_next = next_start + batch_size
-        if skips and after_next < n_total:
-            later_n = min(batch_size, n_total - after_next)
-            look_ahead(
-                memory,
-                spec,
-                layers,
-                X,
-                x_stride,
-                order,
-                after_next,
-                share(later_n, thread, n_threads),
-                share(later_n, thread + 1, n_threads),
-                own_marks + batch % 2 * marks_half,
-            )
-        if not meet(sync, n_threads):
-            return False
-
-        # Phase 3.
-        if thread == 0:
-            loss = 0.0
-            for row in range(n):
-                loss += row_losses[row]
-            losses[batch] = loss
-        rate, number = rates[batch], float(step_key + 1)
-        panel_number = 0
-        for layer in range(n_layers):
-            inputs = _one_of_three(layer, buffer, hidden, layers[layer, INPUTS])
-            n_in, n_panels = layers[layer, N_IN], layers[layer, OUT_PANELS]
-            n_columns = columns[active + N_ACTIVE] if layer == 0 else n_in
-            n_chunks = max(1, (n_columns + CHUNK - 1) // CHUNK)
-            # Whole panels where the phases or the norms want it, otherwise finer tasks.
-            owns_panels = whole or (layer == 0 and by_panels)
-            first_task = share(n_panels * n_chunks, thread, n_threads)
-            last_task = share(n_panels * n_chunks, thread + 1, n_threads)
-            if owns_panels:
-                first_task = first_panel_of(layers, layer, thread, n_threads) * n_chunks
-                last_task = first_panel_of(layers, layer, thread + 1, n_threads) * n_chunks
-            for task in range(first_task, last_task):
-                panel, chunk = task // n_chunks, task % n_chunks
-                first = chunk * CHUNK
-                change_rows(
-                    memory,
-                    spec,
-                    layers,
-                    hyper,
-                    layer,
-                    panel,
-                    first,
-                    min(first + CHUNK, n_columns),
-                    chunk == n_chunks - 1,
-                    inputs,
-                    n,
-                    every_row,
-                    index_pointer(columns, active),
-                    scratch,
-                    whole,
-                    rate,
-                    number,
-                )
-                if whole and chunk == n_chunks - 1:
-                    where = layers[layer, WEIGHTS] + panel * (n_in + 1) * step_lanes
-                    partial_sums[panel_number + panel] = sum_of_squares(
-                        pointer(memory, spec[GRADIENT] + where), (n_in + 1) * step_lanes
-                    )
-            panel_number += n_panels
-
-        if whole and spec[GRADIENT_ONLY] == 0:
-            if not meet(sync, n_threads):
-                return False
-            update_whole(memory, spec, layers, hyper, thread, n_threads, partial_sums, rate, number)
-        # Divided by panels, a thread goes on with weights that only it has changed; the partial
-        # sums, read above, are next written after two more barriers.
-        if not by_panels and not meet(sync, n_threads):
-            return False
-        buffer, spare = spare, buffer
-        active, spare_active = spare_active, active
-        if by_panels:
-            # The next step's first phase must not overwrite what slower threads still read.
-            hidden, spare_hidden = spare_hidden, hidden
-    return meet(sync, n_threads)
 
 
 def apply(
@@ -1144,25 +1260,87 @@ def apply(
 ) -> None:
     """Clip the gradient's block, on one thread, and update the parameters by it.
 
-    Arguments as `train` takes them; the step's number is spec[FIRST_STEP] + 1.
+    Arguments as `train` takes them; the step's number is load_index(spec, FIRST_STEP) + 1.
     """
-    number = 0
-    for layer in range(layers.shape[0]):
-        n_in = layers[layer, N_IN]
-        for panel in range(layers[layer, OUT_PANELS]):
-            step = lanes(pointer(memory, 0))
-            where = layers[layer, WEIGHTS] + panel * (n_in + 1) * step
-            gradient = pointer(memory, spec[GRADIENT] + where)
-            n = (n_in + 1) * step
-            finish_gradient(gradient, gradient, n, False, 0.0, 0.0, hyper[CLIP_VALUE])
-            partial_sums[number] = sum_of_squares(gradient, n)
-            number += 1
-    update_whole(memory, spec, layers, hyper, 0, 1, partial_sums, rate, float(spec[FIRST_STEP] + 1))
+    apply_gradient(
+        index_pointer(spec, 0),
+        index_pointer(layers, 0),
+        pointer(hyper, 0),
+        pointer(memory, 0),
+        pointer(partial_sums, 0),
+        rate,
+    )
+
+
+@inlined
+def run_blocks(
+    thread: Any,
+    n_threads: Any,
+    spec: Any,
+    layers: Any,
+    reals: Any,
+    hyper: Any,
+    memory: Any,
+    scratch: Any,
+    scratch_size: Any,
+    block_rows: Any,
+    X: Any,
+    x_stride: Any,
+    n_samples: Any,
+    logits: Any,
+    every_row: Any,
+    sync: Any,
+) -> bool:
+    """Do what `predict` describes, given pointers instead of arrays."""
+    n_layers = load_index(spec, N_LAYERS)
+    last = n_layers - 1
+    n_in, n_out = field(layers, 0, N_IN), field(layers, last, N_OUT)
+    half = scratch_size // 2
+    n_blocks = (n_samples + block_rows - 1) // block_rows
+    for block in range(share(n_blocks, thread, n_threads), share(n_blocks, thread + 1, n_threads)):
+        start = block * block_rows
+        n = min(block_rows, n_samples - start)
+        inputs = advance(scratch, thread * scratch_size)
+        outputs = advance(scratch, thread * scratch_size + half)
+        stride = field(layers, 0, INPUT_STRIDE)
+        for row in range(n):
+            where = advance(inputs, row * stride)
+            load_row(X, (start + row) * x_stride, where, n_in, load_scalar(hyper, INPUT_SCALE))
+        for layer in range(n_layers):
+            forward(
+                memory,
+                spec,
+                layers,
+                reals,
+                layer,
+                inputs,
+                field(layers, layer, INPUT_STRIDE),
+                outputs,
+                field(layers, layer, DELTA_STRIDE),
+                0,
+                0,
+                n,
+                0,
+                field(layers, layer, OUT_PANELS),
+                every_row,
+                field(layers, layer, N_IN),
+                False,
+                0,
+            )
+            inputs, outputs = outputs, inputs
+        stride = field(layers, last, DELTA_STRIDE)
+        for row in range(n):
+            for k in range(n_out):
+                store_scalar(
+                    logits, (start + row) * n_out + k, load_scalar(inputs, row * stride + k)
+                )
+    return meet(sync, n_threads)
 
 
 def predict(
     thread: Any,
     n_threads: Any,
+    spec: Any,
     layers: Any,
     reals: Any,
     hyper: Any,
@@ -1182,7 +1360,7 @@ def predict(
     Parameters
     ----------
     thread, n_threads : int
-    layers, reals, hyper, memory, X, x_stride, identity, sync
+    spec, layers, reals, hyper, memory, X, x_stride, identity, sync
         As `train` takes them.
     scratch : array
         Each thread's `scratch_size` elements: two buffers of `block_rows` of the widest rows.
@@ -1194,46 +1372,21 @@ def predict(
     bool
         False if another thread gave up.
     """
-    n_layers = layers.shape[0]
-    last = n_layers - 1
-    n_in, n_out = layers[0, N_IN], layers[last, N_OUT]
-    every_row = index_pointer(identity, 0)
-    source = pointer(X, 0)
-    half = scratch_size // 2
-    n_blocks = (n_samples + block_rows - 1) // block_rows
-    for block in range(share(n_blocks, thread, n_threads), share(n_blocks, thread + 1, n_threads)):
-        start = block * block_rows
-        n = min(block_rows, n_samples - start)
-        inputs = pointer(scratch, thread * scratch_size)
-        outputs = pointer(scratch, thread * scratch_size + half)
-        stride = layers[0, INPUT_STRIDE]
-        for row in range(n):
-            where = advance(inputs, row * stride)
-            load_row(source, (start + row) * x_stride, where, n_in, hyper[INPUT_SCALE])
-        for layer in range(n_layers):
-            forward(
-                memory,
-                layers,
-                reals,
-                layer,
-                inputs,
-                layers[layer, INPUT_STRIDE],
-                outputs,
-                layers[layer, DELTA_STRIDE],
-                0,
-                0,
-                n,
-                0,
-                layers[layer, OUT_PANELS],
-                every_row,
-                layers[layer, N_IN],
-                False,
-                0,
-                0,
-            )
-            inputs, outputs = outputs, inputs
-        stride = layers[last, DELTA_STRIDE]
-        for row in range(n):
-            for k in range(n_out):
-                logits[(start + row) * n_out + k] = load_scalar(inputs, row * stride + k)
-    return meet(sync, n_threads)
+    return run_blocks(
+        thread,
+        n_threads,
+        index_pointer(spec, 0),
+        index_pointer(layers, 0),
+        pointer(reals, 0),
+        pointer(hyper, 0),
+        pointer(memory, 0),
+        pointer(scratch, 0),
+        scratch_size,
+        block_rows,
+        pointer(X, 0),
+        x_stride,
+        n_samples,
+        pointer(logits, 0),
+        index_pointer(identity, 0),
+        index_pointer(sync, 0),
+    )

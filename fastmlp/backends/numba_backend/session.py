@@ -97,12 +97,13 @@ class NumbaSession(Session):
         scratch = targets + self.threads.most * wide_output
         scratch_size = 2 * p.CHUNK * lanes
         activity = scratch + self.threads.most * scratch_size
-        size = activity + 2 * self.threads.most * layout.row_stride(self.n_inputs)
+        size = activity + self.threads.most * layout.row_stride(self.n_inputs)
         self.memory = lay.aligned_zeros(size, self.dtype)
         self.memory[constants + lanes] = 1
         levels = getattr(loss, "levels", (0.5,))
         self.memory[constants + 2 * lanes :][: self.n_outputs] = levels
         self.spec = np.zeros(p.N_SPEC, dtype=np.int64)
+        self.spec[p.N_LAYERS] = len(self.layer_shapes)
         self.spec[p.BATCH_SIZE] = self.batch_size
         self.spec[p.OUTPUT] = lay.OUTPUT_CODES[self.output_activation.name]
         self.spec[p.LOSS] = lay.LOSS_CODES[loss.name]
@@ -182,8 +183,9 @@ class NumbaSession(Session):
         if len(self._scratch) < n_threads * scratch_size:
             self._scratch = lay.aligned_zeros(n_threads * scratch_size, self.dtype)
         arguments = (
-            self.layout.layers,
-            self.layout.reals,
+            self.spec,
+            self.layout.layers.reshape(-1),
+            self.layout.reals.reshape(-1),
             self.hyper,
             self.memory,
             self._scratch,
@@ -239,7 +241,7 @@ class NumbaSession(Session):
         self.spec[p.FIRST_STEP] = self.step
         compiled("apply", self.dtype)(
             self.spec,
-            self.layout.layers,
+            self.layout.layers.reshape(-1),
             self.hyper,
             self.memory,
             self.partial_sums,
@@ -335,8 +337,8 @@ class NumbaSession(Session):
         losses = np.empty(len(learning_rates))
         arguments = (
             spec,
-            self.layout.layers,
-            self.layout.reals,
+            self.layout.layers.reshape(-1),
+            self.layout.reals.reshape(-1),
             hyper,
             self.memory,
             X,

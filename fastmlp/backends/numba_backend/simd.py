@@ -86,7 +86,8 @@ def kernel(function: F) -> F:
     >>> first(np.ones(8))
     np.float64(1.0)
     """
-    register_jitable(**_KERNEL_OPTIONS)(function)
+    # Said explicitly, because Numba would pass on that a caller is to be inlined.
+    register_jitable(forceinline=False, **_KERNEL_OPTIONS)(function)
     return function
 
 

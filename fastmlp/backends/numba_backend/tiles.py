@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import binding
-from fastmlp.backends.numba_backend.integers import load_index
+
+from fastmlp.backends.numba_backend.integers import load_index, out_of_line
 from fastmlp.backends.numba_backend.simd import (
     advance,
     fma_rows,
@@ -131,6 +132,7 @@ def multiply_panel(
         Row r's result goes to the vector at out[r * out_stride].
     n_rows : int
     """
+    out_of_line()
     n_full, n_short, n_half, n_one = divide_rows(n_rows)
     row = 0
     for _ in range(n_full):
