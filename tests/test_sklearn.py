@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import runpy
+import sys
 import warnings
 from typing import Any
 
@@ -564,6 +566,12 @@ def test_wrong_data_get_a_clear_sentence():
         model.fit(X_IRIS, X_IRIS[:, 0])
     with pytest.raises(ValueError, match="poisson targets must be at least 0"):
         MLPRegressor("poisson").fit(X_DIABETES, Y_DIABETES)
+
+
+def test_without_scikit_learn_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match=r"pip install 'fastmlp\[sklearn\]'"):
+        runpy.run_module("fastmlp.sklearn.__init__")
 
 
 # Among scikit-learn's tools --------------------------------------------------------------------
