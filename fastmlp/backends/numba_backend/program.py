@@ -140,6 +140,9 @@ DENSE = 0.9
 #: Depth of one product where a layer is deeper: its rows and panel then stay in the caches.
 DEPTH = 256
 
+#: Matrices of at least this many elements are divided by panels among threads.
+LARGE = 1 << 16
+
 _PATIENCE = 5000
 _NOISE_RADIUS_STREAM = 1 << 20
 
@@ -308,38 +311,10 @@ def list_columns(
     store_index(columns, N_RUNS, n_runs)
 
 
-@kernel
-def multiply_deep(
-    a: Any,
-    a_stride: Any,
-    panel: Any,
-    rows_of_panel: Any,
-    depth: Any,
-    initial: Any,
-    out: Any,
-    out_stride: Any,
-    n_rows: Any,
-) -> None:
-    """Write rows times a panel, the depth in parts; `initial` is one vector for all rows."""
-    out_of_line()
-    first = min(depth, DEPTH) if depth > DEPTH + DEPTH // 2 else depth
-    multiply_panel(a, a_stride, 1, panel, rows_of_panel, first, initial, 0, out, out_stride, n_rows)
-    while first < depth:
-        part = min(DEPTH, depth - first)
-        multiply_panel(
-            advance(a, first),
-            a_stride,
-            1,
-            panel,
-            advance_index(rows_of_panel, first),
-            part,
-            out,
-            out_stride,
-            out,
-            out_stride,
-            n_rows,
-        )
-        first += part
+@inlined
+def part_of(depth: Any) -> Any:
+    """Return how much of a product's depth is done at a time."""
+    return depth if depth <= DEPTH + DEPTH // 2 else DEPTH
 
 
 @kernel
@@ -372,13 +347,27 @@ def forward(
     n_in, n_out = field(layers, layer, N_IN), field(layers, layer, N_OUT)
     hidden = layer < load_index(spec, N_LAYERS) - 1
     step = lanes(inputs)
+    # Part of the inputs is used for every panel before the next part: it stays in the cache.
+    part = part_of(depth)
+    for begin in range(0, max(depth, 1), max(part, 1)):
+        for p in range(first_panel, last_panel):
+            panel = advance(memory, field(layers, layer, WEIGHTS) + p * (n_in + 1) * step)
+            strip = advance(outputs, p * step)
+            multiply_panel(
+                advance(inputs, begin),
+                input_stride,
+                1,
+                panel,
+                advance_index(rows_of_panel, begin),
+                min(part, depth - begin),
+                advance(panel, n_in * step) if begin == 0 else strip,
+                0 if begin == 0 else output_stride,
+                strip,
+                output_stride,
+                n_rows,
+            )
     for p in range(first_panel, last_panel):
-        panel = advance(memory, field(layers, layer, WEIGHTS) + p * (n_in + 1) * step)
         strip = advance(outputs, p * step)
-        bias = advance(panel, n_in * step)
-        multiply_deep(
-            inputs, input_stride, panel, rows_of_panel, depth, bias, strip, output_stride, n_rows
-        )
         if hidden:
             stores = trains and field(layers, layer + 1, STORES_SLOPES) != 0
             slopes = strip
@@ -387,7 +376,7 @@ def forward(
                 slopes = advance(memory, start)
             activate(
                 field(layers, layer, ACTIVATION),
-                load_scalar(reals, (layer) * N_LAYER_REALS + ACTIVATION_PARAMETER),
+                load_scalar(reals, layer * N_LAYER_REALS + ACTIVATION_PARAMETER),
                 strip,
                 output_stride,
                 n_rows,
@@ -441,7 +430,11 @@ def gather(
             for i in range(0, n_in, lanes(X)):
                 prefetch(X, ahead + i)
         out = advance(memory, buffer + row * stride)
-        load_runs(X, load_index(order, start + row) * x_stride, out, n_in, scale, runs, n_runs)
+        where = load_index(order, start + row) * x_stride
+        if is_new:
+            load_row(X, where, out, n_in, scale)
+        else:
+            load_runs(X, where, out, n_in, scale, runs, n_runs)
         if load_scalar(hyper, NOISE) > 0.0:
             radius_key = stream_key(load_index(spec, SEED_KEY), step_key, _NOISE_RADIUS_STREAM)
             angle_key = stream_key(load_index(spec, SEED_KEY), step_key, _NOISE_RADIUS_STREAM + 1)
@@ -542,9 +535,11 @@ def backward(
     inputs: Any,
     first_row: Any,
     n_rows: Any,
+    first_panel: Any,
+    last_panel: Any,
     every_row: Any,
 ) -> None:
-    """Compute some rows of the deltas of the layer below from those of `layer`."""
+    """Compute some rows and panels of the deltas of the layer below from those of `layer`."""
     out_of_line()
     below = layer - 1
     n_out, stride = field(layers, layer, N_OUT), field(layers, layer, DELTA_STRIDE)
@@ -552,14 +547,28 @@ def backward(
     step = lanes(deltas)
     zeros = advance(memory, load_index(spec, CONSTANTS))
     a_stride = field(layers, layer, INPUT_STRIDE)
-    for p in range(field(layers, layer, IN_PANELS)):
-        panel = advance(memory, field(layers, layer, TRANSPOSED) + p * n_out * step)
-        start = (
-            field(layers, below, DELTA_PANELS)
-            + (p * load_index(spec, BATCH_SIZE) + first_row) * step
-        )
-        strip = advance(memory, start)
-        multiply_deep(deltas, stride, panel, every_row, n_out, zeros, strip, step, n_rows)
+    strips = advance(memory, field(layers, below, DELTA_PANELS) + first_row * step)
+    strip_size = load_index(spec, BATCH_SIZE) * step
+    part = part_of(n_out)
+    for begin in range(0, n_out, part):
+        for p in range(first_panel, last_panel):
+            panel = advance(memory, field(layers, layer, TRANSPOSED) + p * n_out * step)
+            strip = advance(strips, p * strip_size)
+            multiply_panel(
+                advance(deltas, begin),
+                stride,
+                1,
+                panel,
+                advance_index(every_row, begin),
+                min(part, n_out - begin),
+                zeros if begin == 0 else strip,
+                0 if begin == 0 else step,
+                strip,
+                step,
+                n_rows,
+            )
+    for p in range(first_panel, last_panel):
+        strip = advance(strips, p * strip_size)
         if field(layers, layer, STORES_SLOPES) != 0:
             slopes = advance(memory, field(layers, layer, SLOPES) + first_row * a_stride + p * step)
             for row in range(n_rows):
@@ -875,6 +884,16 @@ def update_whole(
             refresh_rows(memory, spec, layers, hyper, layer, panel, 0, n_in + 1)
 
 
+@inlined
+def divides(panels: Any, size: Any, n_threads: Any) -> bool:
+    """Return whether the work of a layer is divided by panels rather than by rows.
+
+    Then each thread reads its share of a large matrix only, for twice as many rows.
+    """
+    evenly = panels % n_threads == 0 or panels >= 4 * n_threads
+    return n_threads > 1 and evenly and size >= LARGE
+
+
 # --- The programs ----------------------------------------------------------------------------
 
 
@@ -975,7 +994,9 @@ def run_steps(
         first_row, last_row = share(n, thread, n_threads), share(n, thread + 1, n_threads)
         n_rows = last_row - first_row
 
-        # Phase 1 and, after a barrier if the first layer is divided by panels, phase 2.
+        # Phases 1 and 2. What is divided by panels wants all rows of its inputs, and is followed
+        # by a barrier; what is divided by rows goes on with a thread's own.
+        complete = True
         for layer in range(n_layers):
             a_stride, out_stride = (
                 field(layers, layer, INPUT_STRIDE),
@@ -987,10 +1008,14 @@ def run_steps(
                 out = hidden if layer == 0 else field(layers, layer + 1, INPUTS)
             row, count = first_row, n_rows
             p0, p1 = 0, field(layers, layer, OUT_PANELS)
-            if layer == 0 and by_panels:
+            size = field(layers, layer, N_IN) * field(layers, layer, N_OUT)
+            whole_rows = by_panels if layer == 0 else divides(p1, size, n_threads)
+            if whole_rows:
+                if not complete and not meet(sync, n_threads):
+                    return False
                 row, count = 0, n
-                p0 = first_panel_of(layers, 0, thread, n_threads)
-                p1 = first_panel_of(layers, 0, thread + 1, n_threads)
+                p0 = first_panel_of(layers, layer, thread, n_threads)
+                p1 = first_panel_of(layers, layer, thread + 1, n_threads)
             forward(
                 memory,
                 spec,
@@ -1013,7 +1038,8 @@ def run_steps(
                 True,
                 step_key,
             )
-            if layer == 0 and by_panels and not meet(sync, n_threads):
+            complete = whole_rows
+            if whole_rows and not meet(sync, n_threads):
                 return False
         losses_of_rows(
             memory,
@@ -1033,9 +1059,22 @@ def run_steps(
             row_losses,
             logits,
         )
+        complete = n_threads == 1
         for layer in range(last, 0, -1):
             source = hidden if layer == 1 else field(layers, layer, INPUTS)
-            backward(memory, spec, layers, layer, source, first_row, n_rows, every_row)
+            row, count = first_row, n_rows
+            p0, p1 = 0, field(layers, layer, IN_PANELS)
+            size = field(layers, layer, N_IN) * field(layers, layer, N_OUT)
+            whole_rows = divides(p1, size, n_threads)
+            if whole_rows:
+                if not complete and not meet(sync, n_threads):
+                    return False
+                row, count = 0, n
+                p0, p1 = share(p1, thread, n_threads), share(p1, thread + 1, n_threads)
+            backward(memory, spec, layers, layer, source, row, count, p0, p1, every_row)
+            complete = whole_rows
+            if whole_rows and layer > 1 and not meet(sync, n_threads):
+                return False
         next_start = start + batch_size
         if next_start < n_total:
             next_n = min(batch_size, n_total - next_start)
@@ -1078,18 +1117,24 @@ def run_steps(
         panel_number = 0
         for layer in range(n_layers):
             inputs = _one_of_three(layer, buffer, hidden, field(layers, layer, INPUTS))
-            n_in, n_panels = field(layers, layer, N_IN), field(layers, layer, OUT_PANELS)
+            n_in, n_out = field(layers, layer, N_IN), field(layers, layer, N_OUT)
+            n_panels = field(layers, layer, OUT_PANELS)
             n_columns = load_index(columns, active + N_ACTIVE) if layer == 0 else n_in
             n_chunks = max(1, (n_columns + CHUNK - 1) // CHUNK)
-            # Whole panels where the phases or the norms want it, otherwise finer tasks.
-            owns_panels = whole or (layer == 0 and by_panels)
+            # Whole panels where the phases or the norms want it, otherwise finer tasks. All
+            # panels are done for some inputs before the next: these stay in the cache.
+            owns_panels = whole or (
+                by_panels if layer == 0 else divides(n_panels, n_in * n_out, n_threads)
+            )
+            p0, p1 = 0, n_panels
             first_task = share(n_panels * n_chunks, thread, n_threads)
             last_task = share(n_panels * n_chunks, thread + 1, n_threads)
             if owns_panels:
-                first_task = first_panel_of(layers, layer, thread, n_threads) * n_chunks
-                last_task = first_panel_of(layers, layer, thread + 1, n_threads) * n_chunks
+                p0 = first_panel_of(layers, layer, thread, n_threads)
+                p1 = first_panel_of(layers, layer, thread + 1, n_threads)
+                first_task, last_task = 0, (p1 - p0) * n_chunks
             for task in range(first_task, last_task):
-                panel, chunk = task // n_chunks, task % n_chunks
+                chunk, panel = task // (p1 - p0), p0 + task % (p1 - p0)
                 first = chunk * CHUNK
                 change_rows(
                     memory,
@@ -1110,7 +1155,8 @@ def run_steps(
                     rate,
                     number,
                 )
-                if whole and chunk == n_chunks - 1:
+            if whole:
+                for panel in range(p0, p1):
                     where = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step_lanes
                     gradient = advance(memory, load_index(spec, GRADIENT) + where)
                     squares = sum_of_squares(gradient, (n_in + 1) * step_lanes)

@@ -15,10 +15,11 @@ from fastmlp.backends.numba_backend import layout as lay
 from fastmlp.backends.numba_backend import program as p
 from fastmlp.backends.numba_backend.compiled import JIT_DISABLED, compiled
 from fastmlp.backends.numba_backend.threads import run_team, usable_cores
-from fastmlp.losses import Loss
+from fastmlp.losses import CustomLoss, Loss
 from fastmlp.network import MLP, layer_views
 from fastmlp.optimizers import Optimizer
 from fastmlp.regularization import Regularization, mix
+from fastmlp.targets import dense_targets
 
 Array = NDArray[Any]
 
@@ -105,7 +106,10 @@ class NumbaSession(Session):
         self.spec = np.zeros(p.N_SPEC, dtype=np.int64)
         self.spec[p.N_LAYERS] = len(self.layer_shapes)
         self.spec[p.BATCH_SIZE] = self.batch_size
-        self.spec[p.OUTPUT] = lay.OUTPUT_CODES[self.output_activation.name]
+        # A custom loss is differentiated by the logits, outside of the kernels.
+        is_custom = isinstance(loss, CustomLoss)
+        output = "linear" if is_custom else self.output_activation.name
+        self.spec[p.OUTPUT] = lay.OUTPUT_CODES[output]
         self.spec[p.LOSS] = lay.LOSS_CODES[loss.name]
         self.spec[p.OPTIMIZER] = lay.OPTIMIZER_CODES[optimizer.name]
         self.spec[p.N_MOMENTS] = optimizer.n_moments
@@ -209,6 +213,28 @@ class NumbaSession(Session):
         gradient: Array,
         logits: Array | None = None,
     ) -> float:
+        if not isinstance(self.loss, CustomLoss):
+            return self._pass(X, y, sample_weight, gradient, logits)
+        z = np.empty((X.shape[0], self.n_outputs), dtype=self.dtype)
+        self._pass(X, np.zeros_like(z), sample_weight, gradient, z)
+        if logits is not None:
+            logits[:] = z
+        targets = dense_targets(y, self.n_outputs, self.dtype)
+        outputs = self.output_activation.forward(z, out=np.empty_like(z))
+        values = self.loss.value(z, outputs, targets, self.output_activation)
+        delta = self.loss.delta(z, outputs, targets, self.output_activation)
+        self._pass(X, delta.astype(self.dtype), sample_weight, gradient, None)
+        return float(np.average(values, weights=sample_weight))
+
+    def _pass(
+        self,
+        X: Any,
+        y: Array,
+        sample_weight: Array | None,
+        gradient: Array,
+        logits: Array | None,
+    ) -> float:
+        """Write the gradient of rows forward and back; return their loss without penalties."""
         n_samples = X.shape[0]
         total = float(n_samples if sample_weight is None else sample_weight.sum(dtype=np.float64))
         spec, hyper = self.spec.copy(), self.hyper.copy()
@@ -258,6 +284,8 @@ class NumbaSession(Session):
         sample_weight: Array | None,
         logits: Array | None,
     ) -> Array:
+        if isinstance(self.loss, CustomLoss):  # NumPy has to look at every batch
+            return super()._train(X, y, order, learning_rates, sample_weight, logits)
         losses = np.empty(len(learning_rates))
         native = _native_rows(X, self.dtype)
         if native is not None:
