@@ -7,6 +7,7 @@ from fastmlp.history import History
 from fastmlp.lbfgs import LBFGS
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop
+from fastmlp.predictor import Predictor
 from fastmlp.regularization import Regularization
 from fastmlp.trainer import Trainer
 
@@ -27,6 +28,7 @@ __all__ = [
     "History",
     "LBFGS",
     "Lion",
+    "Predictor",
     "RMSprop",
     "Regularization",
     "TensorBoard",

@@ -51,17 +51,21 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         },
         BASE,
     ),
+    "predictor": ({"predictor"}, BASE),
     "datasets": ({"datasets.*"}, BASICS),
     "scikit-learn": ({"sklearn.*"}, TRAINER),
     "conformance kit": ({"testing"}, TRAINER),
-    "benchmark": ({"benchmark.*"}, TRAINER | {"datasets", "numba backend", "front door"}),
+    "benchmark": (
+        {"benchmark.*"},
+        TRAINER | {"predictor", "datasets", "numba backend", "front door"},
+    ),
     "command line": (
         {"cli", "__main__"},
         TRAINER
         | {"datasets", "model files", "scikit-learn", "conformance kit", "benchmark", "front door"}
         | {"numba backend"},
     ),
-    "front door": ({""}, TRAINER),
+    "front door": ({""}, TRAINER | {"predictor"}),
 }
 
 

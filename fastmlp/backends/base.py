@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, ClassVar
@@ -243,6 +244,25 @@ class Session(ABC):
         logits = self._logits(rows)
         outputs = self.output_activation.forward(logits, out=logits)
         return outputs[0] if single else outputs
+
+    def row_function(self, output: str) -> Callable[[Array, Array], bool] | None:
+        """Return a fast way to compute one row, or None where the backend has none.
+
+        Parameters
+        ----------
+        output : str
+            The name of the network's output activation, or "linear" for logits.
+
+        Returns
+        -------
+        callable or None
+            ``f(x, out)`` takes a row of shape (n_inputs,) and writes `out`, of shape
+            (n_outputs,), by the session's current parameters: both contiguous and of the
+            network's dtype, which it does not check. It returns False, and writes nothing, where
+            the row, times the input scale, holds NaN or infinite values. Several threads may call
+            it at once.
+        """
+        return None
 
     def loss_and_gradient(
         self, X: Any, y: Any, gradient: Array, sample_weight: Any = None

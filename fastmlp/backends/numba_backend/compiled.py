@@ -29,7 +29,7 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 
 from fastmlp import __version__
-from fastmlp.backends.numba_backend import program
+from fastmlp.backends.numba_backend import program, single
 
 _lock = threading.RLock()
 
@@ -133,12 +133,13 @@ def _signatures(dtype: types.Type) -> dict[str, tuple[Any, ...]]:
             *(number, number, integers, integers, reals, reals, floats, floats, number, number),
             *(floats, number, number, floats, integers, integers),
         ),
+        "row": (reals, floats, floats, floats),
     }
 
 
 @functools.cache
 def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
-    """Return the program "train", "apply" or "predict" as machine code for a dtype.
+    """Return the program "train", "apply", "predict" or "row" as machine code for a dtype.
 
     The first call on a machine compiles, and says so on the error stream; later ones load.
 
@@ -148,7 +149,7 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
     >>> callable(compiled("predict", np.dtype("float32")))
     True
     """
-    function: Callable[..., Any] = getattr(program, name)
+    function: Callable[..., Any] = getattr(single if name == "row" else program, name)
     if JIT_DISABLED:  # compiled code does not warn of what lanes compute that are not selected
         return np.errstate(all="ignore")(function)
     with _lock:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from fastmlp.backends.base import Backend, Session, TrainingState
 from fastmlp.backends.numba_backend import elementwise as e
 from fastmlp.backends.numba_backend import layout as lay
 from fastmlp.backends.numba_backend import program as p
+from fastmlp.backends.numba_backend import single
 from fastmlp.backends.numba_backend.compiled import JIT_DISABLED, compiled
 from fastmlp.backends.numba_backend.threads import run_team, usable_cores
 from fastmlp.losses import CustomLoss, Loss
@@ -202,6 +205,10 @@ class NumbaSession(Session):
             self.identity,
         )
         run_team(compiled("predict", self.dtype), n_threads, self.threads.at_most, arguments)
+
+    def row_function(self, output: str) -> Callable[[Array, Array], bool]:
+        plan = single.make_plan(self.layout, output, self.hyper[e.INPUT_SCALE])
+        return functools.partial(compiled("row", self.dtype), plan, self.memory)
 
     # Training --------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from fastmlp.benchmark.contestants.base import Array, Contestant, Run, mean_over
 from fastmlp.benchmark.workloads import Workload
 from fastmlp.losses import LOSSES
 from fastmlp.network import MLP
+from fastmlp.predictor import Predictor
 from fastmlp.targets import prepare_targets
 from fastmlp.trainer import Trainer
 
@@ -37,6 +38,8 @@ class _SessionRun(Run):
         self, backend: str, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int
     ) -> None:
         loss = LOSSES[workload.loss]
+        self.backend, self.network = backend, network
+        self.predictor: Predictor | None = None
         self.session = get_backend(backend).bind(
             network,
             loss,
@@ -51,13 +54,20 @@ class _SessionRun(Run):
         self.learning_rate = workload.optimizer.learning_rate
 
     def epoch(self, order: Array) -> float:
+        self.predictor = None  # made for the parameters before
         size = self.session.batch_size
         rates = np.full(-(-len(order) // size), self.learning_rate)
         losses = self.session.train(self.X, self.targets, order, rates)
         return mean_over_samples(losses, len(order), size)
 
     def outputs(self, X: Array) -> Array:
-        return self.session.outputs(X)
+        if len(X) > 1:
+            return self.session.outputs(X)
+        if self.predictor is None:
+            network = self.network.copy()
+            network.parameters = self.session.store().parameters
+            self.predictor = Predictor(network, self.backend, n_threads=1)
+        return self.predictor.predict_proba(X)
 
 
 def _limit(n_threads: int) -> int | None:

@@ -1,0 +1,158 @@
+"""Prediction by a network that is trained: many rows at once, or one at a time without delay."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastmlp.backends.base import Backend, TrainingState, get_backend
+from fastmlp.network import MLP, as_rows, check_finite
+
+Array = NDArray[Any]
+
+
+class Predictor:
+    """Predicts by a network as it is now, on a backend.
+
+    It copies the parameters when it is made: after more training, call `refresh`. With the Numba
+    backend one row takes microseconds, call included, if it is a C-contiguous NumPy array of the
+    network's dtype, of shape (n_inputs,) or (1, n_inputs); anything else that `MLP` takes is
+    right too, but checked and converted first. Several threads may predict at once.
+
+    Parameters
+    ----------
+    network : MLP
+        Read, never written.
+    backend : str or Backend, default "auto"
+        A name, an instance, or "auto": Numba where it is installed, else NumPy.
+    n_threads : int or None, default None
+        For many rows; None lets the backend choose.
+
+    Raises
+    ------
+    ValueError, ImportError, TypeError
+        If the backend is unknown or cannot be loaded, or `n_threads` is less than 1.
+
+    Examples
+    --------
+    >>> predictor = Predictor(MLP([2, 3]), backend="numpy")
+    >>> predictor.predict(np.zeros((4, 2)))
+    array([0, 0, 0, 0])
+    """
+
+    def __init__(
+        self, network: MLP, backend: str | Backend = "auto", n_threads: int | None = None
+    ) -> None:
+        self.network = network
+        self._arguments = (network, backend, n_threads)
+        self._session = get_backend(backend).bind(network, batch_size=1, n_threads=n_threads)
+        self._lock = threading.Lock()
+        # The object by which NumPy's own arrays say float32 or float64, quick to compare with.
+        self._dtype = np.dtype(network.dtype.type)
+        self._n_outputs = network.n_outputs
+        self._row, self._single_row = (network.n_inputs,), (1, network.n_inputs)
+        self._row_logits = self._session.row_function("linear")
+        self._row_outputs = self._session.row_function(network.output_activation.name)
+
+    def refresh(self) -> None:
+        """Take over the network's current parameters; no prediction may run meanwhile.
+
+        Examples
+        --------
+        >>> network = MLP([1, 1], output_activation="linear")
+        >>> predictor = Predictor(network, backend="numpy")
+        >>> network.parameters = [2.0, 0.5]
+        >>> predictor.refresh()
+        >>> predictor.predict([[3.0]])
+        array([6.5], dtype=float32)
+        """
+        session = self._session
+        session.load(TrainingState.initial(self.network, session.optimizer, session.regularization))
+
+    def logits(self, X: ArrayLike) -> Array:
+        """Return the last layer's values before the output activation.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_inputs) or (n_inputs,)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs) or (n_outputs,)
+
+        Raises
+        ------
+        ValueError
+            If X has another width, is not numeric, or holds NaN or infinite values.
+
+        Examples
+        --------
+        >>> Predictor(MLP([2, 3]), backend="numpy").logits([[0.0, 0.0]])
+        array([[0., 0., 0.]], dtype=float32)
+        """
+        logits = self._at_once(self._row_logits, X)
+        return self._checked_logits(X) if logits is None else logits
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Return the network's outputs: probabilities for softmax and sigmoid, else values.
+
+        Shapes and errors as for `logits`.
+
+        Examples
+        --------
+        >>> Predictor(MLP([2, 2]), backend="numpy").predict_proba([[0.0, 0.0]])
+        array([[0.5, 0.5]], dtype=float32)
+        """
+        outputs = self._at_once(self._row_outputs, X)
+        if outputs is not None:
+            return outputs
+        logits = self._checked_logits(X)
+        rows = logits.reshape(-1, self._n_outputs)
+        return self.network.output_activation.forward(rows, out=rows).reshape(logits.shape)
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Return what `MLP.predict` returns: labels, or values.
+
+        Examples
+        --------
+        >>> Predictor(MLP([2, 2]), backend="numpy").predict([[0.0, 0.0]])
+        array([0])
+        """
+        return self.network.decide(self.logits(X))
+
+    def _at_once(
+        self, function: Callable[[Array, Array], bool] | None, X: ArrayLike
+    ) -> Array | None:
+        """Return what a row function writes, or None if X is not a row for it."""
+        if (
+            function is None
+            or type(X) is not np.ndarray
+            or X.dtype is not self._dtype
+            or not X.flags.c_contiguous
+        ):
+            return None
+        shape = X.shape
+        if shape == self._row:
+            out = np.empty(self._n_outputs, self._dtype)
+            return out if function(X, out) else None
+        if shape == self._single_row:
+            out = np.empty((1, self._n_outputs), self._dtype)
+            return out if function(X[0], out[0]) else None
+        return None
+
+    def _checked_logits(self, X: ArrayLike) -> Array:
+        rows, single = as_rows(X, self.network.n_inputs)
+        check_finite(rows, self._dtype)
+        with self._lock:  # a session serves one thread at a time
+            logits = self._session.logits(rows)
+        return logits[0] if single else logits
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Predictor, self._arguments
+
+    def __repr__(self) -> str:
+        return f"Predictor({self.network!r})"
