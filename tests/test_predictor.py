@@ -83,11 +83,12 @@ def test_rows_of_one_value(backend: Backend, value: float):
     assert_agrees(Predictor(network, backend), network, np.full(20, value, np.float32))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("output", list(OUTPUT_ACTIVATIONS))
-def test_extreme_logits(backend: Backend, output: str):
-    network = network_of([2, 3], output=output, dtype="float64")
+def test_extreme_logits(backend: Backend, output: str, dtype: str):
+    network = network_of([2, 3], output=output, dtype=dtype)
     network.weights[0][:] = [[1e3, -1e3, 0], [0, 0, 1]]
-    assert_agrees(Predictor(network, backend), network, np.array([1.0, 1.0]))
+    assert_agrees(Predictor(network, backend), network, np.ones(2, dtype))
 
 
 def test_parameters_of_activations(backend: Backend):
