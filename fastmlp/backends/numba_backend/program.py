@@ -245,6 +245,12 @@ def mark_activity(source: Any, start: Any, marks: Any, width: Any) -> None:
             store_scalar(marks, i, 1.0)
 
 
+@inlined
+def rows_ahead(width: Any) -> Any:
+    """Return how many rows ahead to ask for: rows lie anywhere, and memory is slow."""
+    return max(2, 256 // width)
+
+
 @kernel
 def mark_rows(
     layers: Any,
@@ -261,9 +267,10 @@ def mark_rows(
     n_in = field(layers, 0, N_IN)
     for i in range(0, field(layers, 0, INPUT_STRIDE), lanes(marks)):
         store(marks, i, zero(marks))
+    distance = rows_ahead(n_in)
     for row in range(start + first_row, start + last_row):
-        if row + 2 < start + last_row:  # rows lie anywhere: ask for one while reading another
-            ahead = load_index(order, row + 2) * x_stride
+        if row + distance < start + last_row:
+            ahead = load_index(order, row + distance) * x_stride
             for i in range(0, n_in, lanes(marks)):
                 prefetch(X, ahead + i)
         mark_activity(X, load_index(order, row) * x_stride, marks, n_in)
@@ -424,9 +431,10 @@ def gather(
     runs, n_runs = advance_index(columns, ACTIVE + n_in), load_index(columns, N_RUNS)
     scale = load_scalar(hyper, INPUT_SCALE)
     is_new = load_index(columns, N_ACTIVE) == n_in  # otherwise just read, to be marked
+    distance = rows_ahead(n_in)
     for row in range(first_row, last_row):
-        if is_new and row + 2 < last_row:
-            ahead = load_index(order, start + row + 2) * x_stride
+        if is_new and row + distance < last_row:
+            ahead = load_index(order, start + row + distance) * x_stride
             for i in range(0, n_in, lanes(X)):
                 prefetch(X, ahead + i)
         out = advance(memory, buffer + row * stride)

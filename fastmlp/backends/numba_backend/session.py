@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -326,6 +327,7 @@ class NumbaSession(Session):
         logits: Array | None,
         losses: Array,
     ) -> None:
+        compiled("train", self.dtype)  # now, so that the first call's time is not that of compiling
         first = 0
         while first < len(losses):
             n_threads, batches = self.threads.next_call(len(losses) - first)
@@ -413,8 +415,9 @@ class _ThreadChoice:
     #: One call in so many is a trial, and lasts this share of an ordinary one.
     _TRIAL_EVERY = 8
     _TRIAL_SHARE = 1 / 8
-    #: What a trial must gain before the choice changes.
+    #: What a trial must gain before the choice changes, by the best of so many last calls each.
     _GAIN = 1.05
+    _MEMORY = 3
 
     def __init__(
         self, n_threads: int | None, layer_shapes: list[tuple[int, int]], batch_size: int
@@ -432,7 +435,9 @@ class _ThreadChoice:
         #: No more threads than this at once in the process, unless the user asked for them.
         self.at_most = None if n_threads else cores
         self._choice = self._candidates[-1]
-        self._seconds: dict[int, float] = {}
+        self._recent: dict[int, deque[float]] = {
+            n: deque(maxlen=self._MEMORY) for n in self._candidates
+        }
         self._calls = 0
 
     def for_prediction(self, n_samples: int) -> int:
@@ -444,21 +449,27 @@ class _ThreadChoice:
     def next_call(self, batches: int) -> tuple[int, int]:
         """Return the number of threads and of batches, at most `batches`, of the next call."""
         self._calls += 1
-        trial = len(self._candidates) > 1 and self._calls % self._TRIAL_EVERY == 2
-        n_threads = self._next_candidate() if trial else self._choice
-        seconds = self._seconds.get(n_threads) or self._seconds.get(self._choice)
-        if seconds is None:  # nothing is known yet: a first short call
+        n_threads = self._choice
+        least_known = min(self._candidates, key=lambda n: len(self._recent[n]))
+        trial = len(self._recent[least_known]) < self._MEMORY
+        if trial:
+            n_threads = least_known
+        elif len(self._candidates) > 1 and self._calls % self._TRIAL_EVERY == 0:
+            trial, n_threads = True, self._next_candidate()
+        known = self._recent[n_threads] or self._recent[self._choice]
+        if not known:  # a first short call
             return n_threads, min(batches, 8)
-        wanted = _CALL_SECONDS * (self._TRIAL_SHARE if trial else 1) / seconds
+        wanted = _CALL_SECONDS * (self._TRIAL_SHARE if trial else 1) / min(known)
         return n_threads, int(max(1, min(batches, wanted)))
 
     def learn(self, n_threads: int, batches: int, seconds: float) -> None:
         """Take note that a call took `seconds`."""
-        self._seconds[n_threads] = seconds / batches
-        if n_threads != self._choice:
-            gain = self._seconds.get(self._choice, math.inf) / self._seconds[n_threads]
-            if gain > self._GAIN:
-                self._choice = n_threads
+        self._recent[n_threads].append(seconds / batches)
+        known = {n: min(times) for n, times in self._recent.items() if len(times) == self._MEMORY}
+        if self._choice in known:
+            best = min(known, key=lambda n: known[n])
+            if known[self._choice] > self._GAIN * known[best]:
+                self._choice = best
 
     def _next_candidate(self) -> int:
         others = [n for n in self._candidates if n != self._choice]
