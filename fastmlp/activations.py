@@ -58,7 +58,7 @@ _erf_objects = np.frompyfunc(math.erf, 1, 1)
 
 
 def _erf(z: Array) -> Array:
-    return _erf_objects(z).astype(z.dtype)
+    return np.asarray(_erf_objects(z), dtype=z.dtype)
 
 
 @dataclass(frozen=True)

@@ -394,7 +394,7 @@ def warmup(options: argparse.Namespace) -> None:
 
     started = time.perf_counter()
     for dtype in ("float32", "float64"):
-        for program in ("train", "apply", "predict"):
+        for program in ("train", "apply", "predict", "row"):
             before = time.perf_counter()
             compiled(program, np.dtype(dtype))
             seconds = time.perf_counter() - before

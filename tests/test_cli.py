@@ -231,7 +231,9 @@ def test_warmup_readies_every_program(capsys):
     pytest.importorskip("numba")
     assert main(["warmup"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    programs = [f"{t} {p}" for t in ("float32", "float64") for p in ("train", "apply", "predict")]
+    programs = [
+        f"{t} {p}" for t in ("float32", "float64") for p in ("train", "apply", "predict", "row")
+    ]
     assert [" ".join(line.split()[:2]) for line in lines[:-1]] == programs
     assert "ready in" in lines[-1]
 

@@ -72,7 +72,7 @@ def _fingerprint() -> str:
     return digest.hexdigest()
 
 
-class _KernelCache(_Cache):  # type: ignore[misc]
+class _KernelCache(_Cache):
     """One file for each program, signature and machine; written whole or not at all."""
 
     def __init__(self, name: str) -> None:

@@ -535,7 +535,7 @@ def _writable(array: Array) -> Array:
     if array.flags.writeable or not array.size:
         return array
     # The buffer does not own the memory: the caller keeps `array` alive during the call.
-    raw = (np.ctypeslib.ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
+    raw = (ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
     return np.frombuffer(raw, dtype=array.dtype)
 
 
