@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ctypes
 import math
 import time
 from collections import deque
