@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import ctypes
+import functools
 import math
 import time
 from collections import deque
@@ -536,8 +536,8 @@ def _writable(array: Array) -> Array:
     if array.flags.writeable or not array.size:
         return array
     # The buffer does not own the memory: the caller keeps `array` alive during the call.
-    raw = (ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
-    return np.frombuffer(raw, dtype=array.dtype)
+    raw = (ctypes.c_ubyte * array.nbytes).from_address(array.ctypes.data)
+    return np.ctypeslib.as_array(raw).view(array.dtype)
 
 
 def _converted(rows: Any, dtype: np.dtype[Any]) -> Array:
