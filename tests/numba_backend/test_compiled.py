@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from numba import config
 
 import fastmlp
-from fastmlp.backends.numba_backend.compiled import cache_folder
+from fastmlp.backends.numba_backend.compiled import _forget_old_programs, cache_folder
 
 pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
 
@@ -171,3 +172,16 @@ def test_readers_of_memory_maps_and_read_only_arrays_share_one_program():
     expected = session.logits(X)
     X.setflags(write=False)
     np.testing.assert_array_equal(session.logits(X), expected)
+
+
+def test_programs_unused_for_a_quarter_of_a_year_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path))
+    folder = cache_folder()
+    folder.mkdir(parents=True)
+    old, recent = folder / "train-old.bin", folder / "train-recent.bin"
+    for path, days in ((old, 91), (recent, 89)):
+        path.write_bytes(b"")
+        stamp = time.time() - days * 24 * 3600
+        os.utime(path, (stamp, stamp))
+    _forget_old_programs()
+    assert [path.name for path in folder.iterdir()] == ["train-recent.bin"]

@@ -16,6 +16,7 @@ import pickle
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,14 @@ def _fingerprint() -> str:
     return digest.hexdigest()
 
 
+def _forget_old_programs() -> None:
+    """Remove programs that no version has used for a quarter of a year."""
+    oldest = time.time() - 90 * 24 * 3600
+    for path in cache_folder().glob("*.bin"):
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
+
+
 class _KernelCache(_Cache):
     """One file for each program, signature and machine; written whole or not at all."""
 
@@ -94,7 +103,10 @@ class _KernelCache(_Cache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
         try:
-            payload = self._path(sig, target_context.codegen()).read_bytes()
+            path = self._path(sig, target_context.codegen())
+            payload = path.read_bytes()
+            with contextlib.suppress(OSError):  # a read-only cache serves as well
+                os.utime(path)
             return CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception:  # absent, unreadable or damaged: compile again
             return None
@@ -112,6 +124,7 @@ class _KernelCache(_Cache):
             except BaseException:
                 os.unlink(temporary)
                 raise
+            _forget_old_programs()
 
     def _path(self, sig: Any, codegen: Any) -> Path:
         key = hashlib.sha256()

@@ -92,7 +92,10 @@ class _Worker:
 
     def _serve(self) -> None:
         while True:
-            job = self._jobs.get()
+            try:
+                job = self._jobs.get()
+            except BaseException:  # sent to an idle thread from outside: nothing is lost
+                continue
             self.error = None
             try:
                 job()
@@ -117,7 +120,13 @@ class _Pool:
                 n_threads = max(1, min(n_threads, at_most - self._busy))
             taken = [self._idle.pop() for _ in range(min(n_threads - 1, len(self._idle)))]
             self._busy += n_threads
-        taken.extend(_Worker() for _ in range(n_threads - 1 - len(taken)))
+        while len(taken) < n_threads - 1:
+            try:
+                taken.append(_Worker())
+            except RuntimeError:  # the system gives no more threads: those that there are do
+                with self._lock:
+                    self._busy -= n_threads - 1 - len(taken)
+                break
         return taken
 
     def leave(self, workers: list[_Worker]) -> None:
