@@ -905,8 +905,7 @@ def divides(panels: Any, size: Any, n_threads: Any) -> bool:
 # --- The programs ----------------------------------------------------------------------------
 
 
-@inlined
-def run_steps(
+def train(
     thread: Any,
     n_threads: Any,
     spec: Any,
@@ -921,18 +920,63 @@ def run_steps(
     weights: Any,
     total_weight: Any,
     order: Any,
-    n_total: Any,
     rates: Any,
-    n_batches: Any,
     losses: Any,
     row_losses: Any,
     logits: Any,
-    every_row: Any,
+    identity: Any,
     columns: Any,
     partial_sums: Any,
     sync: Any,
 ) -> bool:
-    """Do what `train` describes, given pointers instead of arrays."""
+    """Train over `order` in batches as one thread of a team; all threads get the same arguments.
+
+    Parameters
+    ----------
+    thread, n_threads : int
+    spec, layers, reals, hyper : arrays
+        Descriptions of the session; see the names of their fields.
+    memory : array
+        All floats of the session.
+    X : array of shape (n_elements,)
+        Row i begins at element i * x_stride.
+    classes : array of int64, of shape (n_samples,)
+        Class numbers; unused if spec[TARGET_WIDTH] > 0.
+    dense : array of shape (n_samples * spec[TARGET_WIDTH],)
+    weights : array of shape (n_samples,)
+        Unused without spec[HAS_WEIGHTS].
+    total_weight : float
+        What the mean over a batch divides by; 0 for the batch's own weights.
+    order : array of int64
+    rates, losses : arrays of float64, of shape (n_batches,)
+    row_losses : array of float64, of shape (batch_size,)
+    logits : array of shape (len(order) * n_outputs,)
+        Written if spec[WANTS_LOGITS].
+    identity : array of int64
+        Multiples of `lanes`, as many as the longest sum has terms.
+    columns : array of int64
+        Each thread's two lists of active columns.
+    partial_sums : array of float64
+        One number for each panel of each layer.
+    sync : array of int64, of N_SYNC elements
+
+    Returns
+    -------
+    bool
+        False if another thread gave up.
+    """
+    # From here on, pointers: an array costs seven arguments at every call of a kernel.
+    n_total, n_batches = order.shape[0], rates.shape[0]
+    spec, layers = index_pointer(spec, 0), index_pointer(layers, 0)
+    reals, hyper = pointer(reals, 0), pointer(hyper, 0)
+    memory, X = pointer(memory, 0), pointer(X, 0)
+    classes, dense = index_pointer(classes, 0), pointer(dense, 0)
+    weights, order = pointer(weights, 0), index_pointer(order, 0)
+    rates, losses = pointer(rates, 0), pointer(losses, 0)
+    row_losses, logits = pointer(row_losses, 0), pointer(logits, 0)
+    every_row, columns = index_pointer(identity, 0), index_pointer(columns, 0)
+    partial_sums, sync = pointer(partial_sums, 0), index_pointer(sync, 0)
+
     n_layers, batch_size = load_index(spec, N_LAYERS), load_index(spec, BATCH_SIZE)
     last = n_layers - 1
     by_panels = n_threads > 1 and (
@@ -1187,99 +1231,21 @@ def run_steps(
     return meet(sync, n_threads)
 
 
-def train(
-    thread: Any,
-    n_threads: Any,
+def apply(
     spec: Any,
     layers: Any,
-    reals: Any,
     hyper: Any,
     memory: Any,
-    X: Any,
-    x_stride: Any,
-    classes: Any,
-    dense: Any,
-    weights: Any,
-    total_weight: Any,
-    order: Any,
-    rates: Any,
-    losses: Any,
-    row_losses: Any,
-    logits: Any,
-    identity: Any,
-    columns: Any,
     partial_sums: Any,
-    sync: Any,
-) -> bool:
-    """Train over `order` in batches as one thread of a team; all threads get the same arguments.
-
-    Parameters
-    ----------
-    thread, n_threads : int
-    spec, layers, reals, hyper : arrays
-        Descriptions of the session; see the names of their fields.
-    memory : array
-        All floats of the session.
-    X : array of shape (n_elements,)
-        Row i begins at element i * x_stride.
-    classes : array of int64, of shape (n_samples,)
-        Class numbers; unused if spec[TARGET_WIDTH] > 0.
-    dense : array of shape (n_samples * spec[TARGET_WIDTH],)
-    weights : array of shape (n_samples,)
-        Unused without spec[HAS_WEIGHTS].
-    total_weight : float
-        What the mean over a batch divides by; 0 for the batch's own weights.
-    order : array of int64
-    rates, losses : arrays of float64, of shape (n_batches,)
-    row_losses : array of float64, of shape (batch_size,)
-    logits : array of shape (len(order) * n_outputs,)
-        Written if spec[WANTS_LOGITS].
-    identity : array of int64
-        Multiples of `lanes`, as many as the longest sum has terms.
-    columns : array of int64
-        Each thread's two lists of active columns.
-    partial_sums : array of float64
-        One number for each panel of each layer.
-    sync : array of int64, of N_SYNC elements
-
-    Returns
-    -------
-    bool
-        False if another thread gave up.
-    """
-    return run_steps(
-        thread,
-        n_threads,
-        index_pointer(spec, 0),
-        index_pointer(layers, 0),
-        pointer(reals, 0),
-        pointer(hyper, 0),
-        pointer(memory, 0),
-        pointer(X, 0),
-        x_stride,
-        index_pointer(classes, 0),
-        pointer(dense, 0),
-        pointer(weights, 0),
-        total_weight,
-        index_pointer(order, 0),
-        order.shape[0],
-        pointer(rates, 0),
-        rates.shape[0],
-        pointer(losses, 0),
-        pointer(row_losses, 0),
-        pointer(logits, 0),
-        index_pointer(identity, 0),
-        index_pointer(columns, 0),
-        pointer(partial_sums, 0),
-        index_pointer(sync, 0),
-    )
-
-
-@inlined
-def apply_gradient(
-    spec: Any, layers: Any, hyper: Any, memory: Any, partial_sums: Any, rate: Any
+    rate: Any,
 ) -> None:
-    """Do what `apply` describes, given pointers instead of arrays."""
+    """Clip the gradient's block, on one thread, and update the parameters by it.
+
+    Arguments as `train` takes them; the step's number is load_index(spec, FIRST_STEP) + 1.
+    """
+    spec, layers = index_pointer(spec, 0), index_pointer(layers, 0)
+    hyper, memory = pointer(hyper, 0), pointer(memory, 0)
+    partial_sums = pointer(partial_sums, 0)
     number = 0
     for layer in range(load_index(spec, N_LAYERS)):
         n_in = field(layers, layer, N_IN)
@@ -1304,30 +1270,7 @@ def apply_gradient(
     )
 
 
-def apply(
-    spec: Any,
-    layers: Any,
-    hyper: Any,
-    memory: Any,
-    partial_sums: Any,
-    rate: Any,
-) -> None:
-    """Clip the gradient's block, on one thread, and update the parameters by it.
-
-    Arguments as `train` takes them; the step's number is load_index(spec, FIRST_STEP) + 1.
-    """
-    apply_gradient(
-        index_pointer(spec, 0),
-        index_pointer(layers, 0),
-        pointer(hyper, 0),
-        pointer(memory, 0),
-        pointer(partial_sums, 0),
-        rate,
-    )
-
-
-@inlined
-def run_blocks(
+def predict(
     thread: Any,
     n_threads: Any,
     spec: Any,
@@ -1342,10 +1285,31 @@ def run_blocks(
     x_stride: Any,
     n_samples: Any,
     logits: Any,
-    every_row: Any,
+    identity: Any,
     sync: Any,
 ) -> bool:
-    """Do what `predict` describes, given pointers instead of arrays."""
+    """Write the logits of all rows of X, in blocks, as one thread of a team.
+
+    Parameters
+    ----------
+    thread, n_threads : int
+    spec, layers, reals, hyper, memory, X, x_stride, identity, sync
+        As `train` takes them.
+    scratch : array
+        Each thread's `scratch_size` elements: two buffers of `block_rows` of the widest rows.
+    n_samples : int
+    logits : array of shape (n_samples * n_outputs,)
+
+    Returns
+    -------
+    bool
+        False if another thread gave up.
+    """
+    spec, layers = index_pointer(spec, 0), index_pointer(layers, 0)
+    reals, hyper = pointer(reals, 0), pointer(hyper, 0)
+    memory, scratch = pointer(memory, 0), pointer(scratch, 0)
+    X, logits = pointer(X, 0), pointer(logits, 0)
+    every_row, sync = index_pointer(identity, 0), index_pointer(sync, 0)
     n_layers = load_index(spec, N_LAYERS)
     last = n_layers - 1
     n_in, n_out = field(layers, 0, N_IN), field(layers, last, N_OUT)
@@ -1389,58 +1353,3 @@ def run_blocks(
                     logits, (start + row) * n_out + k, load_scalar(inputs, row * stride + k)
                 )
     return meet(sync, n_threads)
-
-
-def predict(
-    thread: Any,
-    n_threads: Any,
-    spec: Any,
-    layers: Any,
-    reals: Any,
-    hyper: Any,
-    memory: Any,
-    scratch: Any,
-    scratch_size: Any,
-    block_rows: Any,
-    X: Any,
-    x_stride: Any,
-    n_samples: Any,
-    logits: Any,
-    identity: Any,
-    sync: Any,
-) -> bool:
-    """Write the logits of all rows of X, in blocks, as one thread of a team.
-
-    Parameters
-    ----------
-    thread, n_threads : int
-    spec, layers, reals, hyper, memory, X, x_stride, identity, sync
-        As `train` takes them.
-    scratch : array
-        Each thread's `scratch_size` elements: two buffers of `block_rows` of the widest rows.
-    n_samples : int
-    logits : array of shape (n_samples * n_outputs,)
-
-    Returns
-    -------
-    bool
-        False if another thread gave up.
-    """
-    return run_blocks(
-        thread,
-        n_threads,
-        index_pointer(spec, 0),
-        index_pointer(layers, 0),
-        pointer(reals, 0),
-        pointer(hyper, 0),
-        pointer(memory, 0),
-        pointer(scratch, 0),
-        scratch_size,
-        block_rows,
-        pointer(X, 0),
-        x_stride,
-        n_samples,
-        pointer(logits, 0),
-        index_pointer(identity, 0),
-        index_pointer(sync, 0),
-    )
