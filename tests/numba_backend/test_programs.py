@@ -130,6 +130,7 @@ def test_the_choice_of_threads_changes_no_bit_while_it_changes(monkeypatch):
         "next_call",
         lambda self, batches: (1 + next(turns) % self.most, min(batches, 1 + next(turns) % 7)),
     )
+    monkeypatch.setattr(session._ThreadChoice, "learn", lambda self, n, batches, seconds: None)
     assert trained(case, 4) == expected
 
 
