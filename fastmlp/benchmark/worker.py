@@ -147,8 +147,7 @@ class _Job:
         reason = chosen.reason_against(workload)
         if reason:
             raise WorkerError(reason)
-        # Copy-on-write: some libraries refuse read-only arrays.
-        X = np.asarray(np.load(data / "X.npy", mmap_mode="c"))
+        X = np.load(data / "X.npy")
         y = np.load(data / "y.npy")
         self.generator = np.random.default_rng(0)
         self.n_samples = len(X)
