@@ -41,8 +41,7 @@ def test_activations(hidden: str, dtype: str):
 
 @pytest.mark.parametrize(("output", "loss"), list(testing._losses()), ids=str)
 def test_losses(output: str, loss):
-    if loss.name != "custom":
-        agrees(replace(SMALL, output=output, loss=loss))
+    agrees(replace(SMALL, output=output, loss=loss))
 
 
 @pytest.mark.parametrize("optimizer", testing.OPTIMIZER_CASES, ids=str)
