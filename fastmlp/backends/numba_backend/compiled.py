@@ -67,7 +67,9 @@ def _fingerprint() -> str:
     versions = (__version__, numba.__version__, llvmlite.__version__, sys.version)
     digest.update(repr(versions).encode())
     package = Path(__file__).parent
-    for source in sorted([*package.glob("*.py"), package.parents[1] / "activations.py"]):
+    # Kernels take constants from these two rooms of the vocabulary.
+    vocabulary = [package.parents[1] / name for name in ("activations.py", "regularization.py")]
+    for source in sorted([*package.glob("*.py"), *vocabulary]):
         digest.update(source.name.encode())
         digest.update(source.read_bytes())
     return digest.hexdigest()

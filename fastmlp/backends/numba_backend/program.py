@@ -95,6 +95,7 @@ from fastmlp.backends.numba_backend.simd import (
     zero,
 )
 from fastmlp.backends.numba_backend.tiles import multiply_panel
+from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
 
 # Fields of the integer array that describes a session and a call.
 (
@@ -144,7 +145,6 @@ DEPTH = 256
 LARGE = 1 << 16
 
 _PATIENCE = 5000
-_NOISE_RADIUS_STREAM = 1 << 20
 
 
 @inlined
@@ -444,8 +444,8 @@ def gather(
         else:
             load_runs(X, where, out, n_in, scale, runs, n_runs)
         if load_scalar(hyper, NOISE) > 0.0:
-            radius_key = stream_key(load_index(spec, SEED_KEY), step_key, _NOISE_RADIUS_STREAM)
-            angle_key = stream_key(load_index(spec, SEED_KEY), step_key, _NOISE_RADIUS_STREAM + 1)
+            radius_key = stream_key(load_index(spec, SEED_KEY), step_key, NOISE_RADIUS_STREAM)
+            angle_key = stream_key(load_index(spec, SEED_KEY), step_key, NOISE_ANGLE_STREAM)
             index = (load_index(spec, FIRST_ROW) + row) * n_in
             add_noise(out, n_in, load_scalar(hyper, NOISE), radius_key, angle_key, index)
         if field(layers, 0, DROPOUT_THRESHOLD) != 0:

@@ -71,6 +71,44 @@ def multiply_tile(
 
 
 @inlined
+def multiply_tiles(
+    count: Any,
+    n_tiles: Any,
+    row: Any,
+    a: Any,
+    a_row_stride: Any,
+    a_depth_stride: Any,
+    panel: Any,
+    rows_of_panel: Any,
+    depth: Any,
+    initial: Any,
+    initial_stride: Any,
+    out: Any,
+    out_stride: Any,
+) -> Any:
+    """Compute `n_tiles` tiles of ``len(count)`` rows from `row` on; return the row after them.
+
+    The other arguments as `multiply_panel`.
+    """
+    for _ in range(n_tiles):
+        multiply_tile(
+            count,
+            advance(a, row * a_row_stride),
+            a_row_stride,
+            a_depth_stride,
+            panel,
+            rows_of_panel,
+            depth,
+            advance(initial, row * initial_stride),
+            initial_stride,
+            advance(out, row * out_stride),
+            out_stride,
+        )
+        row += len(count)
+    return row
+
+
+@inlined
 def divide_rows(n_rows: Any) -> Any:
     """Return how many full tiles, tiles shorter by a row, half tiles and single rows to take.
 
@@ -134,64 +172,63 @@ def multiply_panel(
     """
     out_of_line()
     n_full, n_short, n_half, n_one = divide_rows(n_rows)
-    row = 0
-    for _ in range(n_full):
-        multiply_tile(
-            FULL,
-            advance(a, row * a_row_stride),
-            a_row_stride,
-            a_depth_stride,
-            panel,
-            rows_of_panel,
-            depth,
-            advance(initial, row * initial_stride),
-            initial_stride,
-            advance(out, row * out_stride),
-            out_stride,
-        )
-        row += len(FULL)
-    for _ in range(n_short):
-        multiply_tile(
-            SHORT,
-            advance(a, row * a_row_stride),
-            a_row_stride,
-            a_depth_stride,
-            panel,
-            rows_of_panel,
-            depth,
-            advance(initial, row * initial_stride),
-            initial_stride,
-            advance(out, row * out_stride),
-            out_stride,
-        )
-        row += len(SHORT)
-    for _ in range(n_half):
-        multiply_tile(
-            HALF,
-            advance(a, row * a_row_stride),
-            a_row_stride,
-            a_depth_stride,
-            panel,
-            rows_of_panel,
-            depth,
-            advance(initial, row * initial_stride),
-            initial_stride,
-            advance(out, row * out_stride),
-            out_stride,
-        )
-        row += len(HALF)
-    for _ in range(n_one):
-        multiply_tile(
-            ONE,
-            advance(a, row * a_row_stride),
-            a_row_stride,
-            a_depth_stride,
-            panel,
-            rows_of_panel,
-            depth,
-            advance(initial, row * initial_stride),
-            initial_stride,
-            advance(out, row * out_stride),
-            out_stride,
-        )
-        row += 1
+    row = multiply_tiles(
+        FULL,
+        n_full,
+        0,
+        a,
+        a_row_stride,
+        a_depth_stride,
+        panel,
+        rows_of_panel,
+        depth,
+        initial,
+        initial_stride,
+        out,
+        out_stride,
+    )
+    row = multiply_tiles(
+        SHORT,
+        n_short,
+        row,
+        a,
+        a_row_stride,
+        a_depth_stride,
+        panel,
+        rows_of_panel,
+        depth,
+        initial,
+        initial_stride,
+        out,
+        out_stride,
+    )
+    row = multiply_tiles(
+        HALF,
+        n_half,
+        row,
+        a,
+        a_row_stride,
+        a_depth_stride,
+        panel,
+        rows_of_panel,
+        depth,
+        initial,
+        initial_stride,
+        out,
+        out_stride,
+    )
+    multiply_tiles(
+        ONE,
+        n_one,
+        row,
+        a,
+        a_row_stride,
+        a_depth_stride,
+        panel,
+        rows_of_panel,
+        depth,
+        initial,
+        initial_stride,
+        out,
+        out_stride,
+    )
