@@ -65,7 +65,13 @@ def test_the_losses_of_training_are_without_penalties(backend):
 # Dropout and noise ---------------------------------------------------------------------------
 
 
-@given(rate=st.floats(0, 0.95), seed=SEEDS, step=st.integers(0, 2**40), layer=st.integers(0, 20))
+# A subnormal share would underflow in the test's own deviation.
+@given(
+    rate=st.floats(0, 0.95, allow_subnormal=False),
+    seed=SEEDS,
+    step=st.integers(0, 2**40),
+    layer=st.integers(0, 20),
+)
 def test_a_mask_drops_its_share_and_keeps_the_mean(rate: float, seed: int, step: int, layer: int):
     mask = dropout_mask(rate, seed, step, layer, (200, 200), np.float32)
     assert mask.dtype == np.float32
