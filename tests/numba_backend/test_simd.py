@@ -146,7 +146,6 @@ def move(out, source, i):
     p = simd.advance(simd.pointer(source, 1), 2)  # element 3
     o = simd.pointer(out, 0)
     size = simd.lanes(o)
-    simd.prefetch(p, 10**6)
     simd.store(o, 0, simd.load(p, i))
     simd.store(o, size + 1, simd.broadcast(p, i))  # not aligned
     simd.store_scalar(o, size, simd.load_scalar(p, i))
@@ -226,6 +225,21 @@ def test_reductions_and_first_lanes(operands, n):
     assert some == (n > 0)
 
 
+@njit(error_model="numpy")
+def either(out, a, b):
+    p, q = simd.pointer(a, 0), simd.pointer(b, 0)
+    simd.store(simd.pointer(out, 0), 0, simd.either(simd.load(p, 0), simd.load(q, 0)))
+
+
+@given(lane_arrays(2))
+@settings(deadline=None)
+def test_either_is_zero_where_both_are(operands):
+    a, b = operands
+    out = np.full_like(a, np.nan)
+    either(out, a, b)
+    np.testing.assert_array_equal(out == 0, (a == 0) & (b == 0))
+
+
 # --- Exponents -------------------------------------------------------------------------------
 
 
@@ -277,6 +291,32 @@ def test_rows_make_a_matrix_product(dtype, transposed):
     strides = (1, 3) if transposed else (5, 1)
     small_tile(out.reshape(-1), stored.ravel(), *strides, w.ravel(), 5)
     np.testing.assert_array_equal(out, 1 + a @ w)
+
+
+# --- Squares ---------------------------------------------------------------------------------
+
+
+@njit(error_model="numpy")
+def transpose(out, source, source_stride, n_rows, out_stride, n_columns):
+    p, o = simd.pointer(source, 0), simd.pointer(out, 0)
+    simd.transpose_square(p, source_stride, n_rows, o, out_stride, n_columns)
+
+
+@both_dtypes
+@given(st.data())
+@settings(deadline=None)
+def test_squares_are_transposed_within_their_rows_and_columns(dtype, data):
+    size = 64 // np.dtype(dtype).itemsize
+    n_rows, n_columns = data.draw(st.integers(0, size)), data.draw(st.integers(0, size))
+    source_stride, out_stride = (data.draw(st.integers(size, size + 9)) for _ in range(2))
+    source = np.arange(n_rows * source_stride + 1, dtype=dtype)  # not a row more
+    out = np.full((size + 1, out_stride), -1, dtype)
+    transpose(out.ravel(), source, source_stride, n_rows, out_stride, n_columns)
+    expected = np.full_like(out, -1)
+    expected[:n_columns, :size] = 0
+    rows = source[:-1].reshape(n_rows, source_stride)
+    expected[:n_columns, :n_rows] = rows[:, :n_columns].T
+    np.testing.assert_array_equal(out, expected)
 
 
 # --- What jitted code refuses, and caches ----------------------------------------------------

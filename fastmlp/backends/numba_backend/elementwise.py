@@ -16,13 +16,12 @@ from fastmlp.backends.numba_backend.integers import out_of_line, random_mask, ra
 from fastmlp.backends.numba_backend.simd import (
     absolute,
     advance,
-    extract,
+    broadcast,
     first_lanes,
     fma,
     full,
     inlined,
     kernel,
-    lane_max,
     lane_sum,
     lanes,
     load,
@@ -33,7 +32,6 @@ from fastmlp.backends.numba_backend.simd import (
     select,
     sqrt,
     store,
-    store_scalar,
     zero,
 )
 from fastmlp.backends.numba_backend.simd_math import (
@@ -234,97 +232,87 @@ def _error_terms(code: Any, parameter: Any, a: Any, t: Any, level: Any) -> Any:
 
 
 @inlined
-def target_vector(label: Any, t: Any, i: Any) -> Any:
-    """Return targets i, i + 1, ...: one-hot for a label, or read from `t` where it is negative."""
-    if label < 0:
-        return load(t, i)
-    hot = first_lanes(t, label - i + 1) & ~first_lanes(t, label - i)
-    return select(hot, full(t, 1.0), zero(t))
+def _target(has_classes: Any, classes: Any, t: Any, k: Any) -> Any:
+    """Return target `k` of every row: of one-hot rows where there are classes, else from `t`."""
+    if has_classes:
+        return select(classes == full(classes, k), full(classes, 1.0), zero(classes))
+    return load(t, k * lanes(t))
 
 
 @kernel
-def softmax_loss(
+def softmax_losses(
     code: Any,
     parameter: Any,
     smoothing: Any,
     z: Any,
-    label: Any,
+    has_classes: Any,
+    classes: Any,
     t: Any,
     levels: Any,
     n_out: Any,
-    share: Any,
-    delta: Any,
+    shares: Any,
 ) -> Any:
-    """Return a row's loss behind softmax; write its gradient by the logits, times `share`."""
+    """Return the rows' losses behind softmax; replace logits by gradients; see `losses_of_rows`."""
     out_of_line()
     step = lanes(z)
-    lowest = full(z, -np.inf)
-    top = lowest
-    for i in range(0, n_out, step):
-        top = maximum(top, select(first_lanes(z, n_out - i), load(z, i), lowest))
-    highest = full(z, lane_max(top))
+    highest = full(z, -np.inf)
+    for k in range(n_out):
+        highest = maximum(highest, load(z, k * step))
     sum_exp, sum_t, sum_tz = zero(z), zero(z), zero(z)
     keep, spread = full(z, 1.0 - smoothing), full(z, smoothing / n_out)
-    for i in range(0, n_out, step):
-        inside = first_lanes(z, n_out - i)
-        shifted = select(inside, load(z, i) - highest, zero(z))
-        e = select(inside, exp(shifted), zero(z))
-        target = select(inside, fma(target_vector(label, t, i), keep, spread), zero(z))
-        store(delta, i, e)
+    for k in range(n_out):
+        shifted = load(z, k * step) - highest
+        e = exp(shifted)
+        target = fma(_target(has_classes, classes, t, k), keep, spread)
+        store(z, k * step, e)
         sum_exp = sum_exp + e
         sum_t = sum_t + target
         sum_tz = fma(target, shifted, sum_tz)
-    total = full(z, lane_sum(sum_exp))
-    inverse = full(z, 1.0) / total
+    inverse = full(z, 1.0) / sum_exp
     if code == 0:
-        all_t = full(z, lane_sum(sum_t))
-        factor = full(z, share)
-        for i in range(0, n_out, step):
-            target = select(
-                first_lanes(z, n_out - i), fma(target_vector(label, t, i), keep, spread), zero(z)
-            )
-            store(delta, i, fma(load(delta, i) * inverse, all_t, zero(z) - target) * factor)
-        return extract(log(total) * all_t, 0) - lane_sum(sum_tz)
+        for k in range(n_out):
+            target = fma(_target(has_classes, classes, t, k), keep, spread)
+            p = load(z, k * step) * inverse
+            store(z, k * step, fma(p, sum_t, zero(z) - target) * shares)
+        return log(sum_exp) * sum_t - sum_tz
     # Any other loss sees probabilities: the full Jacobian is diag(p) - p p^T.
-    loss, inner = zero(z), zero(z)
-    for i in range(0, n_out, step):
-        inside = first_lanes(z, n_out - i)
-        p = load(delta, i) * inverse
-        value, slope = _error_terms(code, parameter, p, target_vector(label, t, i), load(levels, i))
-        loss = loss + select(inside, value, zero(z))
-        inner = inner + select(inside, slope * p, zero(z))
-    center = full(z, lane_sum(inner))
-    factor = full(z, share / n_out)
-    for i in range(0, n_out, step):
-        inside = first_lanes(z, n_out - i)
-        p = load(delta, i) * inverse
-        _, slope = _error_terms(code, parameter, p, target_vector(label, t, i), load(levels, i))
-        store(delta, i, select(inside, p * (slope - center) * factor, zero(z)))
-    return lane_sum(loss) / n_out
+    loss, center = zero(z), zero(z)
+    for k in range(n_out):
+        p, target = load(z, k * step) * inverse, _target(has_classes, classes, t, k)
+        value, slope = _error_terms(code, parameter, p, target, broadcast(levels, k))
+        loss = loss + value
+        center = fma(slope, p, center)
+    factor = shares / full(z, n_out)
+    for k in range(n_out):
+        p, target = load(z, k * step) * inverse, _target(has_classes, classes, t, k)
+        _, slope = _error_terms(code, parameter, p, target, broadcast(levels, k))
+        store(z, k * step, p * (slope - center) * factor)
+    return loss / full(z, n_out)
 
 
 @kernel
-def elementwise_loss(
+def elementwise_losses(
     output: Any,
     code: Any,
     parameter: Any,
     smoothing: Any,
     z: Any,
-    label: Any,
+    has_classes: Any,
+    classes: Any,
     t: Any,
     levels: Any,
     n_out: Any,
-    share: Any,
-    delta: Any,
+    shares: Any,
 ) -> Any:
-    """Return a row's loss behind sigmoid, linear or exp; write its gradient by the logits."""
+    """Return the rows' losses behind sigmoid, linear or exp; otherwise as `softmax_losses`."""
     out_of_line()
+    step = lanes(z)
     total = zero(z)
-    factor = full(z, share / n_out)
+    factor = shares / full(z, n_out)
     one = full(z, 1.0)
     keep, spread = full(z, 1.0 - smoothing), full(z, 0.5 * smoothing)
-    for i in range(0, n_out, lanes(z)):
-        logit, target = load(z, i), target_vector(label, t, i)
+    for k in range(n_out):
+        logit, target = load(z, k * step), _target(has_classes, classes, t, k)
         if output == 1:
             a = sigmoid(logit)
             outer = a * (one - a)
@@ -342,29 +330,30 @@ def elementwise_loss(
         elif code == 6:  # custom: the derivative by the logits is what is given as targets
             value, slope = zero(z), target * full(z, n_out)
         else:
-            value, slope = _error_terms(code, parameter, a, target, load(levels, i))
+            value, slope = _error_terms(code, parameter, a, target, broadcast(levels, k))
             slope = slope * outer
-        inside = first_lanes(z, n_out - i)
-        total = total + select(inside, value, zero(z))
-        store(delta, i, select(inside, slope * factor, zero(z)))
-    return lane_sum(total) / n_out
+        total = total + value
+        store(z, k * step, slope * factor)
+    return total / full(z, n_out)
 
 
 @inlined
-def row_loss(
+def losses_of_rows(
     output: Any,
     code: Any,
     parameter: Any,
     smoothing: Any,
     z: Any,
-    label: Any,
+    has_classes: Any,
+    classes: Any,
     t: Any,
     levels: Any,
     n_out: Any,
-    share: Any,
-    delta: Any,
+    shares: Any,
 ) -> Any:
-    """Return a row's loss and write its gradient by the logits, times the row's `share`.
+    """Return the losses of as many rows as a vector has lanes; every row is a lane.
+
+    Rows as lanes need no sums across lanes, and few outputs leave no lane idle.
 
     Parameters
     ----------
@@ -372,22 +361,27 @@ def row_loss(
         Codes of the output activation and of the loss.
     parameter, smoothing : float
         The loss's parameter and label smoothing.
-    z, levels : pointer
-        The row's logits and quantile levels, padded to whole vectors.
-    label : int
-        The row's class, or negative where targets are dense.
+    z : pointer
+        ``n_out`` vectors: every output's logits. Overwritten by the gradient by the logits, times
+        the rows' shares.
+    has_classes : bool
+        Whether targets are `classes` or `t`.
+    classes : vector
+        The rows' classes.
     t : pointer
-        The row's dense targets, padded to whole vectors.
+        ``n_out`` vectors: every output's targets.
+    levels : pointer
+        The quantile level of every output.
     n_out : int
-    share : float
-        The row's weight over the sum of the batch's weights.
-    delta : pointer
-        Overwritten; its padding becomes zero.
+    shares : vector
+        The rows' weights over the sum of the batch's weights.
     """
     if output == 0:
-        return softmax_loss(code, parameter, smoothing, z, label, t, levels, n_out, share, delta)
-    return elementwise_loss(
-        output, code, parameter, smoothing, z, label, t, levels, n_out, share, delta
+        return softmax_losses(
+            code, parameter, smoothing, z, has_classes, classes, t, levels, n_out, shares
+        )
+    return elementwise_losses(
+        output, code, parameter, smoothing, z, has_classes, classes, t, levels, n_out, shares
     )
 
 
@@ -578,12 +572,3 @@ def sum_of_squares(g: Any, n: Any) -> Any:
         v = load(g, i)
         total += np.float64(lane_sum(v * v))
     return total
-
-
-@inlined
-def transpose_square(source: Any, source_rows: Any, out: Any, columns: Any) -> None:
-    """Write out[c, r] = source[r, c] for `source_rows` rows and `columns` columns of vectors."""
-    step = lanes(source)
-    for c in range(columns):
-        for r in range(source_rows):
-            store_scalar(out, c * step + r, load_scalar(source, r * step + c))

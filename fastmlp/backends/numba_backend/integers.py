@@ -122,6 +122,44 @@ def _(context: Any, builder: Any, signature: Any, p: Any, n: Any) -> Any:
     return builder.gep(p, [n], inbounds=True)
 
 
+def address_of(p: Any, i: int) -> int:
+    """Return the address in bytes of element `i` of a pointer to anything.
+
+    Examples
+    --------
+    >>> p = np.arange(5)
+    >>> address_of(p, 2) - address_of(p, 0)
+    16
+    """
+    return int(p.ctypes.data) + i * int(p.itemsize)
+
+
+@_lowers(address_of, lambda p, i: types.int64)
+def _(context: Any, builder: Any, signature: Any, p: Any, i: Any) -> Any:
+    return builder.ptrtoint(builder.gep(p, [i]), ir.IntType(64))
+
+
+def prefetch(address: int) -> None:
+    """Ask for the cache line at an address, of an array or not; changes no value.
+
+    Examples
+    --------
+    >>> prefetch(address_of(np.arange(5), 100))
+    """
+
+
+@_lowers(prefetch, lambda address: types.none)
+def _(context: Any, builder: Any, signature: Any, address: Any) -> None:
+    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [byte, word, word, word]),
+        "llvm.prefetch.p0",
+    )
+    read, keep_near, data = (ir.Constant(word, n) for n in (0, 3, 1))
+    builder.call(function, [builder.inttoptr(address, byte), read, keep_near, data])
+
+
 # --- Atomic operations -----------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.backends.numba_backend.ahead import ADDRESSES, list_rows
 from fastmlp.backends.numba_backend.elementwise import (
     BETA_1,
     BETA_2,
@@ -39,13 +40,13 @@ from fastmlp.backends.numba_backend.elementwise import (
     drop,
     finish_gradient,
     limit_norms,
-    row_loss,
+    losses_of_rows,
     slope_from_output,
     sum_of_squares,
-    transpose_square,
     update,
 )
 from fastmlp.backends.numba_backend.integers import (
+    address_of,
     advance_index,
     atomic_add,
     atomic_load,
@@ -54,6 +55,7 @@ from fastmlp.backends.numba_backend.integers import (
     load_index,
     out_of_line,
     pause,
+    prefetch,
     sleep_briefly,
     store_index,
 )
@@ -79,8 +81,10 @@ from fastmlp.backends.numba_backend.layout import (
     WEIGHTS,
 )
 from fastmlp.backends.numba_backend.simd import (
+    LANES_BYTES,
     advance,
     any_lane,
+    either,
     full,
     inlined,
     kernel,
@@ -88,10 +92,9 @@ from fastmlp.backends.numba_backend.simd import (
     load,
     load_scalar,
     pointer,
-    prefetch,
-    select,
     store,
     store_scalar,
+    transpose_square,
     zero,
 )
 from fastmlp.backends.numba_backend.tiles import multiply_panel
@@ -111,8 +114,8 @@ from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
     SECOND_INPUT,  # offset of the first layer's second input buffer
     SECOND_HIDDEN,  # offset of the second layer's second input buffer
     CONSTANTS,  # offset of a vector of zeros, then a one, then the quantile levels
-    TARGETS,  # offset of one padded row of targets for each thread
-    TARGET_STRIDE,
+    GROUPS,  # offset of each thread's group of rows whose losses are computed at once
+    GROUP_SIZE,
     SCRATCH,  # offset of each thread's scratch
     SCRATCH_SIZE,
     SEED_KEY,
@@ -123,8 +126,10 @@ from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
     ACTIVITY,  # offset of the marks of columns that are not zero, [threads][stride]
     FIRST_STEP,
     FIRST_ROW,  # number in the whole batch of this call's first row, for random numbers
+    NOTHING_AHEAD,  # two zeros, as a list of rows an empty one
+    _,
     N_SPEC,
-) = range(25)
+) = range(27)
 
 # Elements of the array by which threads meet; each on a cache line of its own.
 ARRIVED, GENERATION, ABANDONED, N_SYNC = 0, 16, 32, 48
@@ -182,6 +187,23 @@ def share(total: Any, part: Any, parts: Any) -> Any:
 
 
 @inlined
+def rows_of_batch(start: Any, n_total: Any, batch_size: Any, thread: Any, n_threads: Any) -> Any:
+    """Return where in the order a thread's rows of the batch from `start` on begin and end."""
+    begin = min(start, n_total)
+    n = min(batch_size, n_total - begin)
+    return begin + share(n, thread, n_threads), begin + share(n, thread + 1, n_threads)
+
+
+@inlined
+def request_pace(layers: Any) -> Any:
+    """Return the bytes from one request of inputs to the next.
+
+    The more panels of weights the first layer has, the more products there are to spread over.
+    """
+    return max(LANES_BYTES // field(layers, 0, OUT_PANELS), 4)
+
+
+@inlined
 def _mix(value: Any) -> Any:
     value = value & 0xFFFFFFFF
     value = ((value ^ (value >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
@@ -219,9 +241,15 @@ def load_runs(
     """Copy runs of the `width` elements from source[start] to `out`, close together."""
     out_of_line()
     factor = full(out, scale)
-    to = 0
+    step, to = lanes(out), 0
     for r in range(n_runs):
         begin, length = load_index(runs, 2 * r), load_index(runs, 2 * r + 1)
+        # Most runs are short: two vectors, without a look at how long.
+        if length <= 2 * step and max(begin, to) + 2 * step <= width:
+            store(out, to, load(source, start + begin) * factor)
+            store(out, to + step, load(source, start + begin + step) * factor)
+            to += length
+            continue
         for i in range(0, length, lanes(out)):
             # A whole vector may reach into what the next run overwrites, but not out of the row.
             if begin + i + lanes(out) <= width and to + i + lanes(out) <= width:
@@ -230,25 +258,6 @@ def load_runs(
                 for k in range(i, min(i + lanes(out), length)):
                     store_scalar(out, to + k, load_scalar(source, start + begin + k) * scale)
         to += length
-
-
-@kernel
-def mark_activity(source: Any, start: Any, marks: Any, width: Any) -> None:
-    """Set the marks of a row's elements that are not zero (NaN among them) to one."""
-    out_of_line()
-    whole = width // lanes(marks) * lanes(marks)
-    for i in range(0, whole, lanes(marks)):
-        x = load(source, start + i)
-        store(marks, i, select(x != zero(x), full(x, 1.0), load(marks, i)))
-    for i in range(whole, width):
-        if load_scalar(source, start + i) != 0.0:
-            store_scalar(marks, i, 1.0)
-
-
-@inlined
-def rows_ahead(width: Any) -> Any:
-    """Return how many rows ahead to ask for: rows lie anywhere, and memory is slow."""
-    return max(2, 256 // width)
 
 
 @kernel
@@ -267,13 +276,21 @@ def mark_rows(
     n_in = field(layers, 0, N_IN)
     for i in range(0, field(layers, 0, INPUT_STRIDE), lanes(marks)):
         store(marks, i, zero(marks))
-    distance = rows_ahead(n_in)
-    for row in range(start + first_row, start + last_row):
-        if row + distance < start + last_row:
-            ahead = load_index(order, row + distance) * x_stride
-            for i in range(0, n_in, lanes(marks)):
-                prefetch(X, ahead + i)
-        mark_activity(X, load_index(order, row) * x_stride, marks, n_in)
+    whole = n_in // lanes(marks) * lanes(marks)
+    last = start + last_row - 1
+    for row in range(start + first_row, start + last_row, 4):
+        # Four rows at a time, the last perhaps again: marks are read and written less often.
+        a = advance(X, load_index(order, row) * x_stride)
+        b = advance(X, load_index(order, min(row + 1, last)) * x_stride)
+        c = advance(X, load_index(order, min(row + 2, last)) * x_stride)
+        d = advance(X, load_index(order, min(row + 3, last)) * x_stride)
+        for i in range(0, whole, lanes(marks)):
+            pair = either(load(a, i), load(b, i))
+            store(marks, i, either(load(marks, i), either(pair, either(load(c, i), load(d, i)))))
+        for i in range(whole, n_in):
+            for one in (a, b, c, d):
+                if load_scalar(one, i) != 0.0:
+                    store_scalar(marks, i, 1.0)
 
 
 @kernel
@@ -296,8 +313,8 @@ def list_columns(
         if not all_active:
             merged = load(marks, i)
             for t in range(1, n_threads):
-                merged = merged + load(marks, t * marks_stride + i)
-        if not any_lane(merged > zero(marks)):
+                merged = either(merged, load(marks, t * marks_stride + i))
+        if not any_lane(merged != zero(marks)):
             inside = False
             continue
         store(scratch, 0, merged)
@@ -344,6 +361,7 @@ def forward(
     depth: Any,
     trains: Any,
     step_key: Any,
+    ahead: Any,
 ) -> None:
     """Compute some panels of some rows of a layer: pre-activations, or activations if hidden.
 
@@ -372,6 +390,7 @@ def forward(
                 strip,
                 output_stride,
                 n_rows,
+                ahead,
             )
     for p in range(first_panel, last_panel):
         strip = advance(outputs, p * step)
@@ -430,16 +449,11 @@ def gather(
     n_in, stride = field(layers, 0, N_IN), field(layers, 0, INPUT_STRIDE)
     runs, n_runs = advance_index(columns, ACTIVE + n_in), load_index(columns, N_RUNS)
     scale = load_scalar(hyper, INPUT_SCALE)
-    is_new = load_index(columns, N_ACTIVE) == n_in  # otherwise just read, to be marked
-    distance = rows_ahead(n_in)
+    all_active = load_index(columns, N_ACTIVE) == n_in
     for row in range(first_row, last_row):
-        if is_new and row + distance < last_row:
-            ahead = load_index(order, start + row + distance) * x_stride
-            for i in range(0, n_in, lanes(X)):
-                prefetch(X, ahead + i)
         out = advance(memory, buffer + row * stride)
         where = load_index(order, start + row) * x_stride
-        if is_new:
+        if all_active:
             load_row(X, where, out, n_in, scale)
         else:
             load_runs(X, where, out, n_in, scale, runs, n_runs)
@@ -466,7 +480,7 @@ def gather(
 
 
 @kernel
-def losses_of_rows(
+def losses_and_deltas(
     memory: Any,
     spec: Any,
     layers: Any,
@@ -484,14 +498,22 @@ def losses_of_rows(
     row_losses: Any,
     logits: Any,
 ) -> None:
-    """Replace the last layer's logits, which lie in its deltas, by deltas, row by row."""
+    """Replace the last layer's logits, which lie in its deltas, by deltas, in groups of rows."""
     out_of_line()
     last = load_index(spec, N_LAYERS) - 1
     n_out, width = field(layers, last, N_OUT), load_index(spec, TARGET_WIDTH)
     stride, batch_size = field(layers, last, DELTA_STRIDE), load_index(spec, BATCH_SIZE)
+    n_panels = field(layers, last, OUT_PANELS)
     levels = advance(memory, load_index(spec, CONSTANTS) + 2 * lanes(memory))
-    target = advance(memory, load_index(spec, TARGETS) + thread * load_index(spec, TARGET_STRIDE))
-    step = lanes(target)
+    # A thread's own: the group's classes, weights and losses, then its logits and targets, every
+    # output's a vector with the rows as lanes.
+    step = lanes(memory)
+    group_classes = advance(
+        memory, load_index(spec, GROUPS) + thread * load_index(spec, GROUP_SIZE)
+    )
+    shares, losses = advance(group_classes, step), advance(group_classes, 2 * step)
+    columns = advance(group_classes, 3 * step)
+    targets = advance(columns, n_panels * step * step)
     total = total_weight
     if total <= 0.0:
         total = float(n)
@@ -499,39 +521,56 @@ def losses_of_rows(
             total = 0.0
             for row in range(n):
                 total += load_scalar(weights, load_index(order, start + row))
-    for row in range(first_row, last_row):
-        sample = load_index(order, start + row)
-        z = advance(memory, field(layers, last, DELTAS) + row * stride)
-        if load_index(spec, WANTS_LOGITS) != 0:
-            for k in range(n_out):
-                store_scalar(logits, (start + row) * n_out + k, load_scalar(z, k))
-        label = -1
-        if width == 0:
-            label = load_index(classes, sample)
-        else:
-            for k in range(n_out):  # one target may serve several outputs
-                store_scalar(target, k, load_scalar(dense, sample * width + min(k, width - 1)))
-        weight = 1.0
-        if load_index(spec, HAS_WEIGHTS) != 0:
-            weight = float(load_scalar(weights, sample))
-        portion = weight / total if total > 0.0 else 0.0
-        loss = row_loss(
+    if width == 0:  # classes lie anywhere, and memory is slow
+        for row in range(first_row, last_row):
+            prefetch(address_of(classes, load_index(order, start + row)))
+    for first in range(first_row, last_row, step):
+        count = min(step, last_row - first)
+        rows = advance(memory, field(layers, last, DELTAS) + first * stride)
+        for r in range(count):
+            sample = load_index(order, start + first + r)
+            if load_index(spec, WANTS_LOGITS) != 0:
+                for k in range(n_out):
+                    z = load_scalar(rows, r * stride + k)
+                    store_scalar(logits, (start + first + r) * n_out + k, z)
+            if width == 0:
+                store_scalar(group_classes, r, load_index(classes, sample))
+            for k in range(n_out if width > 0 else 0):  # one target may serve several outputs
+                target = load_scalar(dense, sample * width + min(k, width - 1))
+                store_scalar(targets, k * step + r, target)
+            weight = 1.0
+            if load_index(spec, HAS_WEIGHTS) != 0:
+                weight = float(load_scalar(weights, sample))
+            portion = weight / total if total > 0.0 else 0.0
+            store_scalar(shares, r, portion)
+            store_scalar(row_losses, first + r, portion)
+        for p in range(n_panels):
+            square = advance(columns, p * step * step)
+            transpose_square(advance(rows, p * step), stride, count, square, step, step)
+        group_losses = losses_of_rows(
             load_index(spec, OUTPUT),
             load_index(spec, LOSS),
             load_scalar(hyper, LOSS_PARAMETER),
             load_scalar(hyper, SMOOTHING),
-            z,
-            label,
-            target,
+            columns,
+            width == 0,
+            load(group_classes, 0),
+            targets,
             levels,
             n_out,
-            portion,
-            z,
+            load(shares, 0),
         )
-        store_scalar(row_losses, row, float(loss) * portion)
-        for p in range(field(layers, last, OUT_PANELS)):
-            where = field(layers, last, DELTA_PANELS) + (p * batch_size + row) * step
-            store(advance(memory, where), 0, load(z, p * step))
+        store(losses, 0, group_losses)
+        for r in range(count):
+            loss = float(load_scalar(losses, r)) * load_scalar(row_losses, first + r)
+            store_scalar(row_losses, first + r, loss)
+        for p in range(n_panels):
+            square = advance(columns, p * step * step)
+            where = field(layers, last, DELTA_PANELS) + (p * batch_size + first) * step
+            strip = advance(memory, where)
+            transpose_square(square, step, min(step, n_out - p * step), strip, step, count)
+            for r in range(count):
+                store(rows, r * stride + p * step, load(strip, r * step))
 
 
 @kernel
@@ -574,6 +613,7 @@ def backward(
                 strip,
                 step,
                 n_rows,
+                advance_index(spec, NOTHING_AHEAD),
             )
     for p in range(first_panel, last_panel):
         strip = advance(strips, p * strip_size)
@@ -602,7 +642,20 @@ def bias_gradient(memory: Any, spec: Any, deltas: Any, every_row: Any, n: Any, o
     """Write the gradient of a panel's biases: their input is always one."""
     zeros = advance(memory, load_index(spec, CONSTANTS))
     one = advance(zeros, lanes(zeros))
-    multiply_panel(one, 0, 0, deltas, every_row, n, zeros, 0, out, lanes(zeros), 1)
+    multiply_panel(
+        one,
+        0,
+        0,
+        deltas,
+        every_row,
+        n,
+        zeros,
+        0,
+        out,
+        lanes(zeros),
+        1,
+        advance_index(spec, NOTHING_AHEAD),
+    )
 
 
 @kernel
@@ -683,8 +736,10 @@ def refresh_rows(
             where = field(layers, layer, TRANSPOSED) + (i // step * n_out + panel * step) * step
             transpose_square(
                 advance(w, (i - first) * step),
+                step,
                 min(step, n_in - i),
                 advance(memory, where),
+                step,
                 columns,
             )
 
@@ -800,6 +855,7 @@ def change_rows(
     whole: Any,
     rate: Any,
     step_number: Any,
+    ahead: Any,
 ) -> None:
     """Compute the gradient by inputs first to last of a weight panel and settle it.
 
@@ -815,7 +871,7 @@ def change_rows(
     offset = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step
     rows = advance(memory, inputs + first)
     stride, count = field(layers, layer, INPUT_STRIDE), last - first
-    multiply_panel(rows, 1, stride, deltas, every_row, n, zeros, 0, scratch, step, count)
+    multiply_panel(rows, 1, stride, deltas, every_row, n, zeros, 0, scratch, step, count, ahead)
     if layer == 0:
         start, stop = settle_columns(
             memory,
@@ -926,6 +982,7 @@ def train(
     logits: Any,
     identity: Any,
     columns: Any,
+    ahead: Any,
     partial_sums: Any,
     sync: Any,
 ) -> bool:
@@ -956,6 +1013,8 @@ def train(
         Multiples of `lanes`, as many as the longest sum has terms.
     columns : array of int64
         Each thread's two lists of active columns.
+    ahead : array of int64
+        Each thread's list of rows to ask for.
     partial_sums : array of float64
         One number for each panel of each layer.
     sync : array of int64, of N_SYNC elements
@@ -975,7 +1034,8 @@ def train(
     rates, losses = pointer(rates, 0), pointer(losses, 0)
     row_losses, logits = pointer(row_losses, 0), pointer(logits, 0)
     every_row, columns = index_pointer(identity, 0), index_pointer(columns, 0)
-    partial_sums, sync = pointer(partial_sums, 0), index_pointer(sync, 0)
+    ahead, sync = index_pointer(ahead, 0), index_pointer(sync, 0)
+    partial_sums = pointer(partial_sums, 0)
 
     n_layers, batch_size = load_index(spec, N_LAYERS), load_index(spec, BATCH_SIZE)
     last = n_layers - 1
@@ -1039,6 +1099,12 @@ def train(
     if not meet(sync, n_threads):
         return False
 
+    # The rows of the batch after the next are asked for while this one and the next compute.
+    ahead = advance_index(ahead, thread * (ADDRESSES + batch_size))
+    pace = request_pace(layers)
+    first, end = rows_of_batch(batch_size, n_total, batch_size, thread, n_threads)
+    list_rows(X, x_stride, n_features, order, first, end, pace, ahead)
+
     for batch in range(n_batches):
         start = batch * batch_size
         n = min(batch_size, n_total - start)
@@ -1089,11 +1155,12 @@ def train(
                 else field(layers, layer, N_IN),
                 True,
                 step_key,
+                ahead,
             )
             complete = whole_rows
             if whole_rows and not meet(sync, n_threads):
                 return False
-        losses_of_rows(
+        losses_and_deltas(
             memory,
             spec,
             layers,
@@ -1156,6 +1223,10 @@ def train(
                 next_columns,
                 step_key + 1,
             )
+            first, end = rows_of_batch(
+                next_start + batch_size, n_total, batch_size, thread, n_threads
+            )
+            list_rows(X, x_stride, n_features, order, first, end, pace, ahead)
         if not meet(sync, n_threads):
             return False
 
@@ -1206,6 +1277,7 @@ def train(
                     whole,
                     rate,
                     number,
+                    ahead,
                 )
             if whole:
                 for panel in range(p0, p1):
@@ -1344,6 +1416,7 @@ def predict(
                 field(layers, layer, N_IN),
                 False,
                 0,
+                advance_index(spec, NOTHING_AHEAD),
             )
             inputs, outputs = outputs, inputs
         stride = field(layers, last, DELTA_STRIDE)

@@ -18,6 +18,7 @@ from fastmlp.backends.numba_backend import elementwise as e
 from fastmlp.backends.numba_backend import layout as lay
 from fastmlp.backends.numba_backend import program as p
 from fastmlp.backends.numba_backend import single
+from fastmlp.backends.numba_backend.ahead import ADDRESSES
 from fastmlp.backends.numba_backend.compiled import JIT_DISABLED, compiled
 from fastmlp.backends.numba_backend.threads import run_team, usable_cores
 from fastmlp.losses import CustomLoss, Loss
@@ -99,8 +100,9 @@ class NumbaSession(Session):
         block = layout.block_size
         wide_output = layout.row_stride(self.n_outputs)
         constants = layout.size
-        targets = constants + 2 * lanes + wide_output
-        scratch = targets + self.threads.most * wide_output
+        groups = constants + 2 * lanes + wide_output
+        group_size = (3 + 2 * layout.panels(self.n_outputs) * lanes) * lanes
+        scratch = groups + self.threads.most * group_size
         scratch_size = 2 * p.CHUNK * lanes
         activity = scratch + self.threads.most * scratch_size
         size = activity + self.threads.most * layout.row_stride(self.n_inputs)
@@ -124,8 +126,8 @@ class NumbaSession(Session):
         self.spec[p.SECOND_INPUT] = layout.second_input
         self.spec[p.SECOND_HIDDEN] = layout.second_hidden
         self.spec[p.CONSTANTS] = constants
-        self.spec[p.TARGETS] = targets
-        self.spec[p.TARGET_STRIDE] = wide_output
+        self.spec[p.GROUPS] = groups
+        self.spec[p.GROUP_SIZE] = group_size
         self.spec[p.SCRATCH] = scratch
         self.spec[p.SCRATCH_SIZE] = scratch_size
         self.spec[p.ACTIVITY] = activity
@@ -134,6 +136,7 @@ class NumbaSession(Session):
         self.identity = np.arange(longest, dtype=np.int64) * lanes
         list_size = p.ACTIVE + self.n_inputs + 2 * (self.n_inputs // 2 + 1)
         self.columns = np.zeros(2 * self.threads.most * list_size, dtype=np.int64)
+        self.ahead = np.zeros(self.threads.most * (ADDRESSES + self.batch_size), dtype=np.int64)
         self.row_losses = np.empty(self.batch_size)
         self.partial_sums = np.empty(int(layout.layers[:, lay.OUT_PANELS].sum()))
 
@@ -392,6 +395,7 @@ class NumbaSession(Session):
             no_floats if logits is None else logits.reshape(-1),
             self.identity,
             self.columns,
+            self.ahead,
             self.partial_sums,
         )
         if n_threads is None:

@@ -240,8 +240,12 @@ class _Emit:
         return self.shuffle(first, [0] * self.lanes)
 
     def shuffle(self, v: Any, order: list[int]) -> Any:
+        return self.merge(v, v, order)
+
+    def merge(self, a: Any, b: Any, order: list[int]) -> Any:
+        """Return the lanes of `a` and `b`, these counted on from those, in the given order."""
         mask = ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order)
-        return self.builder.shuffle_vector(v, v, mask)
+        return self.builder.shuffle_vector(a, b, mask)
 
     def call(self, name: str, *operands: Any) -> Any:
         """Call the LLVM intrinsic `name` on vectors of this type."""
@@ -510,28 +514,6 @@ def store_scalar(p: Pointer, i: Index, x: Scalar) -> Nothing:
 @_lowers(store_scalar)
 def _(emit: _Emit, p: Any, i: Any, x: Any) -> None:
     emit.builder.store(x, emit.element(p, i))
-
-
-def prefetch(p: Pointer, i: Index) -> Nothing:
-    """Ask for the cache line of p[i]; changes no value, and `i` may lie outside of the array.
-
-    Examples
-    --------
-    >>> prefetch(np.arange(4.0), 100)
-    """
-
-
-@_lowers(prefetch)
-def _(emit: _Emit, p: Any, i: Any) -> None:
-    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-    function = cgutils.get_or_insert_function(
-        emit.builder.module,
-        ir.FunctionType(ir.VoidType(), [byte, word, word, word]),
-        "llvm.prefetch.p0",
-    )
-    address = emit.builder.bitcast(emit.builder.gep(p, [i]), byte)
-    read, keep_near, data = (ir.Constant(word, n) for n in (0, 3, 1))
-    emit.builder.call(function, [address, read, keep_near, data])
 
 
 # --- Making vectors --------------------------------------------------------------------------
@@ -821,6 +803,24 @@ def _(emit: _Emit, mask: Any) -> Any:
     return emit.builder.icmp_unsigned("!=", packed, ir.Constant(word, 0))
 
 
+def either(a: Vector, b: Vector) -> Vector:
+    """Return a vector whose lanes are zero where both vectors' are, otherwise anything but zero.
+
+    Examples
+    --------
+    >>> either(np.array([0.0, 0.0, 1.0, -3.0] * 2), np.array([0.0, 2.0, 0.0, 3.0] * 2))[:4] != 0
+    array([False,  True,  True,  True])
+    """
+    return np.where(a != 0, a, b)
+
+
+@_lowers(either)
+def _(emit: _Emit, a: Any, b: Any) -> Any:
+    builder = emit.builder
+    bits = builder.or_(builder.bitcast(a, emit.bits), builder.bitcast(b, emit.bits))
+    return builder.bitcast(bits, emit.vector)
+
+
 # --- From a vector to one number -------------------------------------------------------------
 
 
@@ -1043,3 +1043,63 @@ def _(emit: _Emit, acc: Any, a: Any, offset: Any, row_stride: Any, w: Any) -> An
     return emit.rows(
         [emit.call("llvm.fmuladd", x, w, v) for x, v in zip(elements, vectors, strict=True)]
     )
+
+
+# --- Squares ---------------------------------------------------------------------------------
+
+
+def transpose_square(
+    source: Pointer,
+    source_stride: Index,
+    n_rows: Index,
+    out: Pointer,
+    out_stride: Index,
+    n_columns: Index,
+) -> Nothing:
+    """Write out[c * out_stride + r] = source[r * source_stride + c] for as many r as lanes.
+
+    Rows of the source from `n_rows` on are not read and count as zeros; of the result's rows, only
+    the first `n_columns` are written. Both are at most the number of lanes.
+
+    Examples
+    --------
+    >>> out = np.zeros(64)
+    >>> transpose_square(np.arange(16.0), 8, 2, out, 8, 8)
+    >>> out[8:16]
+    array([1., 9., 0., 0., 0., 0., 0., 0.])
+    """
+    square = [load(source, r * source_stride) for r in range(n_rows)]
+    square += [zero(source)] * (lanes(source) - n_rows)
+    for c in range(n_columns):
+        store(out, c * out_stride, np.array([row[c] for row in square]))
+
+
+@_lowers(transpose_square)
+def _(
+    emit: _Emit,
+    source: Any,
+    source_stride: Any,
+    n_rows: Any,
+    out: Any,
+    out_stride: Any,
+    n_columns: Any,
+) -> None:
+    builder = emit.builder
+    absent = builder.bitcast(cgutils.alloca_once_value(builder, emit.constant(0.0)), source.type)
+    square = []
+    for r, offset in enumerate(emit.row_offsets(n_rows.type(0), source_stride, emit.lanes)):
+        is_there = builder.icmp_signed("<", n_rows.type(r), n_rows)
+        row = builder.select(is_there, emit.element(source, offset), absent)
+        square.append(emit.load(row, n_rows.type(0)))
+    # A swap of the blocks off the diagonal, for blocks of every size (Eklundh 1972).
+    size = emit.lanes // 2
+    while size:
+        for upper in (i for i in range(emit.lanes) if not i & size):
+            a, b = square[upper], square[upper + size]
+            low = [i + emit.lanes - size if i & size else i for i in range(emit.lanes)]
+            square[upper] = emit.merge(a, b, low)
+            square[upper + size] = emit.merge(a, b, [i + size for i in low])
+        size //= 2
+    for c, offset in enumerate(emit.row_offsets(n_rows.type(0), out_stride, emit.lanes)):
+        with builder.if_then(builder.icmp_signed("<", n_rows.type(c), n_columns)):
+            emit.store(out, offset, square[c])

@@ -12,7 +12,8 @@ from typing import Any
 
 from llvmlite import binding
 
-from fastmlp.backends.numba_backend.integers import load_index, out_of_line
+from fastmlp.backends.numba_backend.ahead import take_requests
+from fastmlp.backends.numba_backend.integers import load_index, out_of_line, prefetch
 from fastmlp.backends.numba_backend.simd import (
     advance,
     fma_rows,
@@ -55,12 +56,16 @@ def multiply_tile(
     initial_stride: Any,
     out: Any,
     out_stride: Any,
+    ahead: Any,
 ) -> None:
     """Write ``len(count)`` rows of a product; arguments as `multiply_panel`."""
     acc = load_rows(count, initial, 0, initial_stride)
     pairs = depth // 2 * 2
+    address, pace = take_requests(ahead, depth // 2)
     for k in range(0, pairs, 2):  # two at a time halve the cost of the loop itself
         i = k * a_depth_stride
+        prefetch(address)
+        address += pace
         acc = fma_rows(acc, a, i, a_row_stride, load(panel, load_index(rows_of_panel, k)))
         i += a_depth_stride
         acc = fma_rows(acc, a, i, a_row_stride, load(panel, load_index(rows_of_panel, k + 1)))
@@ -85,6 +90,7 @@ def multiply_tiles(
     initial_stride: Any,
     out: Any,
     out_stride: Any,
+    ahead: Any,
 ) -> Any:
     """Compute `n_tiles` tiles of ``len(count)`` rows from `row` on; return the row after them.
 
@@ -103,6 +109,7 @@ def multiply_tiles(
             initial_stride,
             advance(out, row * out_stride),
             out_stride,
+            ahead,
         )
         row += len(count)
     return row
@@ -148,6 +155,7 @@ def multiply_panel(
     out: Any,
     out_stride: Any,
     n_rows: Any,
+    ahead: Any,
 ) -> None:
     """Write the product of rows with a panel: out[r] = initial[r] + sum_k a[r, k] panel[row(k)].
 
@@ -169,6 +177,8 @@ def multiply_panel(
     out : pointer
         Row r's result goes to the vector at out[r * out_stride].
     n_rows : int
+    ahead : pointer to int64
+        Rows to ask for meanwhile; see `ahead`.
     """
     out_of_line()
     n_full, n_short, n_half, n_one = divide_rows(n_rows)
@@ -186,6 +196,7 @@ def multiply_panel(
         initial_stride,
         out,
         out_stride,
+        ahead,
     )
     row = multiply_tiles(
         SHORT,
@@ -201,6 +212,7 @@ def multiply_panel(
         initial_stride,
         out,
         out_stride,
+        ahead,
     )
     row = multiply_tiles(
         HALF,
@@ -216,6 +228,7 @@ def multiply_panel(
         initial_stride,
         out,
         out_stride,
+        ahead,
     )
     multiply_tiles(
         ONE,
@@ -231,4 +244,5 @@ def multiply_panel(
         initial_stride,
         out,
         out_stride,
+        ahead,
     )

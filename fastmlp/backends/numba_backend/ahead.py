@@ -1,0 +1,55 @@
+"""Rows of inputs asked for ahead of their use, a cache line at a time, while products compute.
+
+The rows of a shuffled batch lie anywhere in memory, and memory is slow: a processor that waits for
+them one after another computes nothing meanwhile, and asked for all of them at once it stalls as
+well. So every product asks for a line between two terms of its sums.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastmlp.backends.numba_backend.integers import (
+    address_of,
+    load_index,
+    out_of_line,
+    store_index,
+)
+from fastmlp.backends.numba_backend.simd import inlined, kernel
+
+# A thread's list: the row to ask for next, how many there are, the bytes of that row that have
+# been asked for, those of every row, the bytes from one request to the next, all rows' addresses.
+NEXT_ROW, N_ROWS, PROGRESS, ROW_BYTES, PACE, ADDRESSES = range(6)
+
+
+@kernel
+def list_rows(
+    X: Any, x_stride: Any, n_in: Any, order: Any, first: Any, end: Any, pace: Any, ahead: Any
+) -> None:
+    """Write the list of the rows order[first] to order[end - 1] of X."""
+    out_of_line()
+    row_bytes = address_of(X, n_in) - address_of(X, 0)
+    store_index(ahead, NEXT_ROW, 0)
+    store_index(ahead, N_ROWS, end - first)
+    store_index(ahead, PROGRESS, 0)
+    store_index(ahead, ROW_BYTES, row_bytes)
+    store_index(ahead, PACE, pace)
+    for i in range(end - first):
+        address = address_of(X, load_index(order, first + i) * x_stride)
+        store_index(ahead, ADDRESSES + i, address)
+
+
+@inlined
+def take_requests(ahead: Any, n_requests: Any) -> Any:
+    """Return where the next `n_requests` requests of a list begin, and their distance in bytes."""
+    row = load_index(ahead, NEXT_ROW)
+    if row >= load_index(ahead, N_ROWS):
+        return address_of(ahead, 0), 0
+    progress, pace = load_index(ahead, PROGRESS), load_index(ahead, PACE)
+    address = load_index(ahead, ADDRESSES + row) + progress
+    progress += n_requests * pace
+    if progress >= load_index(ahead, ROW_BYTES):
+        progress = 0
+        store_index(ahead, NEXT_ROW, row + 1)
+    store_index(ahead, PROGRESS, progress)
+    return address, pace
