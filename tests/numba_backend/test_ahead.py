@@ -16,7 +16,8 @@ WIDTH, STRIDE = 70, 80  # elements of a row, and from one row to the next
 @njit
 def requests(X, order, first, end, pace, sizes, ahead):
     ahead = index_pointer(ahead, 0)
-    list_rows(pointer(X, 0), STRIDE, WIDTH, index_pointer(order, 0), first, end, pace, ahead)
+    order = index_pointer(order, 0)
+    list_rows(pointer(X, 0), STRIDE, WIDTH, order, first, end, order, pace, ahead)
     return [take_requests(ahead, n_requests) for n_requests in sizes]
 
 

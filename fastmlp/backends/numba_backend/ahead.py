@@ -13,6 +13,7 @@ from fastmlp.backends.numba_backend.integers import (
     address_of,
     load_index,
     out_of_line,
+    prefetch,
     store_index,
 )
 from fastmlp.backends.numba_backend.simd import inlined, kernel
@@ -24,9 +25,17 @@ NEXT_ROW, N_ROWS, PROGRESS, ROW_BYTES, PACE, ADDRESSES = range(6)
 
 @kernel
 def list_rows(
-    X: Any, x_stride: Any, n_in: Any, order: Any, first: Any, end: Any, pace: Any, ahead: Any
+    X: Any,
+    x_stride: Any,
+    n_in: Any,
+    order: Any,
+    first: Any,
+    end: Any,
+    classes: Any,
+    pace: Any,
+    ahead: Any,
 ) -> None:
-    """Write the list of the rows order[first] to order[end - 1] of X."""
+    """Write the list of the rows order[first] to order[end - 1] of X; ask for their classes."""
     out_of_line()
     row_bytes = address_of(X, n_in) - address_of(X, 0)
     store_index(ahead, NEXT_ROW, 0)
@@ -35,8 +44,9 @@ def list_rows(
     store_index(ahead, ROW_BYTES, row_bytes)
     store_index(ahead, PACE, pace)
     for i in range(end - first):
-        address = address_of(X, load_index(order, first + i) * x_stride)
-        store_index(ahead, ADDRESSES + i, address)
+        row = load_index(order, first + i)
+        store_index(ahead, ADDRESSES + i, address_of(X, row * x_stride))
+        prefetch(address_of(classes, row))
 
 
 @inlined

@@ -143,7 +143,7 @@ def _signatures(dtype: types.Type) -> dict[str, tuple[Any, ...]]:
             *(floats, number, integers, floats, floats, types.float64),
             *(integers, reals, reals, reals, floats, integers, integers, integers, reals, integers),
         ),
-        "apply": (integers, integers, reals, floats, reals, types.float64),
+        "apply": (integers, integers, reals, floats, reals, reals),
         "predict": (
             *(number, number, integers, integers, reals, reals, floats, floats, number, number),
             *(floats, number, number, floats, integers, integers),

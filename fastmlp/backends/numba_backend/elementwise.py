@@ -410,6 +410,11 @@ def losses_of_rows(
 ) = range(18)
 
 
+# What a step multiplies by: the learning rate, and with Adam's bias corrections, at step t,
+# rate / (1 - beta_1^t) and 1 / sqrt(1 - beta_2^t).
+RATE, CORRECTED_RATE, CORRECTED_ROOT, N_RATES = range(4)
+
+
 @kernel
 def finish_gradient(g: Any, w: Any, n: Any, penalized: Any, l1: Any, l2: Any, clip: Any) -> None:
     """Add the penalties' gradient to `n` elements of `g` if `penalized`, and limit its values."""
@@ -434,9 +439,7 @@ def update(
     moments: Any,
     moment_stride: Any,
     n: Any,
-    rate: Any,
-    rate_correction: Any,
-    root_correction: Any,
+    rates: Any,
     hyper: Any,
 ) -> None:
     """Update `n` parameters by their gradient; formulas in `fastmlp.optimizers`.
@@ -449,15 +452,11 @@ def update(
         Parameters, gradient, and the first moment; the second lies `moment_stride` further.
     g_factor : float
         Multiplies the gradient (clipping by the norm).
-    rate : float
-        The learning rate.
-    rate_correction, root_correction : float
-        Adam's bias corrections: rate / (1 - beta_1^t) and 1 / sqrt(1 - beta_2^t).
-    hyper : pointer to float64
+    rates, hyper : pointer to float64
     """
     out_of_line()
-    factor = full(w, g_factor)
-    step = full(w, rate)
+    rate = load_scalar(rates, RATE)
+    factor, step = full(w, g_factor), full(w, rate)
     decay = full(w, load_scalar(hyper, WEIGHT_DECAY))
     if optimizer == 0:
         momentum = full(w, load_scalar(hyper, MOMENTUM))
@@ -481,7 +480,8 @@ def update(
             full(w, 1.0 - load_scalar(hyper, BETA_2)),
         )
         epsilon = full(w, load_scalar(hyper, EPSILON))
-        corrected, root = full(w, rate_correction), full(w, root_correction)
+        corrected = full(w, load_scalar(rates, CORRECTED_RATE))
+        root = full(w, load_scalar(rates, CORRECTED_ROOT))
         shrink = full(w, 1.0 - rate * load_scalar(hyper, WEIGHT_DECAY))
         for i in range(0, n, lanes(w)):
             weight, gradient = load(w, i), load(g, i) * factor

@@ -21,8 +21,6 @@ import numpy as np
 
 from fastmlp.backends.numba_backend.ahead import ADDRESSES, list_rows
 from fastmlp.backends.numba_backend.elementwise import (
-    BETA_1,
-    BETA_2,
     CLIP_NORM,
     CLIP_VALUE,
     EMA_RATE,
@@ -31,6 +29,7 @@ from fastmlp.backends.numba_backend.elementwise import (
     L2,
     LOSS_PARAMETER,
     MAX_NORM,
+    N_RATES,
     NOISE,
     SMOOTHING,
     WEIGHT_DECAY,
@@ -46,7 +45,6 @@ from fastmlp.backends.numba_backend.elementwise import (
     update,
 )
 from fastmlp.backends.numba_backend.integers import (
-    address_of,
     advance_index,
     atomic_add,
     atomic_load,
@@ -55,7 +53,6 @@ from fastmlp.backends.numba_backend.integers import (
     load_index,
     out_of_line,
     pause,
-    prefetch,
     sleep_briefly,
     store_index,
 )
@@ -514,36 +511,34 @@ def losses_and_deltas(
     shares, losses = advance(group_classes, step), advance(group_classes, 2 * step)
     columns = advance(group_classes, 3 * step)
     targets = advance(columns, n_panels * step * step)
-    total = total_weight
+    total, weighted = total_weight, load_index(spec, HAS_WEIGHTS) != 0
     if total <= 0.0:
-        total = float(n)
-        if load_index(spec, HAS_WEIGHTS) != 0:
-            total = 0.0
-            for row in range(n):
-                total += load_scalar(weights, load_index(order, start + row))
-    if width == 0:  # classes lie anywhere, and memory is slow
-        for row in range(first_row, last_row):
-            prefetch(address_of(classes, load_index(order, start + row)))
+        total = 0.0 if weighted else float(n)
+        for row in range(n if weighted else 0):
+            total += load_scalar(weights, load_index(order, start + row))
+    portion = 1.0 / total if total > 0.0 else 0.0
     for first in range(first_row, last_row, step):
         count = min(step, last_row - first)
+        samples = advance_index(order, start + first)
         rows = advance(memory, field(layers, last, DELTAS) + first * stride)
-        for r in range(count):
-            sample = load_index(order, start + first + r)
-            if load_index(spec, WANTS_LOGITS) != 0:
+        if load_index(spec, WANTS_LOGITS) != 0:
+            for r in range(count):
                 for k in range(n_out):
                     z = load_scalar(rows, r * stride + k)
                     store_scalar(logits, (start + first + r) * n_out + k, z)
-            if width == 0:
-                store_scalar(group_classes, r, load_index(classes, sample))
-            for k in range(n_out if width > 0 else 0):  # one target may serve several outputs
-                target = load_scalar(dense, sample * width + min(k, width - 1))
-                store_scalar(targets, k * step + r, target)
-            weight = 1.0
-            if load_index(spec, HAS_WEIGHTS) != 0:
-                weight = float(load_scalar(weights, sample))
-            portion = weight / total if total > 0.0 else 0.0
-            store_scalar(shares, r, portion)
-            store_scalar(row_losses, first + r, portion)
+        if width == 0:
+            for r in range(count):
+                store_scalar(group_classes, r, load_index(classes, load_index(samples, r)))
+        else:
+            for r in range(count):
+                for k in range(n_out):  # one target may serve several outputs
+                    target = load_index(samples, r) * width + min(k, width - 1)
+                    store_scalar(targets, k * step + r, load_scalar(dense, target))
+        store(shares, 0, full(shares, portion))
+        if weighted:
+            for r in range(count):
+                weight = float(load_scalar(weights, load_index(samples, r)))
+                store_scalar(shares, r, weight * portion)
         for p in range(n_panels):
             square = advance(columns, p * step * step)
             transpose_square(advance(rows, p * step), stride, count, square, step, step)
@@ -562,7 +557,10 @@ def losses_and_deltas(
         )
         store(losses, 0, group_losses)
         for r in range(count):
-            loss = float(load_scalar(losses, r)) * load_scalar(row_losses, first + r)
+            weight = 1.0
+            if weighted:
+                weight = float(load_scalar(weights, load_index(samples, r)))
+            loss = float(load_scalar(losses, r)) * (weight * portion)
             store_scalar(row_losses, first + r, loss)
         for p in range(n_panels):
             square = advance(columns, p * step * step)
@@ -667,8 +665,7 @@ def update_rows(
     n_rows: Any,
     gradient: Any,
     factor: Any,
-    rate: Any,
-    step_number: Any,
+    rates: Any,
 ) -> None:
     """Update `n_rows` rows of a panel, which begin at `offset` of a block."""
     out_of_line()
@@ -682,9 +679,7 @@ def update_rows(
         advance(memory, offset + (block if load_index(spec, N_MOMENTS) > 0 else 0)),
         block,
         n_rows * lanes(w),
-        rate,
-        rate / (1.0 - load_scalar(hyper, BETA_1) ** step_number),
-        1.0 / np.sqrt(1.0 - load_scalar(hyper, BETA_2) ** step_number),
+        rates,
         hyper,
     )
 
@@ -699,8 +694,7 @@ def settle_rows(
     gradient: Any,
     penalized: Any,
     whole: Any,
-    rate: Any,
-    step_number: Any,
+    rates: Any,
 ) -> None:
     """Finish the gradient of some rows of a panel; apply it, or keep it if wanted `whole`."""
     out_of_line()
@@ -714,7 +708,7 @@ def settle_rows(
         for i in range(0, n_rows * step, step):
             store(out, i, load(gradient, i))
     else:
-        update_rows(memory, spec, hyper, offset, n_rows, gradient, 1.0, rate, step_number)
+        update_rows(memory, spec, hyper, offset, n_rows, gradient, 1.0, rates)
 
 
 @kernel
@@ -754,8 +748,7 @@ def settle_zeros(
     last: Any,
     scratch: Any,
     whole: Any,
-    rate: Any,
-    step_number: Any,
+    rates: Any,
 ) -> None:
     """Settle rows first to last of a panel at `offset`, whose gradient is zero."""
     out_of_line()
@@ -765,7 +758,7 @@ def settle_zeros(
         for i in range(0, n_rows * step, step):
             store(scratch, i, zero(scratch))
         where = offset + begin * step
-        settle_rows(memory, spec, hyper, where, n_rows, scratch, True, whole, rate, step_number)
+        settle_rows(memory, spec, hyper, where, n_rows, scratch, True, whole, rates)
 
 
 @kernel
@@ -781,8 +774,7 @@ def settle_columns(
     gradient: Any,
     scratch: Any,
     whole: Any,
-    rate: Any,
-    step_number: Any,
+    rates: Any,
 ) -> Any:
     """Settle the rows of a panel that belong to active columns first to last, and zeros between.
 
@@ -812,9 +804,7 @@ def settle_columns(
         if low < high:
             begin, end = run + low, run + high
             if not skips_zeros:
-                settle_zeros(
-                    memory, spec, hyper, offset, at, begin, scratch, whole, rate, step_number
-                )
+                settle_zeros(memory, spec, hyper, offset, at, begin, scratch, whole, rates)
             settle_rows(
                 memory,
                 spec,
@@ -824,15 +814,14 @@ def settle_columns(
                 advance(gradient, (passed + low - first) * step),
                 True,
                 whole,
-                rate,
-                step_number,
+                rates,
             )
             at = end
         passed += length
         if passed >= last:
             break
     if not skips_zeros:
-        settle_zeros(memory, spec, hyper, offset, at, stop, scratch, whole, rate, step_number)
+        settle_zeros(memory, spec, hyper, offset, at, stop, scratch, whole, rates)
     return start, stop
 
 
@@ -853,8 +842,7 @@ def change_rows(
     columns: Any,
     scratch: Any,
     whole: Any,
-    rate: Any,
-    step_number: Any,
+    rates: Any,
     ahead: Any,
 ) -> None:
     """Compute the gradient by inputs first to last of a weight panel and settle it.
@@ -885,18 +873,17 @@ def change_rows(
             scratch,
             advance(scratch, CHUNK * step),
             whole,
-            rate,
-            step_number,
+            rates,
         )
     else:
         start, stop = first, last
         where = offset + first * step
-        settle_rows(memory, spec, hyper, where, count, scratch, True, whole, rate, step_number)
+        settle_rows(memory, spec, hyper, where, count, scratch, True, whole, rates)
     if is_last:
         stop = n_in + 1
         bias_gradient(memory, spec, deltas, every_row, n, scratch)
         where = offset + n_in * step
-        settle_rows(memory, spec, hyper, where, 1, scratch, False, whole, rate, step_number)
+        settle_rows(memory, spec, hyper, where, 1, scratch, False, whole, rates)
     if not whole:
         refresh_rows(memory, spec, layers, hyper, layer, panel, start, stop)
 
@@ -921,8 +908,7 @@ def update_whole(
     thread: Any,
     n_threads: Any,
     partial_sums: Any,
-    rate: Any,
-    step_number: Any,
+    rates: Any,
 ) -> None:
     """Update a thread's panels by the gradient's block, clipped to its norm."""
     out_of_line()
@@ -942,7 +928,7 @@ def update_whole(
         for panel in range(p0, p1):
             offset = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step
             gradient = advance(memory, load_index(spec, GRADIENT) + offset)
-            update_rows(memory, spec, hyper, offset, n_in + 1, gradient, factor, rate, step_number)
+            update_rows(memory, spec, hyper, offset, n_in + 1, gradient, factor, rates)
             if load_scalar(hyper, MAX_NORM) < np.inf:
                 limit_norms(advance(memory, offset), n_in, load_scalar(hyper, MAX_NORM))
             refresh_rows(memory, spec, layers, hyper, layer, panel, 0, n_in + 1)
@@ -1005,7 +991,8 @@ def train(
     total_weight : float
         What the mean over a batch divides by; 0 for the batch's own weights.
     order : array of int64
-    rates, losses : arrays of float64, of shape (n_batches,)
+    rates : array of float64, of shape (n_batches * N_RATES,)
+    losses : array of float64, of shape (n_batches,)
     row_losses : array of float64, of shape (batch_size,)
     logits : array of shape (len(order) * n_outputs,)
         Written if spec[WANTS_LOGITS].
@@ -1025,7 +1012,7 @@ def train(
         False if another thread gave up.
     """
     # From here on, pointers: an array costs seven arguments at every call of a kernel.
-    n_total, n_batches = order.shape[0], rates.shape[0]
+    n_total, n_batches = order.shape[0], losses.shape[0]
     spec, layers = index_pointer(spec, 0), index_pointer(layers, 0)
     reals, hyper = pointer(reals, 0), pointer(hyper, 0)
     memory, X = pointer(memory, 0), pointer(X, 0)
@@ -1103,7 +1090,7 @@ def train(
     ahead = advance_index(ahead, thread * (ADDRESSES + batch_size))
     pace = request_pace(layers)
     first, end = rows_of_batch(batch_size, n_total, batch_size, thread, n_threads)
-    list_rows(X, x_stride, n_features, order, first, end, pace, ahead)
+    list_rows(X, x_stride, n_features, order, first, end, classes, pace, ahead)
 
     for batch in range(n_batches):
         start = batch * batch_size
@@ -1226,7 +1213,7 @@ def train(
             first, end = rows_of_batch(
                 next_start + batch_size, n_total, batch_size, thread, n_threads
             )
-            list_rows(X, x_stride, n_features, order, first, end, pace, ahead)
+            list_rows(X, x_stride, n_features, order, first, end, classes, pace, ahead)
         if not meet(sync, n_threads):
             return False
 
@@ -1236,7 +1223,7 @@ def train(
             for row in range(n):
                 loss += load_scalar(row_losses, row)
             store_scalar(losses, batch, loss)
-        rate, number = load_scalar(rates, batch), float(step_key + 1)
+        step_rates = advance(rates, batch * N_RATES)
         panel_number = 0
         for layer in range(n_layers):
             inputs = _one_of_three(layer, buffer, hidden, field(layers, layer, INPUTS))
@@ -1275,8 +1262,7 @@ def train(
                     advance_index(columns, active),
                     scratch,
                     whole,
-                    rate,
-                    number,
+                    step_rates,
                     ahead,
                 )
             if whole:
@@ -1290,7 +1276,7 @@ def train(
         if whole and load_index(spec, GRADIENT_ONLY) == 0:
             if not meet(sync, n_threads):
                 return False
-            update_whole(memory, spec, layers, hyper, thread, n_threads, partial_sums, rate, number)
+            update_whole(memory, spec, layers, hyper, thread, n_threads, partial_sums, step_rates)
         # Divided by panels, a thread goes on with weights that only it has changed; the partial
         # sums, read above, are next written after two more barriers.
         if not by_panels and not meet(sync, n_threads):
@@ -1309,15 +1295,15 @@ def apply(
     hyper: Any,
     memory: Any,
     partial_sums: Any,
-    rate: Any,
+    rates: Any,
 ) -> None:
     """Clip the gradient's block, on one thread, and update the parameters by it.
 
-    Arguments as `train` takes them; the step's number is load_index(spec, FIRST_STEP) + 1.
+    Arguments as `train` takes them.
     """
     spec, layers = index_pointer(spec, 0), index_pointer(layers, 0)
     hyper, memory = pointer(hyper, 0), pointer(memory, 0)
-    partial_sums = pointer(partial_sums, 0)
+    partial_sums, rates = pointer(partial_sums, 0), pointer(rates, 0)
     number = 0
     for layer in range(load_index(spec, N_LAYERS)):
         n_in = field(layers, layer, N_IN)
@@ -1329,17 +1315,7 @@ def apply(
             finish_gradient(gradient, gradient, n, False, 0.0, 0.0, load_scalar(hyper, CLIP_VALUE))
             store_scalar(partial_sums, number, sum_of_squares(gradient, n))
             number += 1
-    update_whole(
-        memory,
-        spec,
-        layers,
-        hyper,
-        0,
-        1,
-        partial_sums,
-        rate,
-        float(load_index(spec, FIRST_STEP) + 1),
-    )
+    update_whole(memory, spec, layers, hyper, 0, 1, partial_sums, rates)
 
 
 def predict(

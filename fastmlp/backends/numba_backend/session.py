@@ -23,7 +23,7 @@ from fastmlp.backends.numba_backend.compiled import JIT_DISABLED, compiled
 from fastmlp.backends.numba_backend.threads import run_team, usable_cores
 from fastmlp.losses import CustomLoss, Loss
 from fastmlp.network import MLP, layer_views
-from fastmlp.optimizers import Optimizer
+from fastmlp.optimizers import Adam, Optimizer
 from fastmlp.regularization import Regularization, mix
 from fastmlp.targets import dense_targets
 
@@ -276,16 +276,26 @@ class NumbaSession(Session):
 
     def _update(self, gradient: Array, learning_rate: float) -> None:
         self.layout.pack(gradient, self._block(2 + self.optimizer.n_moments))
-        self.spec[p.FIRST_STEP] = self.step
         compiled("apply", self.dtype)(
             self.spec,
             self.layout.layers.reshape(-1),
             self.hyper,
             self.memory,
             self.partial_sums,
-            learning_rate,
+            self._rates(np.array([learning_rate])),
         )
         self.step += 1
+
+    def _rates(self, learning_rates: Array) -> Array:
+        """Return what the next steps multiply by, as the kernels take it."""
+        rates = np.ones((len(learning_rates), e.N_RATES))
+        rates[:, e.RATE] = learning_rates
+        if isinstance(self.optimizer, Adam):
+            steps = self.step + 1 + np.arange(len(rates))
+            correction = 1 - self.optimizer.beta_1**steps
+            rates[:, e.CORRECTED_RATE] = learning_rates / correction
+            rates[:, e.CORRECTED_ROOT] = 1 / np.sqrt(1 - self.optimizer.beta_2**steps)
+        return rates.reshape(-1)
 
     def _train(
         self,
@@ -389,7 +399,7 @@ class NumbaSession(Session):
             no_floats if sample_weight is None else _writable(np.ascontiguousarray(sample_weight)),
             total_weight,
             order,
-            learning_rates,
+            self._rates(learning_rates),
             losses,
             self.row_losses,
             no_floats if logits is None else logits.reshape(-1),
