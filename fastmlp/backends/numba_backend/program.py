@@ -94,7 +94,14 @@ from fastmlp.backends.numba_backend.simd import (
     transpose_square,
     zero,
 )
-from fastmlp.backends.numba_backend.tiles import multiply_panel
+from fastmlp.backends.numba_backend.tiles import (
+    PACKED_SIZE,
+    WORTH_PACKING,
+    multiply_panel,
+    multiply_rows,
+    pack,
+    packed_stride,
+)
 from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
 
 # Fields of the integer array that describes a session and a call.
@@ -140,9 +147,10 @@ N_ACTIVE, N_RUNS, ACTIVE = range(3)
 CHUNK = 128
 #: Where a larger share of the inputs' columns is active, leaving out the rest gains nothing.
 DENSE = 0.9
-#: Depth of one product where a layer is deeper: its rows and panel then stay in the caches.
-DEPTH = 256
 
+#: Rows spread over this many elements or more are packed: their pages are too many for the tables
+#: of pages that a processor has at hand.
+FAR = 1 << 16
 #: Matrices of at least this many elements are divided by panels among threads.
 LARGE = 1 << 16
 
@@ -332,12 +340,6 @@ def list_columns(
     store_index(columns, N_RUNS, n_runs)
 
 
-@inlined
-def part_of(depth: Any) -> Any:
-    """Return how much of a product's depth is done at a time."""
-    return depth if depth <= DEPTH + DEPTH // 2 else DEPTH
-
-
 @kernel
 def forward(
     memory: Any,
@@ -358,6 +360,7 @@ def forward(
     depth: Any,
     trains: Any,
     step_key: Any,
+    packed: Any,
     ahead: Any,
 ) -> None:
     """Compute some panels of some rows of a layer: pre-activations, or activations if hidden.
@@ -369,26 +372,27 @@ def forward(
     n_in, n_out = field(layers, layer, N_IN), field(layers, layer, N_OUT)
     hidden = layer < load_index(spec, N_LAYERS) - 1
     step = lanes(inputs)
-    # Part of the inputs is used for every panel before the next part: it stays in the cache.
-    part = part_of(depth)
-    for begin in range(0, max(depth, 1), max(part, 1)):
-        for p in range(first_panel, last_panel):
-            panel = advance(memory, field(layers, layer, WEIGHTS) + p * (n_in + 1) * step)
-            strip = advance(outputs, p * step)
-            multiply_panel(
-                advance(inputs, begin),
-                input_stride,
-                1,
-                panel,
-                advance_index(rows_of_panel, begin),
-                min(part, depth - begin),
-                advance(panel, n_in * step) if begin == 0 else strip,
-                0 if begin == 0 else output_stride,
-                strip,
-                output_stride,
-                n_rows,
-                ahead,
-            )
+    panels = advance(memory, field(layers, layer, WEIGHTS))
+    panel_stride = (n_in + 1) * step
+    biases = advance(panels, n_in * step)
+    multiply_rows(
+        inputs,
+        input_stride,
+        n_rows,
+        panels,
+        panel_stride,
+        rows_of_panel,
+        depth,
+        biases,
+        panel_stride,
+        outputs,
+        step,
+        output_stride,
+        first_panel,
+        last_panel,
+        packed,
+        ahead,
+    )
     for p in range(first_panel, last_panel):
         strip = advance(outputs, p * step)
         if hidden:
@@ -583,6 +587,7 @@ def backward(
     first_panel: Any,
     last_panel: Any,
     every_row: Any,
+    packed: Any,
 ) -> None:
     """Compute some rows and panels of the deltas of the layer below from those of `layer`."""
     out_of_line()
@@ -594,25 +599,24 @@ def backward(
     a_stride = field(layers, layer, INPUT_STRIDE)
     strips = advance(memory, field(layers, below, DELTA_PANELS) + first_row * step)
     strip_size = load_index(spec, BATCH_SIZE) * step
-    part = part_of(n_out)
-    for begin in range(0, n_out, part):
-        for p in range(first_panel, last_panel):
-            panel = advance(memory, field(layers, layer, TRANSPOSED) + p * n_out * step)
-            strip = advance(strips, p * strip_size)
-            multiply_panel(
-                advance(deltas, begin),
-                stride,
-                1,
-                panel,
-                advance_index(every_row, begin),
-                min(part, n_out - begin),
-                zeros if begin == 0 else strip,
-                0 if begin == 0 else step,
-                strip,
-                step,
-                n_rows,
-                advance_index(spec, NOTHING_AHEAD),
-            )
+    multiply_rows(
+        deltas,
+        stride,
+        n_rows,
+        advance(memory, field(layers, layer, TRANSPOSED)),
+        n_out * step,
+        every_row,
+        n_out,
+        zeros,
+        0,
+        strips,
+        strip_size,
+        step,
+        first_panel,
+        last_panel,
+        packed,
+        advance_index(spec, NOTHING_AHEAD),
+    )
     for p in range(first_panel, last_panel):
         strip = advance(strips, p * strip_size)
         if field(layers, layer, STORES_SLOPES) != 0:
@@ -836,7 +840,8 @@ def change_rows(
     first: Any,
     last: Any,
     is_last: Any,
-    inputs: Any,
+    rows: Any,
+    row_stride: Any,
     n: Any,
     every_row: Any,
     columns: Any,
@@ -857,9 +862,8 @@ def change_rows(
     )
     zeros = advance(memory, load_index(spec, CONSTANTS))
     offset = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step
-    rows = advance(memory, inputs + first)
-    stride, count = field(layers, layer, INPUT_STRIDE), last - first
-    multiply_panel(rows, 1, stride, deltas, every_row, n, zeros, 0, scratch, step, count, ahead)
+    count = last - first
+    multiply_panel(rows, 1, row_stride, deltas, every_row, n, zeros, 0, scratch, step, count, ahead)
     if layer == 0:
         start, stop = settle_columns(
             memory,
@@ -1038,6 +1042,7 @@ def train(
     )
     scratch = advance(memory, load_index(spec, SCRATCH) + thread * load_index(spec, SCRATCH_SIZE))
     step_lanes = lanes(scratch)
+    packed = advance(scratch, 2 * CHUNK * step_lanes)
     buffer, spare = field(layers, 0, INPUTS), load_index(spec, SECOND_INPUT)
     hidden, spare_hidden = field(layers, min(1, last), INPUTS), load_index(spec, SECOND_HIDDEN)
 
@@ -1142,6 +1147,7 @@ def train(
                 else field(layers, layer, N_IN),
                 True,
                 step_key,
+                packed,
                 ahead,
             )
             complete = whole_rows
@@ -1177,7 +1183,7 @@ def train(
                     return False
                 row, count = 0, n
                 p0, p1 = share(p1, thread, n_threads), share(p1, thread + 1, n_threads)
-            backward(memory, spec, layers, layer, source, row, count, p0, p1, every_row)
+            backward(memory, spec, layers, layer, source, row, count, p0, p1, every_row, packed)
             complete = whole_rows
             if whole_rows and layer > 1 and not meet(sync, n_threads):
                 return False
@@ -1243,9 +1249,23 @@ def train(
                 p0 = first_panel_of(layers, layer, thread, n_threads)
                 p1 = first_panel_of(layers, layer, thread + 1, n_threads)
                 first_task, last_task = 0, (p1 - p0) * n_chunks
+            stride = field(layers, layer, INPUT_STRIDE)
+            packs = (
+                n * stride >= FAR
+                and n * packed_stride(CHUNK, step_lanes) <= PACKED_SIZE
+                and p1 - p0 >= WORTH_PACKING
+            )
+            packed_chunk = -1
             for task in range(first_task, last_task):
                 chunk, panel = task // (p1 - p0), p0 + task % (p1 - p0)
                 first = chunk * CHUNK
+                end = min(first + CHUNK, n_columns)
+                rows, row_stride = advance(memory, inputs + first), stride
+                if packs:
+                    if packed_chunk != chunk:
+                        pack(rows, stride, n, end - first, packed)
+                        packed_chunk = chunk
+                    rows, row_stride = packed, packed_stride(end - first, step_lanes)
                 change_rows(
                     memory,
                     spec,
@@ -1254,9 +1274,10 @@ def train(
                     layer,
                     panel,
                     first,
-                    min(first + CHUNK, n_columns),
+                    end,
                     chunk == n_chunks - 1,
-                    inputs,
+                    rows,
+                    row_stride,
                     n,
                     every_row,
                     advance_index(columns, active),
@@ -1344,7 +1365,8 @@ def predict(
     spec, layers, reals, hyper, memory, X, x_stride, identity, sync
         As `train` takes them.
     scratch : array
-        Each thread's `scratch_size` elements: two buffers of `block_rows` of the widest rows.
+        Each thread's `scratch_size` elements: `PACKED_SIZE`, then two buffers of `block_rows` of
+        the widest rows.
     n_samples : int
     logits : array of shape (n_samples * n_outputs,)
 
@@ -1361,13 +1383,14 @@ def predict(
     n_layers = load_index(spec, N_LAYERS)
     last = n_layers - 1
     n_in, n_out = field(layers, 0, N_IN), field(layers, last, N_OUT)
-    half = scratch_size // 2
+    half = (scratch_size - PACKED_SIZE) // 2
     n_blocks = (n_samples + block_rows - 1) // block_rows
     for block in range(share(n_blocks, thread, n_threads), share(n_blocks, thread + 1, n_threads)):
         start = block * block_rows
         n = min(block_rows, n_samples - start)
-        inputs = advance(scratch, thread * scratch_size)
-        outputs = advance(scratch, thread * scratch_size + half)
+        packed = advance(scratch, thread * scratch_size)
+        inputs = advance(packed, PACKED_SIZE)
+        outputs = advance(inputs, half)
         stride = field(layers, 0, INPUT_STRIDE)
         for row in range(n):
             where = advance(inputs, row * stride)
@@ -1392,6 +1415,7 @@ def predict(
                 field(layers, layer, N_IN),
                 False,
                 0,
+                packed,
                 advance_index(spec, NOTHING_AHEAD),
             )
             inputs, outputs = outputs, inputs

@@ -21,6 +21,7 @@ from fastmlp.backends.numba_backend import single
 from fastmlp.backends.numba_backend.ahead import ADDRESSES
 from fastmlp.backends.numba_backend.compiled import JIT_DISABLED, compiled
 from fastmlp.backends.numba_backend.threads import run_team, usable_cores
+from fastmlp.backends.numba_backend.tiles import PACKED_SIZE
 from fastmlp.losses import CustomLoss, Loss
 from fastmlp.network import MLP, layer_views
 from fastmlp.optimizers import Adam, Optimizer
@@ -103,7 +104,7 @@ class NumbaSession(Session):
         groups = constants + 2 * lanes + wide_output
         group_size = (3 + 2 * layout.panels(self.n_outputs) * lanes) * lanes
         scratch = groups + self.threads.most * group_size
-        scratch_size = 2 * p.CHUNK * lanes
+        scratch_size = 2 * p.CHUNK * lanes + PACKED_SIZE
         activity = scratch + self.threads.most * scratch_size
         size = activity + self.threads.most * layout.row_stride(self.n_inputs)
         self.memory = lay.aligned_zeros(size, self.dtype)
@@ -191,7 +192,7 @@ class NumbaSession(Session):
         n_threads = min(self.threads.for_prediction(n_samples), -(-n_samples // _PREDICT_ROWS))
         block_rows = min(_PREDICT_ROWS, n_samples)
         widest = max(self.layout.row_stride(size) for shape in self.layer_shapes for size in shape)
-        scratch_size = 2 * block_rows * widest
+        scratch_size = PACKED_SIZE + 2 * block_rows * widest
         if len(self._scratch) < n_threads * scratch_size:
             self._scratch = lay.aligned_zeros(n_threads * scratch_size, self.dtype)
         arguments = (

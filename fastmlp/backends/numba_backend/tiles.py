@@ -13,14 +13,21 @@ from typing import Any
 from llvmlite import binding
 
 from fastmlp.backends.numba_backend.ahead import take_requests
-from fastmlp.backends.numba_backend.integers import load_index, out_of_line, prefetch
+from fastmlp.backends.numba_backend.integers import (
+    advance_index,
+    load_index,
+    out_of_line,
+    prefetch,
+)
 from fastmlp.backends.numba_backend.simd import (
     advance,
     fma_rows,
     inlined,
     kernel,
+    lanes,
     load,
     load_rows,
+    store,
     store_rows,
 )
 
@@ -246,3 +253,102 @@ def multiply_panel(
         out_stride,
         ahead,
     )
+
+
+#: Depth of one product where there is more: its rows and panel then stay in the caches.
+DEPTH = 256
+#: Rows of one product where there are more.
+ROWS = 256
+#: Elements of the place for rows that are packed: an odd number of cache lines each.
+PACKED_SIZE = ROWS * (DEPTH + 16)
+
+
+#: Panels that packed rows must be multiplied with to be worth the copy.
+WORTH_PACKING = 16
+
+
+@inlined
+def packed_stride(width: Any, step: Any) -> Any:
+    """Return the distance of packed rows: an odd number of cache lines."""
+    return (width // step + 1 | 1) * step
+
+
+@kernel
+def pack(source: Any, stride: Any, n_rows: Any, width: Any, out: Any) -> None:
+    """Copy rows close together, so that one product's lie on few pages of memory.
+
+    Copies whole vectors.
+    """
+    out_of_line()
+    step = lanes(out)
+    out_stride = packed_stride(width, step)
+    for row in range(n_rows):
+        for i in range(0, width, step):
+            store(out, row * out_stride + i, load(source, row * stride + i))
+
+
+@kernel
+def multiply_rows(
+    a: Any,
+    a_stride: Any,
+    n_rows: Any,
+    panels: Any,
+    panel_stride: Any,
+    rows_of_panel: Any,
+    depth: Any,
+    initial: Any,
+    initial_stride: Any,
+    out: Any,
+    out_panel_stride: Any,
+    out_stride: Any,
+    first_panel: Any,
+    last_panel: Any,
+    packed: Any,
+    ahead: Any,
+) -> None:
+    """Write the products of rows with some panels, in an order that keeps operands in the caches.
+
+    Parameters
+    ----------
+    a : pointer
+        Row r begins at a[r * a_stride].
+    panels : pointer
+        Panel p begins at panels[p * panel_stride].
+    rows_of_panel, depth
+        As `multiply_panel` takes them.
+    initial : pointer
+        The first summand of all rows of panel p is the vector at initial[p * initial_stride].
+    out : pointer
+        Row r's result with panel p goes to out[p * out_panel_stride + r * out_stride].
+    packed : pointer
+        Room for `PACKED_SIZE` elements.
+    ahead
+        As `multiply_panel` takes it.
+    """
+    out_of_line()
+    part = depth if depth <= DEPTH + DEPTH // 2 else DEPTH
+    packs = part < depth and last_panel - first_panel >= WORTH_PACKING
+    for block in range(0, n_rows, ROWS):
+        count = min(ROWS, n_rows - block)
+        for begin in range(0, max(depth, 1), max(part, 1)):
+            width = min(part, depth - begin)
+            rows, stride = advance(a, block * a_stride + begin), a_stride
+            if packs:
+                pack(rows, stride, count, width, packed)
+                rows, stride = packed, packed_stride(width, lanes(a))
+            for p in range(first_panel, last_panel):
+                strip = advance(out, p * out_panel_stride + block * out_stride)
+                multiply_panel(
+                    rows,
+                    stride,
+                    1,
+                    advance(panels, p * panel_stride),
+                    advance_index(rows_of_panel, begin),
+                    width,
+                    advance(initial, p * initial_stride) if begin == 0 else strip,
+                    0 if begin == 0 else out_stride,
+                    strip,
+                    out_stride,
+                    count,
+                    ahead,
+                )
