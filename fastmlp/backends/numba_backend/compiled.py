@@ -31,6 +31,7 @@ from numba.core.compiler import CompileResult
 
 from fastmlp import __version__
 from fastmlp.backends.numba_backend import program, single
+from fastmlp.backends.numba_backend.registry import ProgramCompiler
 
 _lock = threading.RLock()
 
@@ -168,7 +169,12 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
     if JIT_DISABLED:  # compiled code does not warn of what lanes compute that are not selected
         return np.errstate(all="ignore")(function)
     with _lock:
-        dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+        dispatcher = numba.njit(
+            nogil=True,
+            error_model="numpy",
+            no_cfunc_wrapper=True,
+            pipeline_class=ProgramCompiler,
+        )(function)
         signature = _signatures(numba.from_dtype(dtype))[name]
         dispatcher._cache = _AnnouncingCache(name)
         dispatcher.compile(signature)

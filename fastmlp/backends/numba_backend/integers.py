@@ -17,14 +17,12 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import lower_builtin, type_callable
 
+from fastmlp.backends.numba_backend.registry import Lowering, register
 from fastmlp.backends.numba_backend.simd import LANES_BYTES, MaskType, VectorType
 
 _POINTER = types.CPointer(types.int64)
 _HALF = ir.IntType(32)
-
-Lowering = Callable[..., Any]
 
 
 def _lowers(
@@ -40,16 +38,13 @@ def _lowers(
         formals = [types.int64 if isinstance(t, types.Integer) else t for t in given]
         return result(*formals)(*formals)
 
-    typer.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    type_callable(function)(lambda context: typer)
-
     def decorate(lowering: Lowering) -> Lowering:
         def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             value = lowering(context, builder, signature, *arguments)
             return context.get_dummy_value() if value is None else value
 
         n_arguments = len(inspect.signature(function).parameters)
-        lower_builtin(function, *[types.Any] * n_arguments)(lower)
+        register(function, typer, lower, *[types.Any] * n_arguments)
         return lowering
 
     return decorate
