@@ -117,6 +117,41 @@ def _(context: Any, builder: Any, signature: Any, p: Any, n: Any) -> Any:
     return builder.gep(p, [n], inbounds=True)
 
 
+# --- Comparing -------------------------------------------------------------------------------
+
+
+def smaller(a: int, b: int) -> int:
+    """Return the smaller of two integers.
+
+    Examples
+    --------
+    >>> smaller(2, 3)
+    2
+    """
+    return min(a, b)
+
+
+@_lowers(smaller, lambda a, b: types.int64)
+def _(context: Any, builder: Any, signature: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.icmp_signed("<", b, a), b, a)
+
+
+def larger(a: int, b: int) -> int:
+    """Return the larger of two integers.
+
+    Examples
+    --------
+    >>> larger(2, 3)
+    3
+    """
+    return max(a, b)
+
+
+@_lowers(larger, lambda a, b: types.int64)
+def _(context: Any, builder: Any, signature: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.icmp_signed(">", b, a), b, a)
+
+
 # --- Atomic operations -----------------------------------------------------------------------
 
 

@@ -51,10 +51,12 @@ from fastmlp.backends.numba_backend.integers import (
     atomic_load,
     atomic_store,
     index_pointer,
+    larger,
     load_index,
     out_of_line,
     pause,
     sleep_briefly,
+    smaller,
     store_index,
 )
 from fastmlp.backends.numba_backend.layout import (
@@ -96,6 +98,9 @@ from fastmlp.backends.numba_backend.simd import (
 )
 from fastmlp.backends.numba_backend.tiles import multiply_panel
 from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
+
+# Numba compiles the built-in functions of these names, anew for every kind of caller.
+min, max = smaller, larger
 
 # Fields of the integer array that describes a session and a call.
 (
