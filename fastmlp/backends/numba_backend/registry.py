@@ -8,6 +8,7 @@ those of all kernels that it reaches and optimizes them together, once.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -47,7 +48,11 @@ def register(function: Callable[..., Any], typer: Typer, lower: Lowering, *forma
     *formals : type
         The Numba types of the arguments that `lower` serves.
     """
+    _type(function, typer)
+    lower_builtin(function, *formals)(lower)
 
+
+def _type(function: Callable[..., Any], typer: Typer) -> None:
     class Operation(AbstractTemplate):
         # Numba tries what is registered for the CPU before its own meanings of an operator.
         metadata: ClassVar = {"target": "cpu"}
@@ -57,7 +62,6 @@ def register(function: Callable[..., Any], typer: Typer, lower: Lowering, *forma
             return None if kws else typer(*args)
 
     infer_global(function, types.Function(Operation))
-    lower_builtin(function, *formals)(lower)
 
 
 def register_kernel(function: Callable[..., Any], inline: bool) -> None:
@@ -129,33 +133,39 @@ class _KernelCompiler(CompilerBase):
     """Numba's compiler, less what kernels have no use for.
 
     They hold no references that must be counted, no closures, and no arrays whose expressions
-    could be fused.
+    could be fused; and a variable keeps its type, so that LLVM's own single assignment is enough.
     """
 
     def define_pipelines(self) -> list[PassManager]:
-        return [_pipeline()]
+        return [_pipeline(ReconstructSSA, NopythonTypeInference, PreLowerStripPhis)]
 
 
 class ProgramCompiler(CompilerBase):
-    """As for kernels, but a program holds arrays, whose references are counted."""
+    """As for kernels, but arrays are counted, and their names reused for pointers to them."""
 
     def define_pipelines(self) -> list[PassManager]:
-        return [_pipeline(IRLegalization)]
+        return [_pipeline(ReconstructSSA, NopythonTypeInference, PreLowerStripPhis, IRLegalization)]
 
 
-def _pipeline(*before_lowering: type) -> PassManager:
+def _pipeline(*middle: type) -> PassManager:
     passes = _Passes("fastmlp")
     for kind in (
-        TranslateByteCode,
-        IRProcessing,
-        ReconstructSSA,
-        NopythonTypeInference,
-        PreLowerStripPhis,
-        *before_lowering,
-        AnnotateTypes,
-        NativeLowering,
-        NoPythonBackend,
+        *(TranslateByteCode, IRProcessing),
+        *middle,
+        *(AnnotateTypes, NativeLowering, NoPythonBackend),
     ):
         passes.add_pass(kind, kind.__name__)
     passes.finalize()
     return passes
+
+
+# Numba looks for the types of arithmetic among those of arrays first, a dozen times more slowly.
+_NUMBERS = (types.int64, types.float32, types.float64)
+_ARITHMETIC = {(t, t): Signature(t, (t, t), None) for t in _NUMBERS}
+_COMPARISON = {(t, t): Signature(types.boolean, (t, t), None) for t in _NUMBERS}
+_TRUTH = {(t,): Signature(types.boolean, (t,), None) for t in (types.boolean, types.int64)}
+for _operator in (operator.add, operator.sub, operator.mul):
+    _type(_operator, lambda *given: _ARITHMETIC.get(given))
+for _operator in (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge):
+    _type(_operator, lambda *given: _COMPARISON.get(given))
+_type(bool, lambda *given: _TRUTH.get(given))
