@@ -137,7 +137,7 @@ class _KernelCompiler(CompilerBase):
     """
 
     def define_pipelines(self) -> list[PassManager]:
-        return [_pipeline(ReconstructSSA, NopythonTypeInference, PreLowerStripPhis)]
+        return [_pipeline(NopythonTypeInference)]
 
 
 class ProgramCompiler(CompilerBase):
