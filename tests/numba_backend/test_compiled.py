@@ -185,3 +185,27 @@ def test_programs_unused_for_a_quarter_of_a_year_are_removed(tmp_path, monkeypat
         os.utime(path, (stamp, stamp))
     _forget_old_programs()
     assert [path.name for path in folder.iterdir()] == ["train-recent.bin"]
+
+
+WITHOUT_NUMBAS_INSIDES = """
+import numba.core.codegen
+del numba.core.codegen.JITCodeLibrary
+import numpy as np
+from fastmlp.backends.numba_backend import registry
+from fastmlp.backends.numba_backend.compiled import compiled
+from fastmlp.backends.numba_backend.single import make_plan
+from fastmlp.backends.numba_backend.layout import Layout
+assert not registry.LEAN
+layout = Layout([(3, 2)], [], [0.0], np.dtype("float64"), 4, 1)
+memory, out = np.zeros(layout.size), np.full(2, np.nan)
+layout.pack(np.array([1.0, 2, 3, 4, 5, 6, 7, 8]), memory[: layout.block_size])
+plan = make_plan(layout, "linear", 1.0)
+assert compiled("row", np.dtype("float64"))(plan, memory, np.array([1.0, 10, 100]), out)
+print(out)
+"""
+
+
+@pytest.mark.slow
+def test_kernels_compile_without_numbas_insides(tmp_path):
+    output, _ = run(WITHOUT_NUMBAS_INSIDES, tmp_path)
+    assert output == "[538. 650.]"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import hashlib
 import os
 import pickle
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from numba.core.compiler import CompileResult
 
 from fastmlp import __version__
 from fastmlp.backends.numba_backend import program, single
+from fastmlp.backends.numba_backend.registry import ProgramCompiler
 
 _lock = threading.RLock()
 
@@ -152,6 +154,18 @@ def _signatures(dtype: types.Type) -> dict[str, tuple[Any, ...]]:
     }
 
 
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Pause the search for garbage: a tenth of the time to compile, and there is hardly any."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
+
+
 @functools.cache
 def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
     """Return the program "train", "apply", "predict" or "row" as machine code for a dtype.
@@ -168,10 +182,16 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
     if JIT_DISABLED:  # compiled code does not warn of what lanes compute that are not selected
         return np.errstate(all="ignore")(function)
     with _lock:
-        dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+        dispatcher = numba.njit(
+            nogil=True,
+            error_model="numpy",
+            no_cfunc_wrapper=True,
+            pipeline_class=ProgramCompiler,
+        )(function)
         signature = _signatures(numba.from_dtype(dtype))[name]
         dispatcher._cache = _AnnouncingCache(name)
-        dispatcher.compile(signature)
+        with _no_garbage_collection():
+            dispatcher.compile(signature)
         # The entry point skips the dispatcher's look at every argument: types are fixed here.
         entry: Callable[..., Any] = dispatcher.overloads[signature].entry_point
         return entry

@@ -17,14 +17,12 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import lower_builtin, type_callable
 
+from fastmlp.backends.numba_backend.registry import Lowering, register
 from fastmlp.backends.numba_backend.simd import LANES_BYTES, MaskType, VectorType
 
 _POINTER = types.CPointer(types.int64)
 _HALF = ir.IntType(32)
-
-Lowering = Callable[..., Any]
 
 
 def _lowers(
@@ -40,16 +38,13 @@ def _lowers(
         formals = [types.int64 if isinstance(t, types.Integer) else t for t in given]
         return result(*formals)(*formals)
 
-    typer.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    type_callable(function)(lambda context: typer)
-
     def decorate(lowering: Lowering) -> Lowering:
         def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             value = lowering(context, builder, signature, *arguments)
             return context.get_dummy_value() if value is None else value
 
         n_arguments = len(inspect.signature(function).parameters)
-        lower_builtin(function, *[types.Any] * n_arguments)(lower)
+        register(function, typer, lower, *[types.Any] * n_arguments)
         return lowering
 
     return decorate
@@ -158,6 +153,42 @@ def _(context: Any, builder: Any, signature: Any, address: Any) -> None:
     )
     read, keep_near, data = (ir.Constant(word, n) for n in (0, 3, 1))
     builder.call(function, [builder.inttoptr(address, byte), read, keep_near, data])
+
+
+# --- Comparing -------------------------------------------------------------------------------
+# Numba compiles the built-in min and max, anew for every kind of caller.
+
+
+def smaller(a: int, b: int) -> int:
+    """Return the smaller of two integers.
+
+    Examples
+    --------
+    >>> smaller(2, 3)
+    2
+    """
+    return min(a, b)
+
+
+@_lowers(smaller, lambda a, b: types.int64)
+def _(context: Any, builder: Any, signature: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.icmp_signed("<", b, a), b, a)
+
+
+def larger(a: int, b: int) -> int:
+    """Return the larger of two integers.
+
+    Examples
+    --------
+    >>> larger(2, 3)
+    3
+    """
+    return max(a, b)
+
+
+@_lowers(larger, lambda a, b: types.int64)
+def _(context: Any, builder: Any, signature: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.icmp_signed(">", b, a), b, a)
 
 
 # --- Atomic operations -----------------------------------------------------------------------

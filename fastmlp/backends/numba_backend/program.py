@@ -50,10 +50,12 @@ from fastmlp.backends.numba_backend.integers import (
     atomic_load,
     atomic_store,
     index_pointer,
+    larger,
     load_index,
     out_of_line,
     pause,
     sleep_briefly,
+    smaller,
     store_index,
 )
 from fastmlp.backends.numba_backend.layout import (
@@ -194,8 +196,8 @@ def share(total: Any, part: Any, parts: Any) -> Any:
 @inlined
 def rows_of_batch(start: Any, n_total: Any, batch_size: Any, thread: Any, n_threads: Any) -> Any:
     """Return where in the order a thread's rows of the batch from `start` on begin and end."""
-    begin = min(start, n_total)
-    n = min(batch_size, n_total - begin)
+    begin = smaller(start, n_total)
+    n = smaller(batch_size, n_total - begin)
     return begin + share(n, thread, n_threads), begin + share(n, thread + 1, n_threads)
 
 
@@ -205,7 +207,7 @@ def request_pace(layers: Any) -> Any:
 
     The more panels of weights the first layer has, the more products there are to spread over.
     """
-    return max(LANES_BYTES // field(layers, 0, OUT_PANELS), 4)
+    return larger(LANES_BYTES // field(layers, 0, OUT_PANELS), 4)
 
 
 @inlined
@@ -250,7 +252,7 @@ def load_runs(
     for r in range(n_runs):
         begin, length = load_index(runs, 2 * r), load_index(runs, 2 * r + 1)
         # Most runs are short: two vectors, without a look at how long.
-        if length <= 2 * step and max(begin, to) + 2 * step <= width:
+        if length <= 2 * step and larger(begin, to) + 2 * step <= width:
             store(out, to, load(source, start + begin) * factor)
             store(out, to + step, load(source, start + begin + step) * factor)
             to += length
@@ -260,7 +262,7 @@ def load_runs(
             if begin + i + lanes(out) <= width and to + i + lanes(out) <= width:
                 store(out, to + i, load(source, start + begin + i) * factor)
             else:
-                for k in range(i, min(i + lanes(out), length)):
+                for k in range(i, smaller(i + lanes(out), length)):
                     store_scalar(out, to + k, load_scalar(source, start + begin + k) * scale)
         to += length
 
@@ -286,9 +288,9 @@ def mark_rows(
     for row in range(start + first_row, start + last_row, 4):
         # Four rows at a time, the last perhaps again: marks are read and written less often.
         a = advance(X, load_index(order, row) * x_stride)
-        b = advance(X, load_index(order, min(row + 1, last)) * x_stride)
-        c = advance(X, load_index(order, min(row + 2, last)) * x_stride)
-        d = advance(X, load_index(order, min(row + 3, last)) * x_stride)
+        b = advance(X, load_index(order, smaller(row + 1, last)) * x_stride)
+        c = advance(X, load_index(order, smaller(row + 2, last)) * x_stride)
+        d = advance(X, load_index(order, smaller(row + 3, last)) * x_stride)
         for i in range(0, whole, lanes(marks)):
             pair = either(load(a, i), load(b, i))
             store(marks, i, either(load(marks, i), either(pair, either(load(c, i), load(d, i)))))
@@ -323,7 +325,7 @@ def list_columns(
             inside = False
             continue
         store(scratch, 0, merged)
-        for k in range(i, min(i + step, n_in)):
+        for k in range(i, smaller(i + step, n_in)):
             if load_scalar(scratch, k - i) == 0.0:
                 inside = False
                 continue
@@ -522,7 +524,7 @@ def losses_and_deltas(
             total += load_scalar(weights, load_index(order, start + row))
     portion = 1.0 / total if total > 0.0 else 0.0
     for first in range(first_row, last_row, step):
-        count = min(step, last_row - first)
+        count = smaller(step, last_row - first)
         samples = advance_index(order, start + first)
         rows = advance(memory, field(layers, last, DELTAS) + first * stride)
         if load_index(spec, WANTS_LOGITS) != 0:
@@ -536,7 +538,7 @@ def losses_and_deltas(
         else:
             for r in range(count):
                 for k in range(n_out):  # one target may serve several outputs
-                    target = load_index(samples, r) * width + min(k, width - 1)
+                    target = load_index(samples, r) * width + smaller(k, width - 1)
                     store_scalar(targets, k * step + r, load_scalar(dense, target))
         store(shares, 0, full(shares, portion))
         if weighted:
@@ -570,7 +572,7 @@ def losses_and_deltas(
             square = advance(columns, p * step * step)
             where = field(layers, last, DELTA_PANELS) + (p * batch_size + first) * step
             strip = advance(memory, where)
-            transpose_square(square, step, min(step, n_out - p * step), strip, step, count)
+            transpose_square(square, step, smaller(step, n_out - p * step), strip, step, count)
             for r in range(count):
                 store(rows, r * stride + p * step, load(strip, r * step))
 
@@ -729,13 +731,13 @@ def refresh_rows(
         mean = advance(memory, load_index(spec, AVERAGE) + offset)
         average(w, mean, (last - first) * step, load_scalar(hyper, EMA_RATE))
     if layer > 0:
-        columns = min(step, n_out - panel * step)
-        for i in range(first, min(last, n_in), step):
+        columns = smaller(step, n_out - panel * step)
+        for i in range(first, smaller(last, n_in), step):
             where = field(layers, layer, TRANSPOSED) + (i // step * n_out + panel * step) * step
             transpose_square(
                 advance(w, (i - first) * step),
                 step,
-                min(step, n_in - i),
+                smaller(step, n_in - i),
                 advance(memory, where),
                 step,
                 columns,
@@ -758,7 +760,7 @@ def settle_zeros(
     out_of_line()
     step = lanes(scratch)
     for begin in range(first, last, CHUNK):
-        n_rows = min(CHUNK, last - begin)
+        n_rows = smaller(CHUNK, last - begin)
         for i in range(0, n_rows * step, step):
             store(scratch, i, zero(scratch))
         where = offset + begin * step
@@ -804,7 +806,7 @@ def settle_columns(
     at, passed = start, 0  # rows before `at` are settled; so many active columns are passed
     for r in range(load_index(columns, N_RUNS)):
         run, length = load_index(runs, 2 * r), load_index(runs, 2 * r + 1)
-        low, high = max(first - passed, 0), min(last - passed, length)
+        low, high = larger(first - passed, 0), smaller(last - passed, length)
         if low < high:
             begin, end = run + low, run + high
             if not skips_zeros:
@@ -1044,7 +1046,7 @@ def train(
     step_lanes = lanes(scratch)
     packed = advance(scratch, 2 * CHUNK * step_lanes)
     buffer, spare = field(layers, 0, INPUTS), load_index(spec, SECOND_INPUT)
-    hidden, spare_hidden = field(layers, min(1, last), INPUTS), load_index(spec, SECOND_HIDDEN)
+    hidden, spare_hidden = field(layers, smaller(1, last), INPUTS), load_index(spec, SECOND_HIDDEN)
 
     # Columns of the inputs that are zero in a whole batch are left out of the first layer's
     # products, exactly.
@@ -1055,7 +1057,7 @@ def train(
     marks_stride = field(layers, 0, INPUT_STRIDE)
     marks = advance(memory, load_index(spec, ACTIVITY))
     own_marks = advance(marks, thread * marks_stride)
-    n = min(batch_size, n_total)
+    n = smaller(batch_size, n_total)
     first_row, last_row = share(n, thread, n_threads), share(n, thread + 1, n_threads)
     mark_rows(layers, X, x_stride, order, 0, first_row, last_row, own_marks)
     if not meet(sync, n_threads):
@@ -1099,7 +1101,7 @@ def train(
 
     for batch in range(n_batches):
         start = batch * batch_size
-        n = min(batch_size, n_total - start)
+        n = smaller(batch_size, n_total - start)
         step_key = load_index(spec, FIRST_STEP) + batch
         first_row, last_row = share(n, thread, n_threads), share(n, thread + 1, n_threads)
         n_rows = last_row - first_row
@@ -1189,7 +1191,7 @@ def train(
                 return False
         next_start = start + batch_size
         if next_start < n_total:
-            next_n = min(batch_size, n_total - next_start)
+            next_n = smaller(batch_size, n_total - next_start)
             next_first = share(next_n, thread, n_threads)
             next_last = share(next_n, thread + 1, n_threads)
             next_columns = advance_index(columns, spare_active)
@@ -1236,7 +1238,7 @@ def train(
             n_in, n_out = field(layers, layer, N_IN), field(layers, layer, N_OUT)
             n_panels = field(layers, layer, OUT_PANELS)
             n_columns = load_index(columns, active + N_ACTIVE) if layer == 0 else n_in
-            n_chunks = max(1, (n_columns + CHUNK - 1) // CHUNK)
+            n_chunks = larger(1, (n_columns + CHUNK - 1) // CHUNK)
             # Whole panels where the phases or the norms want it, otherwise finer tasks. All
             # panels are done for some inputs before the next: these stay in the cache.
             owns_panels = whole or (
@@ -1259,7 +1261,7 @@ def train(
             for task in range(first_task, last_task):
                 chunk, panel = task // (p1 - p0), p0 + task % (p1 - p0)
                 first = chunk * CHUNK
-                end = min(first + CHUNK, n_columns)
+                end = smaller(first + CHUNK, n_columns)
                 rows, row_stride = advance(memory, inputs + first), stride
                 if packs:
                     if packed_chunk != chunk:
@@ -1387,7 +1389,7 @@ def predict(
     n_blocks = (n_samples + block_rows - 1) // block_rows
     for block in range(share(n_blocks, thread, n_threads), share(n_blocks, thread + 1, n_threads)):
         start = block * block_rows
-        n = min(block_rows, n_samples - start)
+        n = smaller(block_rows, n_samples - start)
         packed = advance(scratch, thread * scratch_size)
         inputs = advance(packed, PACKED_SIZE)
         outputs = advance(inputs, half)

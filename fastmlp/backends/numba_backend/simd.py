@@ -15,7 +15,6 @@ There is no implicit conversion: vectors combine with vectors of the same type o
 checks no bounds, and a pointer does not keep its array alive: the caller must.
 """
 
-import inspect
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,13 +24,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import (
-    lower_builtin,
-    models,
-    register_jitable,
-    register_model,
-    type_callable,
-)
+from numba.extending import models, register_model
+
+from fastmlp.backends.numba_backend.registry import Lowering, register, register_kernel
 
 LANES_BYTES = 64
 
@@ -50,15 +45,6 @@ Pair = Annotated[Any, "pair"]  # a tuple of two vectors
 Coefficients = Annotated[Any, "coefficients"]  # a tuple of floats
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-#: Kernels are called by programs only: wrappers for calls from Python would take most of the
-#: time to compile.
-_KERNEL_OPTIONS = {
-    "error_model": "numpy",
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
 
 
 def kernel(function: F) -> F:
@@ -86,8 +72,7 @@ def kernel(function: F) -> F:
     >>> first(np.ones(8))
     np.float64(1.0)
     """
-    # Said explicitly, because Numba would pass on that a caller is to be inlined.
-    register_jitable(forceinline=False, **_KERNEL_OPTIONS)(function)
+    register_kernel(function, inline=False)
     return function
 
 
@@ -104,7 +89,7 @@ def inlined(function: F) -> F:
     >>> double(np.ones(8))
     array([2., 2., 2., 2., 2., 2., 2., 2.])
     """
-    register_jitable(forceinline=True, **_KERNEL_OPTIONS)(function)
+    register_kernel(function, inline=True)
     return function
 
 
@@ -290,9 +275,6 @@ class _Emit:
         return self.builder.extract_element(v, ir.Constant(ir.IntType(32), 0))
 
 
-Lowering = Callable[..., Any]
-
-
 def _register(
     function: Callable[..., Any], kinds: tuple[str, ...], result: str, lowering: Lowering
 ) -> None:
@@ -307,17 +289,13 @@ def _register(
             return None
         return _result_type(result, dtype, formals)(*formals)
 
-    # Numba folds the arguments by the signature: `*given` would arrive as one tuple.
-    typer.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    type_callable(function)(lambda context: typer)
-
     def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         dtype = next(lane for t in signature.args if (lane := _lane_type(t)) is not None)
         value = lowering(_Emit(context, builder, signature, dtype), *arguments)
         return context.get_dummy_value() if result == "nothing" else value
 
     classes = {"vector": VectorType, "mask": MaskType}
-    lower_builtin(function, *(classes.get(kind, types.Any) for kind in kinds))(lower)
+    register(function, typer, lower, *(classes.get(kind, types.Any) for kind in kinds))
 
 
 def _lowers(function: Callable[..., Any]) -> Callable[[Lowering], Lowering]:

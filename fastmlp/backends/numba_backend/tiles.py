@@ -15,9 +15,11 @@ from llvmlite import binding
 from fastmlp.backends.numba_backend.ahead import take_requests
 from fastmlp.backends.numba_backend.integers import (
     advance_index,
+    larger,
     load_index,
     out_of_line,
     prefetch,
+    smaller,
 )
 from fastmlp.backends.numba_backend.simd import (
     advance,
@@ -329,9 +331,9 @@ def multiply_rows(
     part = depth if depth <= DEPTH + DEPTH // 2 else DEPTH
     packs = part < depth and last_panel - first_panel >= WORTH_PACKING
     for block in range(0, n_rows, ROWS):
-        count = min(ROWS, n_rows - block)
-        for begin in range(0, max(depth, 1), max(part, 1)):
-            width = min(part, depth - begin)
+        count = smaller(ROWS, n_rows - block)
+        for begin in range(0, larger(depth, 1), larger(part, 1)):
+            width = smaller(part, depth - begin)
             rows, stride = advance(a, block * a_stride + begin), a_stride
             if packs:
                 pack(rows, stride, count, width, packed)
