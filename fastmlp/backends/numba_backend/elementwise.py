@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 
 from fastmlp.activations import SELU
-from fastmlp.backends.numba_backend.integers import out_of_line, random_mask, random_unit
+from fastmlp.backends.numba_backend.integers import (
+    load_index,
+    out_of_line,
+    random_mask,
+    random_unit,
+)
 from fastmlp.backends.numba_backend.simd import (
     absolute,
     advance,
@@ -538,6 +543,16 @@ def update(
             )
             store(moments, i, fma(b2, m, c2 * gradient))
             store(w, i, load(w, i) * shrink - step * sign)
+
+
+@kernel
+def descend(panel: Any, places: Any, n: Any, g: Any, rate: Any) -> None:
+    """Subtract `rate` times `n` rows of a gradient from rows of a panel that begin at `places`."""
+    out_of_line()
+    step = full(g, rate)
+    for i in range(n):
+        place = load_index(places, i)
+        store(panel, place, load(panel, place) - step * load(g, i * lanes(g)))
 
 
 @kernel

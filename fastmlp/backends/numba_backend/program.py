@@ -31,11 +31,13 @@ from fastmlp.backends.numba_backend.elementwise import (
     MAX_NORM,
     N_RATES,
     NOISE,
+    RATE,
     SMOOTHING,
     WEIGHT_DECAY,
     activate,
     add_noise,
     average,
+    descend,
     drop,
     finish_gradient,
     limit_norms,
@@ -767,6 +769,19 @@ def settle_zeros(
         settle_rows(memory, spec, hyper, where, n_rows, scratch, True, whole, rates)
 
 
+@inlined
+def is_plain(spec: Any, hyper: Any) -> bool:
+    """Return whether an update is the gradient times the learning rate and nothing else."""
+    return (
+        load_index(spec, OPTIMIZER) == 0
+        and load_index(spec, N_MOMENTS) == 0
+        and load_scalar(hyper, WEIGHT_DECAY) == 0.0
+        and load_scalar(hyper, L1) == 0.0
+        and load_scalar(hyper, L2) == 0.0
+        and load_scalar(hyper, CLIP_VALUE) == np.inf
+    )
+
+
 @kernel
 def settle_columns(
     memory: Any,
@@ -789,28 +804,23 @@ def settle_columns(
     """
     out_of_line()
     step = lanes(gradient)
-    runs = advance_index(columns, ACTIVE + n_in)
-    # Plain gradient descent leaves a weight alone whose gradient is zero.
-    plain = (
-        load_index(spec, OPTIMIZER) == 0
-        and load_index(spec, N_MOMENTS) == 0
-        and load_scalar(hyper, WEIGHT_DECAY) == 0.0
-    )
-    skips_zeros = (
-        plain and not whole and load_scalar(hyper, L1) == 0.0 and load_scalar(hyper, L2) == 0.0
-    )
     start = 0 if first == 0 else load_index(columns, ACTIVE + first) // step
     stop = n_in
     if last < load_index(columns, N_ACTIVE):
         stop = load_index(columns, ACTIVE + last) // step
+    if not whole and is_plain(spec, hyper):
+        # Weights whose gradient is zero stay as they are.
+        panel, places = advance(memory, offset), advance_index(columns, ACTIVE + first)
+        descend(panel, places, last - first, gradient, load_scalar(rates, RATE))
+        return start, stop
+    runs = advance_index(columns, ACTIVE + n_in)
     at, passed = start, 0  # rows before `at` are settled; so many active columns are passed
     for r in range(load_index(columns, N_RUNS)):
         run, length = load_index(runs, 2 * r), load_index(runs, 2 * r + 1)
         low, high = larger(first - passed, 0), smaller(last - passed, length)
         if low < high:
             begin, end = run + low, run + high
-            if not skips_zeros:
-                settle_zeros(memory, spec, hyper, offset, at, begin, scratch, whole, rates)
+            settle_zeros(memory, spec, hyper, offset, at, begin, scratch, whole, rates)
             settle_rows(
                 memory,
                 spec,
@@ -826,8 +836,7 @@ def settle_columns(
         passed += length
         if passed >= last:
             break
-    if not skips_zeros:
-        settle_zeros(memory, spec, hyper, offset, at, stop, scratch, whole, rates)
+    settle_zeros(memory, spec, hyper, offset, at, stop, scratch, whole, rates)
     return start, stop
 
 
