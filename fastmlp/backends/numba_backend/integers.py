@@ -155,6 +155,56 @@ def _(context: Any, builder: Any, signature: Any, address: Any) -> None:
     builder.call(function, [builder.inttoptr(address, byte), read, keep_near, data])
 
 
+def nowhere() -> Any:
+    """Return an int64 pointer to nothing, which may be passed on but not followed.
+
+    Examples
+    --------
+    >>> leads_somewhere(nowhere()), leads_somewhere(np.arange(5))
+    (False, True)
+    """
+    return None
+
+
+@_lowers(nowhere, lambda: _POINTER)
+def _(context: Any, builder: Any, signature: Any) -> Any:
+    return cgutils.get_null_value(context.get_value_type(_POINTER))
+
+
+def leads_somewhere(p: Any) -> bool:
+    """Return whether a pointer is not `nowhere`.
+
+    Examples
+    --------
+    >>> leads_somewhere(nowhere())
+    False
+    """
+    return p is not None
+
+
+@_lowers(leads_somewhere, lambda p: types.boolean)
+def _(context: Any, builder: Any, signature: Any, p: Any) -> Any:
+    return builder.not_(cgutils.is_null(builder, p))
+
+
+def place_of_row(places: Any, k: int, width: int) -> int:
+    """Return where the k-th of some rows of `width` elements begins; `places` is None for all rows.
+
+    Examples
+    --------
+    >>> place_of_row(np.array([0, 32, 48]), 2, 16), place_of_row(None, 2, 16)
+    (48, 32)
+    """
+    return k * width if places is None else int(places[k])
+
+
+@_lowers(place_of_row, lambda places, k, width: types.int64)
+def _(context: Any, builder: Any, signature: Any, places: Any, k: Any, width: Any) -> Any:
+    if signature.args[0] == types.none:
+        return builder.mul(k, width)
+    return builder.load(builder.gep(places, [k], inbounds=True))
+
+
 # --- Comparing -------------------------------------------------------------------------------
 # Numba compiles the built-in min and max, anew for every kind of caller.
 

@@ -54,6 +54,7 @@ from fastmlp.backends.numba_backend.integers import (
     index_pointer,
     larger,
     load_index,
+    nowhere,
     out_of_line,
     pause,
     sleep_briefly,
@@ -360,7 +361,7 @@ def forward(
     n_rows: Any,
     first_panel: Any,
     last_panel: Any,
-    rows_of_panel: Any,
+    places: Any,
     depth: Any,
     trains: Any,
     step_key: Any,
@@ -385,7 +386,7 @@ def forward(
         n_rows,
         panels,
         panel_stride,
-        rows_of_panel,
+        places,
         depth,
         biases,
         panel_stride,
@@ -590,7 +591,6 @@ def backward(
     n_rows: Any,
     first_panel: Any,
     last_panel: Any,
-    every_row: Any,
     packed: Any,
 ) -> None:
     """Compute some rows and panels of the deltas of the layer below from those of `layer`."""
@@ -609,7 +609,7 @@ def backward(
         n_rows,
         advance(memory, field(layers, layer, TRANSPOSED)),
         n_out * step,
-        every_row,
+        nowhere(),
         n_out,
         zeros,
         0,
@@ -644,7 +644,7 @@ def backward(
 
 
 @inlined
-def bias_gradient(memory: Any, spec: Any, deltas: Any, every_row: Any, n: Any, out: Any) -> None:
+def bias_gradient(memory: Any, spec: Any, deltas: Any, n: Any, out: Any) -> None:
     """Write the gradient of a panel's biases: their input is always one."""
     zeros = advance(memory, load_index(spec, CONSTANTS))
     one = advance(zeros, lanes(zeros))
@@ -653,7 +653,8 @@ def bias_gradient(memory: Any, spec: Any, deltas: Any, every_row: Any, n: Any, o
         0,
         0,
         deltas,
-        every_row,
+        nowhere(),
+        0,
         n,
         zeros,
         0,
@@ -854,7 +855,6 @@ def change_rows(
     rows: Any,
     row_stride: Any,
     n: Any,
-    every_row: Any,
     columns: Any,
     scratch: Any,
     whole: Any,
@@ -874,7 +874,9 @@ def change_rows(
     zeros = advance(memory, load_index(spec, CONSTANTS))
     offset = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step
     count = last - first
-    multiply_panel(rows, 1, row_stride, deltas, every_row, n, zeros, 0, scratch, step, count, ahead)
+    multiply_panel(
+        rows, 1, row_stride, deltas, nowhere(), 0, n, zeros, 0, scratch, step, count, ahead
+    )
     if layer == 0:
         start, stop = settle_columns(
             memory,
@@ -896,7 +898,7 @@ def change_rows(
         settle_rows(memory, spec, hyper, where, count, scratch, True, whole, rates)
     if is_last:
         stop = n_in + 1
-        bias_gradient(memory, spec, deltas, every_row, n, scratch)
+        bias_gradient(memory, spec, deltas, n, scratch)
         where = offset + n_in * step
         settle_rows(memory, spec, hyper, where, 1, scratch, False, whole, rates)
     if not whole:
@@ -981,7 +983,6 @@ def train(
     losses: Any,
     row_losses: Any,
     logits: Any,
-    identity: Any,
     columns: Any,
     ahead: Any,
     partial_sums: Any,
@@ -1011,8 +1012,6 @@ def train(
     row_losses : array of float64, of shape (batch_size,)
     logits : array of shape (len(order) * n_outputs,)
         Written if spec[WANTS_LOGITS].
-    identity : array of int64
-        Multiples of `lanes`, as many as the longest sum has terms.
     columns : array of int64
         Each thread's two lists of active columns.
     ahead : array of int64
@@ -1035,8 +1034,8 @@ def train(
     weights, order = pointer(weights, 0), index_pointer(order, 0)
     rates, losses = pointer(rates, 0), pointer(losses, 0)
     row_losses, logits = pointer(row_losses, 0), pointer(logits, 0)
-    every_row, columns = index_pointer(identity, 0), index_pointer(columns, 0)
-    ahead, sync = index_pointer(ahead, 0), index_pointer(sync, 0)
+    columns, ahead = index_pointer(columns, 0), index_pointer(ahead, 0)
+    sync = index_pointer(sync, 0)
     partial_sums = pointer(partial_sums, 0)
 
     n_layers, batch_size = load_index(spec, N_LAYERS), load_index(spec, BATCH_SIZE)
@@ -1152,7 +1151,7 @@ def train(
                 count,
                 p0,
                 p1,
-                advance_index(columns, active + ACTIVE) if layer == 0 else every_row,
+                advance_index(columns, active + ACTIVE) if layer == 0 else nowhere(),
                 load_index(columns, active + N_ACTIVE)
                 if layer == 0
                 else field(layers, layer, N_IN),
@@ -1194,7 +1193,7 @@ def train(
                     return False
                 row, count = 0, n
                 p0, p1 = share(p1, thread, n_threads), share(p1, thread + 1, n_threads)
-            backward(memory, spec, layers, layer, source, row, count, p0, p1, every_row, packed)
+            backward(memory, spec, layers, layer, source, row, count, p0, p1, packed)
             complete = whole_rows
             if whole_rows and layer > 1 and not meet(sync, n_threads):
                 return False
@@ -1290,7 +1289,6 @@ def train(
                     rows,
                     row_stride,
                     n,
-                    every_row,
                     advance_index(columns, active),
                     scratch,
                     whole,
@@ -1365,7 +1363,6 @@ def predict(
     x_stride: Any,
     n_samples: Any,
     logits: Any,
-    identity: Any,
     sync: Any,
 ) -> bool:
     """Write the logits of all rows of X, in blocks, as one thread of a team.
@@ -1373,7 +1370,7 @@ def predict(
     Parameters
     ----------
     thread, n_threads : int
-    spec, layers, reals, hyper, memory, X, x_stride, identity, sync
+    spec, layers, reals, hyper, memory, X, x_stride, sync
         As `train` takes them.
     scratch : array
         Each thread's `scratch_size` elements: `PACKED_SIZE`, then two buffers of `block_rows` of
@@ -1390,7 +1387,7 @@ def predict(
     reals, hyper = pointer(reals, 0), pointer(hyper, 0)
     memory, scratch = pointer(memory, 0), pointer(scratch, 0)
     X, logits = pointer(X, 0), pointer(logits, 0)
-    every_row, sync = index_pointer(identity, 0), index_pointer(sync, 0)
+    sync = index_pointer(sync, 0)
     n_layers = load_index(spec, N_LAYERS)
     last = n_layers - 1
     n_in, n_out = field(layers, 0, N_IN), field(layers, last, N_OUT)
@@ -1422,7 +1419,7 @@ def predict(
                 n,
                 0,
                 field(layers, layer, OUT_PANELS),
-                every_row,
+                nowhere(),
                 field(layers, layer, N_IN),
                 False,
                 0,

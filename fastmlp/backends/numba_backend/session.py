@@ -133,8 +133,6 @@ class NumbaSession(Session):
         self.spec[p.SCRATCH_SIZE] = scratch_size
         self.spec[p.ACTIVITY] = activity
         self.spec[p.SEED_KEY] = _seed_key(self.seed)
-        longest = max(self.batch_size, *(max(shape) for shape in self.layer_shapes))
-        self.identity = np.arange(longest, dtype=np.int64) * lanes
         list_size = p.ACTIVE + self.n_inputs + 2 * (self.n_inputs // 2 + 1)
         self.columns = np.zeros(2 * self.threads.most * list_size, dtype=np.int64)
         self.ahead = np.zeros(self.threads.most * (ADDRESSES + self.batch_size), dtype=np.int64)
@@ -208,7 +206,6 @@ class NumbaSession(Session):
             x_stride,
             n_samples,
             out.reshape(-1),
-            self.identity,
         )
         run_team(compiled("predict", self.dtype), n_threads, self.threads.at_most, arguments)
 
@@ -404,7 +401,6 @@ class NumbaSession(Session):
             losses,
             self.row_losses,
             no_floats if logits is None else logits.reshape(-1),
-            self.identity,
             self.columns,
             self.ahead,
             self.partial_sums,

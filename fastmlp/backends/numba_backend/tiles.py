@@ -14,10 +14,10 @@ from llvmlite import binding
 
 from fastmlp.backends.numba_backend.ahead import take_requests
 from fastmlp.backends.numba_backend.integers import (
-    advance_index,
     larger,
-    load_index,
+    leads_somewhere,
     out_of_line,
+    place_of_row,
     prefetch,
     smaller,
 )
@@ -59,7 +59,8 @@ def multiply_tile(
     a_row_stride: Any,
     a_depth_stride: Any,
     panel: Any,
-    rows_of_panel: Any,
+    places: Any,
+    first: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -69,17 +70,19 @@ def multiply_tile(
 ) -> None:
     """Write ``len(count)`` rows of a product; arguments as `multiply_panel`."""
     acc = load_rows(count, initial, 0, initial_stride)
-    pairs = depth // 2 * 2
+    pairs, width = depth // 2 * 2, lanes(panel)
     address, pace = take_requests(ahead, depth // 2)
     for k in range(0, pairs, 2):  # two at a time halve the cost of the loop itself
         i = k * a_depth_stride
         prefetch(address)
         address += pace
-        acc = fma_rows(acc, a, i, a_row_stride, load(panel, load_index(rows_of_panel, k)))
+        w = load(panel, place_of_row(places, first + k, width))
+        acc = fma_rows(acc, a, i, a_row_stride, w)
         i += a_depth_stride
-        acc = fma_rows(acc, a, i, a_row_stride, load(panel, load_index(rows_of_panel, k + 1)))
+        w = load(panel, place_of_row(places, first + k + 1, width))
+        acc = fma_rows(acc, a, i, a_row_stride, w)
     if pairs < depth:
-        w = load(panel, load_index(rows_of_panel, pairs))
+        w = load(panel, place_of_row(places, first + pairs, width))
         acc = fma_rows(acc, a, pairs * a_depth_stride, a_row_stride, w)
     store_rows(acc, out, 0, out_stride)
 
@@ -93,7 +96,8 @@ def multiply_tiles(
     a_row_stride: Any,
     a_depth_stride: Any,
     panel: Any,
-    rows_of_panel: Any,
+    places: Any,
+    first: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -112,7 +116,8 @@ def multiply_tiles(
             a_row_stride,
             a_depth_stride,
             panel,
-            rows_of_panel,
+            places,
+            first,
             depth,
             advance(initial, row * initial_stride),
             initial_stride,
@@ -152,12 +157,13 @@ def divide_rows(n_rows: Any) -> Any:
 
 
 @kernel
-def multiply_panel(
+def multiply_all_tiles(
     a: Any,
     a_row_stride: Any,
     a_depth_stride: Any,
     panel: Any,
-    rows_of_panel: Any,
+    places: Any,
+    first: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -166,29 +172,7 @@ def multiply_panel(
     n_rows: Any,
     ahead: Any,
 ) -> None:
-    """Write the product of rows with a panel: out[r] = initial[r] + sum_k a[r, k] panel[row(k)].
-
-    Every element is summed in the order of k, one fused multiply-add at a time, wherever tiles
-    begin: results do not depend on how rows are divided among calls.
-
-    Parameters
-    ----------
-    a : pointer
-        Element (r, k) is a[r * a_row_stride + k * a_depth_stride].
-    panel : pointer
-        Rows of `lanes` elements.
-    rows_of_panel : pointer to int64
-        Where row k of the product's panel begins, counted in elements.
-    depth : int
-        Terms of each sum.
-    initial : pointer
-        Row r's first summand is the vector at initial[r * initial_stride]; may be `out`.
-    out : pointer
-        Row r's result goes to the vector at out[r * out_stride].
-    n_rows : int
-    ahead : pointer to int64
-        Rows to ask for meanwhile; see `ahead`.
-    """
+    """Do what `multiply_panel` describes, for `places` None instead of `nowhere`."""
     out_of_line()
     n_full, n_short, n_half, n_one = divide_rows(n_rows)
     row = multiply_tiles(
@@ -199,7 +183,8 @@ def multiply_panel(
         a_row_stride,
         a_depth_stride,
         panel,
-        rows_of_panel,
+        places,
+        first,
         depth,
         initial,
         initial_stride,
@@ -215,7 +200,8 @@ def multiply_panel(
         a_row_stride,
         a_depth_stride,
         panel,
-        rows_of_panel,
+        places,
+        first,
         depth,
         initial,
         initial_stride,
@@ -231,7 +217,8 @@ def multiply_panel(
         a_row_stride,
         a_depth_stride,
         panel,
-        rows_of_panel,
+        places,
+        first,
         depth,
         initial,
         initial_stride,
@@ -247,7 +234,8 @@ def multiply_panel(
         a_row_stride,
         a_depth_stride,
         panel,
-        rows_of_panel,
+        places,
+        first,
         depth,
         initial,
         initial_stride,
@@ -255,6 +243,79 @@ def multiply_panel(
         out_stride,
         ahead,
     )
+
+
+@inlined
+def multiply_panel(
+    a: Any,
+    a_row_stride: Any,
+    a_depth_stride: Any,
+    panel: Any,
+    places: Any,
+    first: Any,
+    depth: Any,
+    initial: Any,
+    initial_stride: Any,
+    out: Any,
+    out_stride: Any,
+    n_rows: Any,
+    ahead: Any,
+) -> None:
+    """Write the product of rows with a panel: out[r] = initial[r] + sum_k a[r, k] panel[first + k].
+
+    Every element is summed in the order of k, one fused multiply-add at a time, wherever tiles
+    begin: results do not depend on how rows are divided among calls.
+
+    Parameters
+    ----------
+    a : pointer
+        Element (r, k) is a[r * a_row_stride + k * a_depth_stride].
+    panel : pointer
+        Rows of `lanes` elements.
+    places : pointer to int64
+        Where the rows of the panel that are used begin, counted in elements; `nowhere` for all.
+    first, depth : int
+        The first row used, and the number of rows: the terms of each sum.
+    initial : pointer
+        Row r's first summand is the vector at initial[r * initial_stride]; may be `out`.
+    out : pointer
+        Row r's result goes to the vector at out[r * out_stride].
+    n_rows : int
+    ahead : pointer to int64
+        Rows to ask for meanwhile; see `ahead`.
+    """
+    if leads_somewhere(places):
+        multiply_all_tiles(
+            a,
+            a_row_stride,
+            a_depth_stride,
+            panel,
+            places,
+            first,
+            depth,
+            initial,
+            initial_stride,
+            out,
+            out_stride,
+            n_rows,
+            ahead,
+        )
+    else:  # a list that is not looked at costs no time
+        multiply_all_tiles(
+            a,
+            a_row_stride,
+            a_depth_stride,
+            panel,
+            None,
+            first,
+            depth,
+            initial,
+            initial_stride,
+            out,
+            out_stride,
+            n_rows,
+            ahead,
+        )
 
 
 #: Depth of one product where there is more: its rows and panel then stay in the caches.
@@ -296,7 +357,7 @@ def multiply_rows(
     n_rows: Any,
     panels: Any,
     panel_stride: Any,
-    rows_of_panel: Any,
+    places: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -316,7 +377,7 @@ def multiply_rows(
         Row r begins at a[r * a_stride].
     panels : pointer
         Panel p begins at panels[p * panel_stride].
-    rows_of_panel, depth
+    places, depth
         As `multiply_panel` takes them.
     initial : pointer
         The first summand of all rows of panel p is the vector at initial[p * initial_stride].
@@ -345,7 +406,8 @@ def multiply_rows(
                     stride,
                     1,
                     advance(panels, p * panel_stride),
-                    advance_index(rows_of_panel, begin),
+                    places,
+                    begin,
                     width,
                     advance(initial, p * initial_stride) if begin == 0 else strip,
                     0 if begin == 0 else out_stride,
