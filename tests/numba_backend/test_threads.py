@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -188,6 +189,19 @@ def test_a_killed_thread_ends_the_team(victim: int):
     assert threads.run_team(count, 3, None, (seen,)) == 3
 
 
+def test_an_exception_sent_to_an_idle_worker_loses_no_job(monkeypatch):
+    monkeypatch.setattr(threads, "_pool", threads._Pool())
+    for _ in range(20):
+        seen: list = []
+        assert threads.run_team(count, 3, None, (seen,)) == 3
+        assert len(seen) == 3
+        for thread in threads.threading.enumerate():
+            if thread.name == "fastmlp-worker":
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread.ident), ctypes.py_object(Killed)
+                )
+
+
 def test_an_interrupt_while_workers_finish_waits_for_all(monkeypatch):
     """Interrupted at the first worker, a team still waits for the second, and returns both."""
     finish, interrupts, over = threads._Worker.finish, iter([KeyboardInterrupt]), []
@@ -222,19 +236,18 @@ def test_a_killed_worker_leaves_whole_parameters():
     trainer = Trainer(MLP([50, 70, 5]), backend="numba", n_threads=2)
     trainer.fit(X, Y, 1, verbose=False)
     before = trainer.network.parameters.tobytes()
-    job = threads._job
-    def broken(*arguments):
-        def run():
-            arguments[-1][threads.ABANDONED] = 1
-            raise SystemExit  # silent in a thread
-        return run
-    threads._job = broken
+    run = threads._Job.run
+    def broken(job):
+        job.started = True
+        job._sync[threads.ABANDONED] = 1
+        raise SystemExit  # silent in a thread
+    threads._Job.run = broken
     try:
         trainer.fit(X, Y, 1, verbose=False)
     except threads.TeamError as error:
         print(error)
     assert trainer.network.parameters.tobytes() == before
-    threads._job = job
+    threads._Job.run = run
     trainer.fit(X, Y, 1, verbose=False)
     whole = Trainer(MLP([50, 70, 5]), backend="numba", n_threads=1)
     whole.fit(X, Y, 2, verbose=False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import queue
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +74,45 @@ def _quota() -> int | None:
     return max(1, -(-int(quota) // int(period)))
 
 
+class _Job:
+    """One thread's part of a team's program."""
+
+    def __init__(self, run: Callable[[], bool], sync: NDArray[np.int64]) -> None:
+        self._run = run
+        self._sync = sync
+        self.started = False
+        #: What stopped it.
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Run the part; where that does not end well, tell the team, which may be waiting."""
+        self.started = True
+        complete = False
+        try:
+            complete = bool(self._run())
+        finally:
+            if not complete:
+                self._sync[ABANDONED] = 1
+
+
 class _Worker:
-    """A thread that waits for jobs. It is a daemon: nothing keeps a process from ending."""
+    """A thread that waits for jobs. It is a daemon: nothing keeps a process from ending.
+
+    An exception that is sent to a thread from outside reaches it when it wakes up: the job lies
+    where it is still found then.
+    """
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._done = threading.Semaphore(0)
-        #: What stopped the last job.
-        self.error: BaseException | None = None
+        self._job: _Job | None = None
+        self._wake, self._done = threading.Lock(), threading.Lock()
+        self._wake.acquire()
+        self._done.acquire()
         threading.Thread(target=self._serve, name="fastmlp-worker", daemon=True).start()
 
-    def begin(self, job: Callable[[], None]) -> None:
-        self._jobs.put(job)
+    def begin(self, job: _Job) -> None:
+        self._job = job
+        with contextlib.suppress(RuntimeError):  # awake already
+            self._wake.release()
 
     def finish(self) -> None:
         """Wait until the job is over."""
@@ -93,16 +121,15 @@ class _Worker:
     def _serve(self) -> None:
         while True:
             try:
-                job = self._jobs.get()
-            except BaseException:  # sent to an idle thread from outside: nothing is lost
-                continue
-            self.error = None
-            try:
-                job()
-            except BaseException as error:  # the team raises; this thread goes on
-                self.error = error
-            finally:
-                self._done.release()
+                while self._job is None:
+                    self._wake.acquire()
+                self._job.run()
+            except BaseException as error:
+                if self._job is None or not self._job.started:
+                    continue  # sent to an idle thread: nothing is lost
+                self._job.error = error  # the team raises; this thread goes on
+            self._job = None
+            self._done.release()
 
 
 class _Pool:
@@ -181,25 +208,25 @@ def run_team(
     pool = _pool
     workers = pool.enter(n_threads, at_most)
     n_threads = len(workers) + 1
-    started: list[_Worker] = []
+    started: list[tuple[_Worker, _Job]] = []
     complete = False
     try:
         for thread, worker in enumerate(workers, start=1):
-            job = _job(program, thread, n_threads, arguments, sync)
-            started.append(worker)
+            job = _Job(partial(program, thread, n_threads, *arguments, sync), sync)
+            started.append((worker, job))
             worker.begin(job)
         complete = bool(program(0, n_threads, *arguments, sync))
     finally:
         if not complete:
             sync[ABANDONED] = 1
-        interrupt = _finish(started)
+        interrupt = _finish([worker for worker, _ in started])
         pool.leave(workers)
         if interrupt is not None:
             raise interrupt
     if not complete or sync[ABANDONED]:
         raise TeamError(
             "a worker thread was stopped; the training step was not finished"
-        ) from next((worker.error for worker in started if worker.error), None)
+        ) from next((job.error for _, job in started if job.error), None)
     return n_threads
 
 
@@ -214,21 +241,3 @@ def _finish(workers: list[_Worker]) -> BaseException | None:
             except BaseException as error:  # workers must not go on behind our back
                 interrupt = error
     return interrupt
-
-
-def _job(
-    program: Callable[..., bool],
-    thread: int,
-    n_threads: int,
-    arguments: tuple[Any, ...],
-    sync: NDArray[np.int64],
-) -> Callable[[], None]:
-    def job() -> None:
-        complete = False
-        try:
-            complete = bool(program(thread, n_threads, *arguments, sync))
-        finally:
-            if not complete:
-                sync[ABANDONED] = 1
-
-    return job
