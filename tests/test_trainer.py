@@ -525,6 +525,15 @@ def test_an_error_in_the_backend_leaves_the_last_whole_epoch():
     assert timeless(trainer.history) == timeless(reference.history)
 
 
+@pytest.fixture
+def interrupts():
+    """Ctrl-C as in a terminal: a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_a_real_ctrl_c_is_answered(backend):
     trainer = make_trainer(backend, batch_size=1)
     rows = np.tile(X, (20, 1))

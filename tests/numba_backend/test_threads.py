@@ -261,6 +261,7 @@ def test_a_killed_worker_leaves_whole_parameters():
 def test_a_keyboard_interrupt_leaves_whole_epochs():
     output = run("""
     import signal, warnings
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     warnings.simplefilter("ignore")
     big = RNG.normal(size=(4000, 300)).astype("float32")
     labels = RNG.integers(0, 5, 4000)
