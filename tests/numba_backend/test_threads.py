@@ -189,6 +189,8 @@ def test_a_killed_thread_ends_the_team(victim: int):
     assert threads.run_team(count, 3, None, (seen,)) == 3
 
 
+# Traced, CPython 3.11 runs in circles while an exception waits for a thread that is blocked.
+@pytest.mark.skipif(sys.gettrace() is not None, reason="needs an untraced interpreter")
 def test_an_exception_sent_to_an_idle_worker_loses_no_job(monkeypatch):
     monkeypatch.setattr(threads, "_pool", threads._Pool())
     for _ in range(20):

@@ -98,8 +98,8 @@ class _Job:
 class _Worker:
     """A thread that waits for jobs. It is a daemon: nothing keeps a process from ending.
 
-    An exception that is sent to a thread from outside reaches it when it wakes up: the job lies
-    where it is still found then.
+    An exception that is sent to a thread from outside reaches it when it wakes up, or anywhere:
+    what is to be done next is seen from the job alone, which is still there then.
     """
 
     def __init__(self) -> None:
@@ -121,13 +121,19 @@ class _Worker:
     def _serve(self) -> None:
         while True:
             try:
-                while self._job is None:
-                    self._wake.acquire()
-                self._job.run()
+                while True:
+                    self._go_on()
             except BaseException as error:
-                if self._job is None or not self._job.started:
-                    continue  # sent to an idle thread: nothing is lost
-                self._job.error = error  # the team raises; this thread goes on
+                if self._job is not None and self._job.started:
+                    self._job.error = error  # the team raises; this thread goes on
+
+    def _go_on(self) -> None:
+        """Wait for a job, run it, or end it: whatever is next, also after an exception."""
+        if self._job is None:
+            self._wake.acquire()
+        elif not self._job.started:
+            self._job.run()
+        else:
             self._job = None
             self._done.release()
 
