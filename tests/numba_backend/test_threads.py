@@ -208,10 +208,10 @@ def test_an_interrupt_while_workers_finish_waits_for_all(monkeypatch):
     """Interrupted at the first worker, a team still waits for the second, and returns both."""
     finish, interrupts, over = threads._Worker.finish, iter([KeyboardInterrupt]), []
 
-    def interrupted(worker):
+    def interrupted(worker, job):
         for interrupt in interrupts:
             raise interrupt
-        finish(worker)
+        finish(worker, job)
 
     def program(thread, n_threads, sync):
         if thread:

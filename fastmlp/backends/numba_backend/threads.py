@@ -81,6 +81,7 @@ class _Job:
         self._run = run
         self._sync = sync
         self.started = False
+        self.over = False
         #: What stopped it.
         self.error: BaseException | None = None
 
@@ -93,6 +94,12 @@ class _Job:
         finally:
             if not complete:
                 self._sync[ABANDONED] = 1
+
+
+def _notify(lock: threading.Lock) -> None:
+    """Let one wait for a lock end, be it under way or yet to come."""
+    with contextlib.suppress(RuntimeError):  # notified already
+        lock.release()
 
 
 class _Worker:
@@ -111,12 +118,15 @@ class _Worker:
 
     def begin(self, job: _Job) -> None:
         self._job = job
-        with contextlib.suppress(RuntimeError):  # awake already
-            self._wake.release()
+        _notify(self._wake)
 
-    def finish(self) -> None:
-        """Wait until the job is over."""
-        self._done.acquire()
+    def finish(self, job: _Job) -> None:
+        """Wait until a job is over; an interrupted call may be repeated."""
+        if self._job is not job and not job.started:
+            return  # its beginning was interrupted
+        _notify(self._wake)
+        while not job.over:
+            self._done.acquire()
 
     def _serve(self) -> None:
         while True:
@@ -134,8 +144,12 @@ class _Worker:
         elif not self._job.started:
             self._job.run()
         else:
+            self._job.over = True
             self._job = None
-            self._done.release()
+            try:  # noqa: SIM105 - a call in Python could be interrupted before it notifies
+                self._done.release()
+            except RuntimeError:  # notified already
+                pass
 
 
 class _Pool:
@@ -225,7 +239,7 @@ def run_team(
     finally:
         if not complete:
             sync[ABANDONED] = 1
-        interrupt = _finish([worker for worker, _ in started])
+        interrupt = _finish(started)
         pool.leave(workers)
         if interrupt is not None:
             raise interrupt
@@ -236,13 +250,13 @@ def run_team(
     return n_threads
 
 
-def _finish(workers: list[_Worker]) -> BaseException | None:
+def _finish(started: list[tuple[_Worker, _Job]]) -> BaseException | None:
     """Wait for all workers, whatever interrupts; return the last interrupt."""
     interrupt: BaseException | None = None
-    for worker in workers:
+    for worker, job in started:
         while True:
             try:
-                worker.finish()
+                worker.finish(job)
                 break
             except BaseException as error:  # workers must not go on behind our back
                 interrupt = error
