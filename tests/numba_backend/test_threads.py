@@ -292,13 +292,14 @@ def test_an_exception_from_outside_ends_a_team():
     import ctypes
     class Stop(Exception): pass
     caught = []
+    Trainer(MLP([50, 70, 5]), backend="numba", n_threads=2).fit(X, Y, 1, verbose=False)  # loads
     trainer = Trainer(MLP([50, 70, 5]), backend="numba", n_threads=2)
     def work():
         try:
             trainer.fit(X, Y, 100_000, verbose=False)
         except Stop as error:
             caught.append(error)
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     time.sleep(0.5)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
