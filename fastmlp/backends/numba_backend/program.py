@@ -952,13 +952,18 @@ def update_whole(
 
 
 @inlined
+def divide_evenly(panels: Any, n_threads: Any) -> bool:
+    """Return whether several threads can have about equal shares of whole panels."""
+    return n_threads > 1 and (panels % n_threads == 0 or panels >= 4 * n_threads)
+
+
+@inlined
 def divides(panels: Any, size: Any, n_threads: Any) -> bool:
     """Return whether the work of a layer is divided by panels rather than by rows.
 
     Then each thread reads its share of a large matrix only, for twice as many rows.
     """
-    evenly = panels % n_threads == 0 or panels >= 4 * n_threads
-    return n_threads > 1 and evenly and size >= LARGE
+    return size >= LARGE and divide_evenly(panels, n_threads)
 
 
 # --- The programs ----------------------------------------------------------------------------
@@ -1040,10 +1045,7 @@ def train(
 
     n_layers, batch_size = load_index(spec, N_LAYERS), load_index(spec, BATCH_SIZE)
     last = n_layers - 1
-    by_panels = n_threads > 1 and (
-        field(layers, 0, OUT_PANELS) % n_threads == 0
-        or field(layers, 0, OUT_PANELS) >= 4 * n_threads
-    )
+    by_panels = divide_evenly(field(layers, 0, OUT_PANELS), n_threads)
     # A gradient that is needed whole (its norm, or a unit's) is written out before the update.
     whole = (
         load_scalar(hyper, CLIP_NORM) < np.inf
