@@ -100,15 +100,20 @@ class Worker:
     def _ask(self, request: str, *arguments: Any, limit: float = LIMIT) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        timer = threading.Timer(limit, self._process.kill)
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(limit, give_up)
         timer.start()
-        start = time.monotonic()
         try:
             pickle.dump((request, arguments), self._process.stdin)
             self._process.stdin.flush()
             failure, value = pickle.load(self._process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
-            failure, value = self._last_words(time.monotonic() - start >= limit, limit), None
+            failure, value = self._last_words(late.is_set(), limit), None
         finally:
             timer.cancel()
         if failure:
