@@ -100,12 +100,13 @@ from fastmlp.backends.numba_backend.simd import (
     zero,
 )
 from fastmlp.backends.numba_backend.tiles import (
+    PACKED_ROWS,
     PACKED_SIZE,
     WORTH_PACKING,
+    multiply_packed,
     multiply_panel,
     multiply_rows,
-    pack,
-    packed_stride,
+    pack_tiles,
 )
 from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
 
@@ -854,6 +855,7 @@ def change_rows(
     is_last: Any,
     rows: Any,
     row_stride: Any,
+    is_packed: Any,
     n: Any,
     columns: Any,
     scratch: Any,
@@ -863,7 +865,8 @@ def change_rows(
 ) -> None:
     """Compute the gradient by inputs first to last of a weight panel and settle it.
 
-    The last task of a panel does its biases too. The first layer's inputs are the active columns.
+    The inputs may be packed as tiles, and the first layer's are the active columns. The last task
+    of a panel does its biases too.
     """
     out_of_line()
     n_in = field(layers, layer, N_IN)
@@ -874,9 +877,12 @@ def change_rows(
     zeros = advance(memory, load_index(spec, CONSTANTS))
     offset = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step
     count = last - first
-    multiply_panel(
-        rows, 1, row_stride, deltas, nowhere(), 0, n, zeros, 0, scratch, step, count, ahead
-    )
+    if is_packed:
+        multiply_packed(rows, deltas, n, zeros, 0, scratch, step, count, ahead)
+    else:
+        multiply_panel(
+            rows, 1, row_stride, deltas, nowhere(), 0, n, zeros, 0, scratch, step, count, ahead
+        )
     if layer == 0:
         start, stop = settle_columns(
             memory,
@@ -1153,7 +1159,7 @@ def train(
                 count,
                 p0,
                 p1,
-                advance_index(columns, active + ACTIVE) if layer == 0 else nowhere(),
+                advance_index(columns, active + ACTIVE) if layer == 0 and skips else nowhere(),
                 load_index(columns, active + N_ACTIVE)
                 if layer == 0
                 else field(layers, layer, N_IN),
@@ -1262,22 +1268,16 @@ def train(
                 p1 = first_panel_of(layers, layer, thread + 1, n_threads)
                 first_task, last_task = 0, (p1 - p0) * n_chunks
             stride = field(layers, layer, INPUT_STRIDE)
-            packs = (
-                n * stride >= FAR
-                and n * packed_stride(CHUNK, step_lanes) <= PACKED_SIZE
-                and p1 - p0 >= WORTH_PACKING
-            )
+            packs = n * stride >= FAR and n * CHUNK <= PACKED_ROWS and p1 - p0 >= WORTH_PACKING
             packed_chunk = -1
             for task in range(first_task, last_task):
                 chunk, panel = task // (p1 - p0), p0 + task % (p1 - p0)
                 first = chunk * CHUNK
                 end = smaller(first + CHUNK, n_columns)
-                rows, row_stride = advance(memory, inputs + first), stride
-                if packs:
-                    if packed_chunk != chunk:
-                        pack(rows, stride, n, end - first, packed)
-                        packed_chunk = chunk
-                    rows, row_stride = packed, packed_stride(end - first, step_lanes)
+                rows = advance(memory, inputs + first)
+                if packs and packed_chunk != chunk:
+                    pack_tiles(rows, 1, stride, end - first, n, packed)
+                    packed_chunk = chunk
                 change_rows(
                     memory,
                     spec,
@@ -1288,8 +1288,9 @@ def train(
                     first,
                     end,
                     chunk == n_chunks - 1,
-                    rows,
-                    row_stride,
+                    packed if packs else rows,
+                    stride,
+                    packs,
                     n,
                     advance_index(columns, active),
                     scratch,

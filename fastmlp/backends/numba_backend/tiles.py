@@ -14,14 +14,17 @@ from llvmlite import binding
 
 from fastmlp.backends.numba_backend.ahead import take_requests
 from fastmlp.backends.numba_backend.integers import (
+    advance_index,
     larger,
     leads_somewhere,
+    load_index,
     out_of_line,
     place_of_row,
     prefetch,
     smaller,
 )
 from fastmlp.backends.numba_backend.simd import (
+    LANES_BYTES,
     advance,
     fma_rows,
     inlined,
@@ -29,8 +32,10 @@ from fastmlp.backends.numba_backend.simd import (
     lanes,
     load,
     load_rows,
+    load_scalar,
     store,
     store_rows,
+    store_scalar,
 )
 
 
@@ -92,6 +97,7 @@ def multiply_tiles(
     count: Any,
     n_tiles: Any,
     row: Any,
+    packed: Any,
     a: Any,
     a_row_stride: Any,
     a_depth_stride: Any,
@@ -107,14 +113,17 @@ def multiply_tiles(
 ) -> Any:
     """Compute `n_tiles` tiles of ``len(count)`` rows from `row` on; return the row after them.
 
-    The other arguments as `multiply_panel`.
+    Rows that are `packed` lie as `pack_tiles` writes them; other arguments as `multiply_panel`.
     """
+    tile_stride, row_stride, depth_stride = a_row_stride, a_row_stride, a_depth_stride
+    if packed:
+        tile_stride, row_stride, depth_stride = depth, 1, len(count)
     for _ in range(n_tiles):
         multiply_tile(
             count,
-            advance(a, row * a_row_stride),
-            a_row_stride,
-            a_depth_stride,
+            advance(a, row * tile_stride),
+            row_stride,
+            depth_stride,
             panel,
             places,
             first,
@@ -156,8 +165,9 @@ def divide_rows(n_rows: Any) -> Any:
             rest -= 1
 
 
-@kernel
+@inlined
 def multiply_all_tiles(
+    packed: Any,
     a: Any,
     a_row_stride: Any,
     a_depth_stride: Any,
@@ -172,13 +182,13 @@ def multiply_all_tiles(
     n_rows: Any,
     ahead: Any,
 ) -> None:
-    """Do what `multiply_panel` describes, for `places` None instead of `nowhere`."""
-    out_of_line()
+    """Do what `multiply_panel` and `multiply_packed` describe."""
     n_full, n_short, n_half, n_one = divide_rows(n_rows)
     row = multiply_tiles(
         FULL,
         n_full,
         0,
+        packed,
         a,
         a_row_stride,
         a_depth_stride,
@@ -196,6 +206,7 @@ def multiply_all_tiles(
         SHORT,
         n_short,
         row,
+        packed,
         a,
         a_row_stride,
         a_depth_stride,
@@ -213,6 +224,7 @@ def multiply_all_tiles(
         HALF,
         n_half,
         row,
+        packed,
         a,
         a_row_stride,
         a_depth_stride,
@@ -230,6 +242,7 @@ def multiply_all_tiles(
         ONE,
         n_one,
         row,
+        packed,
         a,
         a_row_stride,
         a_depth_stride,
@@ -241,6 +254,74 @@ def multiply_all_tiles(
         initial_stride,
         out,
         out_stride,
+        ahead,
+    )
+
+
+@kernel
+def multiply_spread(
+    a: Any,
+    a_row_stride: Any,
+    a_depth_stride: Any,
+    panel: Any,
+    places: Any,
+    first: Any,
+    depth: Any,
+    initial: Any,
+    initial_stride: Any,
+    out: Any,
+    out_stride: Any,
+    n_rows: Any,
+    ahead: Any,
+) -> None:
+    """Do what `multiply_panel` describes, for `places` None instead of `nowhere`."""
+    out_of_line()
+    multiply_all_tiles(
+        False,
+        a,
+        a_row_stride,
+        a_depth_stride,
+        panel,
+        places,
+        first,
+        depth,
+        initial,
+        initial_stride,
+        out,
+        out_stride,
+        n_rows,
+        ahead,
+    )
+
+
+@kernel
+def multiply_packed(
+    a: Any,
+    panel: Any,
+    depth: Any,
+    initial: Any,
+    initial_stride: Any,
+    out: Any,
+    out_stride: Any,
+    n_rows: Any,
+    ahead: Any,
+) -> None:
+    """Do what `multiply_panel` describes for rows that `pack_tiles` wrote to `a`."""
+    out_of_line()
+    multiply_all_tiles(
+        True,
+        a,
+        0,
+        0,
+        panel,
+        None,
+        0,
+        depth,
+        initial,
+        initial_stride,
+        out,
+        out_stride,
+        n_rows,
         ahead,
     )
 
@@ -285,7 +366,7 @@ def multiply_panel(
         Rows to ask for meanwhile; see `ahead`.
     """
     if leads_somewhere(places):
-        multiply_all_tiles(
+        multiply_spread(
             a,
             a_row_stride,
             a_depth_stride,
@@ -301,7 +382,7 @@ def multiply_panel(
             ahead,
         )
     else:  # a list that is not looked at costs no time
-        multiply_all_tiles(
+        multiply_spread(
             a,
             a_row_stride,
             a_depth_stride,
@@ -322,8 +403,9 @@ def multiply_panel(
 DEPTH = 256
 #: Rows of one product where there are more.
 ROWS = 256
-#: Elements of the place for rows that are packed: an odd number of cache lines each.
-PACKED_SIZE = ROWS * (DEPTH + 16)
+#: Elements of the place for rows that are packed, and of that for a panel's rows among these.
+PACKED_ROWS = ROWS * (DEPTH + DEPTH // 2)
+PACKED_SIZE = PACKED_ROWS + LANES_BYTES // 4 * (1 + DEPTH + DEPTH // 2)
 
 
 #: Panels that packed rows must be multiplied with to be worth the copy.
@@ -331,23 +413,53 @@ WORTH_PACKING = 16
 
 
 @inlined
-def packed_stride(width: Any, step: Any) -> Any:
-    """Return the distance of packed rows: an odd number of cache lines."""
-    return (width // step + 1 | 1) * step
+def pack_some(
+    count: Any,
+    n_tiles: Any,
+    row: Any,
+    source: Any,
+    row_stride: Any,
+    depth_stride: Any,
+    depth: Any,
+    out: Any,
+) -> Any:
+    """Pack `n_tiles` tiles of ``len(count)`` rows from `row` on; return the row after them."""
+    for _ in range(n_tiles):
+        tile, rows = advance(out, row * depth), advance(source, row * row_stride)
+        for k in range(depth):
+            if row_stride == 1:  # whole vectors: what is too much is overwritten by the next
+                store(tile, k * len(count), load(rows, k * depth_stride))
+                continue
+            for r in range(len(count)):
+                x = load_scalar(rows, r * row_stride + k * depth_stride)
+                store_scalar(tile, k * len(count) + r, x)
+        row += len(count)
+    return row
 
 
 @kernel
-def pack(source: Any, stride: Any, n_rows: Any, width: Any, out: Any) -> None:
-    """Copy rows close together, so that one product's lie on few pages of memory.
+def pack_tiles(
+    source: Any, row_stride: Any, depth_stride: Any, n_rows: Any, depth: Any, out: Any
+) -> None:
+    """Copy rows in the order in which the tiles of a product read them, one tile after another.
 
-    Copies whole vectors.
+    Element k of row r is source[r * row_stride + k * depth_stride]. Where elements of a column lie
+    side by side, whole vectors are read and written.
     """
     out_of_line()
-    step = lanes(out)
-    out_stride = packed_stride(width, step)
-    for row in range(n_rows):
-        for i in range(0, width, step):
-            store(out, row * out_stride + i, load(source, row * stride + i))
+    n_full, n_short, n_half, n_one = divide_rows(n_rows)
+    row = pack_some(FULL, n_full, 0, source, row_stride, depth_stride, depth, out)
+    row = pack_some(SHORT, n_short, row, source, row_stride, depth_stride, depth, out)
+    row = pack_some(HALF, n_half, row, source, row_stride, depth_stride, depth, out)
+    pack_some(ONE, n_one, row, source, row_stride, depth_stride, depth, out)
+
+
+@kernel
+def pick_rows(panel: Any, places: Any, n: Any, out: Any) -> None:
+    """Copy the `n` rows of a panel that begin at `places`."""
+    out_of_line()
+    for i in range(n):
+        store(out, i * lanes(out), load(panel, load_index(places, i)))
 
 
 @kernel
@@ -391,28 +503,48 @@ def multiply_rows(
     out_of_line()
     part = depth if depth <= DEPTH + DEPTH // 2 else DEPTH
     packs = part < depth and last_panel - first_panel >= WORTH_PACKING
+    picked = advance(packed, PACKED_ROWS + lanes(a))
     for block in range(0, n_rows, ROWS):
         count = smaller(ROWS, n_rows - block)
         for begin in range(0, larger(depth, 1), larger(part, 1)):
             width = smaller(part, depth - begin)
-            rows, stride = advance(a, block * a_stride + begin), a_stride
+            rows = advance(a, block * a_stride + begin)
             if packs:
-                pack(rows, stride, count, width, packed)
-                rows, stride = packed, packed_stride(width, lanes(a))
+                pack_tiles(rows, a_stride, 1, count, width, packed)
             for p in range(first_panel, last_panel):
                 strip = advance(out, p * out_panel_stride + block * out_stride)
-                multiply_panel(
-                    rows,
-                    stride,
-                    1,
-                    advance(panels, p * panel_stride),
-                    places,
-                    begin,
-                    width,
-                    advance(initial, p * initial_stride) if begin == 0 else strip,
-                    0 if begin == 0 else out_stride,
-                    strip,
-                    out_stride,
-                    count,
-                    ahead,
-                )
+                panel = advance(panels, p * panel_stride)
+                first = advance(initial, p * initial_stride) if begin == 0 else strip
+                first_stride = 0 if begin == 0 else out_stride
+                if packs:
+                    own = advance(panel, begin * lanes(a))
+                    if leads_somewhere(places):
+                        own = picked
+                        pick_rows(panel, advance_index(places, begin), width, own)
+                    multiply_packed(
+                        packed,
+                        own,
+                        width,
+                        first,
+                        first_stride,
+                        strip,
+                        out_stride,
+                        count,
+                        ahead,
+                    )
+                else:
+                    multiply_panel(
+                        rows,
+                        a_stride,
+                        1,
+                        panel,
+                        places,
+                        begin,
+                        width,
+                        first,
+                        first_stride,
+                        strip,
+                        out_stride,
+                        count,
+                        ahead,
+                    )

@@ -1,0 +1,145 @@
+"""Products of rows with panels against NumPy; runs as well under NUMBA_DISABLE_JIT=1."""
+
+import numpy as np
+import pytest
+from numba import config, njit
+
+from fastmlp import MLP, SGD
+from fastmlp.backends import get_backend
+from fastmlp.backends.numba_backend import tiles
+from fastmlp.backends.numba_backend.integers import index_pointer, nowhere
+from fastmlp.backends.numba_backend.simd import LANES_BYTES, pointer
+
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@njit(error_model="numpy")
+def multiply(a, a_stride, n_rows, panels, places, depth, initial, out, n_panels, packed, ahead):
+    height, width = panels.size // n_panels, initial.size // n_panels
+    tiles.multiply_rows(
+        pointer(a, 0),
+        a_stride,
+        n_rows,
+        pointer(panels, 0),
+        height,
+        index_pointer(places, 0) if places.size > 0 else nowhere(),
+        depth,
+        pointer(initial, 0),
+        width,
+        pointer(out, 0),
+        width,
+        n_panels * width,
+        0,
+        n_panels,
+        pointer(packed, 0),
+        index_pointer(ahead, 0),
+    )
+
+
+def product(a, w, bias, rows_of_w):
+    """Return a @ w[rows_of_w] + bias, or without a list a @ w + bias, by the kernels."""
+    lanes = LANES_BYTES // a.itemsize
+    n_panels = w.shape[1] // lanes
+    panels = w.reshape(len(w), n_panels, lanes).transpose(1, 0, 2).ravel()
+    places = np.array([], dtype=np.int64) if rows_of_w is None else rows_of_w * lanes
+    packed = np.full(tiles.PACKED_SIZE, np.nan, a.dtype)
+    out = np.full((len(a), w.shape[1]), np.nan, a.dtype)
+    nothing = np.zeros(2, dtype=np.int64)
+    rows = np.full((len(a), a.shape[1] + lanes), np.nan, a.dtype)  # of which none may be used
+    rows[:, : a.shape[1]] = a
+    multiply(
+        rows.ravel(),
+        rows.shape[1],
+        len(a),
+        panels,
+        places,
+        a.shape[1],
+        bias,
+        out.ravel(),
+        n_panels,
+        packed,
+        nothing,
+    )
+    return out
+
+
+@both_dtypes
+@pytest.mark.parametrize("n_panels", [1, tiles.WORTH_PACKING])
+@pytest.mark.parametrize("depth", [0, 1, 7, tiles.DEPTH * 3 // 2 + 3])
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("n_rows", [1, 4, 11])
+def test_products_are_numpys(n_rows, listed, depth, n_panels, dtype):
+    rng = np.random.default_rng(0)
+    n_out = n_panels * (LANES_BYTES // np.dtype(dtype).itemsize)
+    a = rng.normal(size=(n_rows, depth)).astype(dtype)
+    w = rng.normal(size=(depth + 5 if listed else depth, n_out)).astype(dtype)
+    bias = rng.normal(size=n_out).astype(dtype)
+    chosen = np.sort(rng.permutation(len(w))[:depth]) if listed else None
+    used = w if chosen is None else w[chosen]
+    actual = product(a, w, bias, chosen)
+    # Every term and every sum is rounded at most once.
+    bound = (depth + 1) * np.finfo(dtype).eps * (np.abs(a) @ np.abs(used) + np.abs(bias))
+    assert np.all(np.abs(actual - (a.astype(np.float64) @ used + bias)) <= bound)
+
+
+@both_dtypes
+def test_packing_changes_no_bit(dtype):
+    rng = np.random.default_rng(1)
+    lanes = LANES_BYTES // np.dtype(dtype).itemsize
+    a = rng.normal(size=(9, tiles.DEPTH * 2)).astype(dtype)
+    w = rng.normal(size=(tiles.DEPTH * 2, tiles.WORTH_PACKING * lanes)).astype(dtype)
+    bias = np.zeros(w.shape[1], dtype)
+    alone = product(a, np.ascontiguousarray(w[:, :lanes]), bias[:lanes], None)
+    np.testing.assert_array_equal(product(a, w, bias, None)[:, :lanes], alone)
+
+
+@njit(error_model="numpy")
+def pack(source, row_stride, depth_stride, n_rows, depth, out):
+    tiles.pack_tiles(pointer(source, 0), row_stride, depth_stride, n_rows, depth, pointer(out, 0))
+
+
+@both_dtypes
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 5, 6, 17, 24])
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_packed_rows_follow_the_tiles(n_rows, by_rows, dtype):
+    rng, depth = np.random.default_rng(2), 4
+    a = rng.normal(size=(n_rows, depth)).astype(dtype)
+    lanes = LANES_BYTES // a.itemsize
+    expected, row = [], 0
+    heights = map(len, (tiles.FULL, tiles.SHORT, tiles.HALF, tiles.ONE))
+    for n_tiles, height in zip(tiles.divide_rows(n_rows), heights, strict=True):
+        for _ in range(n_tiles):
+            expected.append(a[row : row + height].T.ravel())
+            row += height
+    source = np.zeros((depth, n_rows + lanes) if not by_rows else a.shape, dtype)
+    if by_rows:
+        source[:] = a
+    else:
+        source[:, :n_rows] = a.T
+    strides = (depth, 1) if by_rows else (1, n_rows + lanes)
+    out = np.full(a.size + lanes, np.nan, dtype)
+    pack(source.ravel(), *strides, n_rows, depth, out)
+    np.testing.assert_array_equal(out[: a.size], np.concatenate(expected))
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="too much for plain Python")
+@pytest.mark.parametrize("has_zero_columns", [False, True])
+def test_wide_layers_train_as_the_reference(has_zero_columns):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(300, 1100))
+    if has_zero_columns:
+        X[:, ::3] = 0
+    y, order = np.arange(300) % 3, rng.permutation(300)
+
+    def trained(backend, **threads):
+        network = MLP([1100, 300, 550, 3], dtype=np.float64)
+        session = get_backend(backend).bind(
+            network, None, SGD(momentum=0.9), batch_size=128, **threads
+        )
+        session.train(X, y, order, np.full(3, 0.01))
+        return session.store().parameters
+
+    one = trained("numba", n_threads=1)
+    np.testing.assert_allclose(one, trained("numpy"), rtol=1e-9, atol=1e-12)
+    for n_threads in (2, 3):
+        np.testing.assert_array_equal(trained("numba", n_threads=n_threads), one)
