@@ -317,7 +317,8 @@ def list_columns(
     """Write the list of active columns from the marks of all threads' rows."""
     out_of_line()
     step = lanes(marks)
-    n_active, n_runs, inside = 0, 0, False
+    n_active, n_runs = 0, 0
+    begin = n_in  # of the run that goes on, if one does
     runs = advance_index(columns, ACTIVE + n_in)
     for i in range(0, n_in, step):
         merged = full(marks, 1.0)
@@ -325,23 +326,23 @@ def list_columns(
             merged = load(marks, i)
             for t in range(1, n_threads):
                 merged = either(merged, load(marks, t * marks_stride + i))
-        if not any_lane(merged != zero(marks)):
-            inside = False
+        if begin == n_in and not any_lane(merged != zero(marks)):
             continue
         store(scratch, 0, merged)
         for k in range(i, smaller(i + step, n_in)):
             if load_scalar(scratch, k - i) == 0.0:
-                inside = False
+                if begin < n_in:
+                    store_index(runs, 2 * n_runs - 1, k - begin)
+                    begin = n_in
                 continue
-            if not inside:
+            if begin == n_in:
+                begin = k
                 store_index(runs, 2 * n_runs, k)
-                store_index(runs, 2 * n_runs + 1, 0)
                 n_runs += 1
-                inside = True
             store_index(columns, ACTIVE + n_active, k * step)
             n_active += 1
-            last = 2 * n_runs - 1
-            store_index(runs, last, load_index(runs, last) + 1)
+    if begin < n_in:
+        store_index(runs, 2 * n_runs - 1, n_in - begin)
     store_index(columns, N_ACTIVE, n_active)
     store_index(columns, N_RUNS, n_runs)
 
