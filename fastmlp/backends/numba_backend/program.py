@@ -103,7 +103,6 @@ from fastmlp.backends.numba_backend.tiles import (
     PACKED_ROWS,
     PACKED_SIZE,
     WORTH_PACKING,
-    multiply_packed,
     multiply_panel,
     multiply_rows,
     pack_tiles,
@@ -651,12 +650,12 @@ def bias_gradient(memory: Any, spec: Any, deltas: Any, n: Any, out: Any) -> None
     zeros = advance(memory, load_index(spec, CONSTANTS))
     one = advance(zeros, lanes(zeros))
     multiply_panel(
+        False,
         one,
         0,
         0,
         deltas,
         nowhere(),
-        0,
         n,
         zeros,
         0,
@@ -878,12 +877,21 @@ def change_rows(
     zeros = advance(memory, load_index(spec, CONSTANTS))
     offset = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step
     count = last - first
-    if is_packed:
-        multiply_packed(rows, deltas, n, zeros, 0, scratch, step, count, ahead)
-    else:
-        multiply_panel(
-            rows, 1, row_stride, deltas, nowhere(), 0, n, zeros, 0, scratch, step, count, ahead
-        )
+    multiply_panel(
+        is_packed,
+        rows,
+        1,
+        row_stride,
+        deltas,
+        nowhere(),
+        n,
+        zeros,
+        0,
+        scratch,
+        step,
+        count,
+        ahead,
+    )
     if layer == 0:
         start, stop = settle_columns(
             memory,

@@ -18,6 +18,7 @@ from fastmlp.backends.numba_backend.integers import (
     larger,
     leads_somewhere,
     load_index,
+    nowhere,
     out_of_line,
     place_of_row,
     prefetch,
@@ -65,7 +66,6 @@ def multiply_tile(
     a_depth_stride: Any,
     panel: Any,
     places: Any,
-    first: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -81,13 +81,13 @@ def multiply_tile(
         i = k * a_depth_stride
         prefetch(address)
         address += pace
-        w = load(panel, place_of_row(places, first + k, width))
+        w = load(panel, place_of_row(places, k, width))
         acc = fma_rows(acc, a, i, a_row_stride, w)
         i += a_depth_stride
-        w = load(panel, place_of_row(places, first + k + 1, width))
+        w = load(panel, place_of_row(places, k + 1, width))
         acc = fma_rows(acc, a, i, a_row_stride, w)
     if pairs < depth:
-        w = load(panel, place_of_row(places, first + pairs, width))
+        w = load(panel, place_of_row(places, pairs, width))
         acc = fma_rows(acc, a, pairs * a_depth_stride, a_row_stride, w)
     store_rows(acc, out, 0, out_stride)
 
@@ -103,7 +103,6 @@ def multiply_tiles(
     a_depth_stride: Any,
     panel: Any,
     places: Any,
-    first: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -126,7 +125,6 @@ def multiply_tiles(
             depth_stride,
             panel,
             places,
-            first,
             depth,
             advance(initial, row * initial_stride),
             initial_stride,
@@ -166,14 +164,37 @@ def divide_rows(n_rows: Any) -> Any:
 
 
 @inlined
-def multiply_all_tiles(
+def multiply_all_tiles(packed: Any, n_rows: Any, operands: Any) -> None:
+    """Compute all tiles of some rows; `operands` are the last arguments of `multiply_tiles`."""
+    n_full, n_short, n_half, n_one = divide_rows(n_rows)
+    row = multiply_tiles(FULL, n_full, 0, packed, *operands)
+    row = multiply_tiles(SHORT, n_short, row, packed, *operands)
+    row = multiply_tiles(HALF, n_half, row, packed, *operands)
+    multiply_tiles(ONE, n_one, row, packed, *operands)
+
+
+@kernel
+def multiply_spread(n_rows: Any, operands: Any) -> None:
+    """Do what `multiply_panel` describes for rows that are not packed."""
+    out_of_line()
+    multiply_all_tiles(False, n_rows, operands)
+
+
+@kernel
+def multiply_packed(n_rows: Any, operands: Any) -> None:
+    """Do what `multiply_panel` describes for packed rows: their distances are constants."""
+    out_of_line()
+    multiply_all_tiles(True, n_rows, operands)
+
+
+@inlined
+def multiply_panel(
     packed: Any,
     a: Any,
     a_row_stride: Any,
     a_depth_stride: Any,
     panel: Any,
     places: Any,
-    first: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -182,181 +203,24 @@ def multiply_all_tiles(
     n_rows: Any,
     ahead: Any,
 ) -> None:
-    """Do what `multiply_panel` and `multiply_packed` describe."""
-    n_full, n_short, n_half, n_one = divide_rows(n_rows)
-    row = multiply_tiles(
-        FULL,
-        n_full,
-        0,
-        packed,
-        a,
-        a_row_stride,
-        a_depth_stride,
-        panel,
-        places,
-        first,
-        depth,
-        initial,
-        initial_stride,
-        out,
-        out_stride,
-        ahead,
-    )
-    row = multiply_tiles(
-        SHORT,
-        n_short,
-        row,
-        packed,
-        a,
-        a_row_stride,
-        a_depth_stride,
-        panel,
-        places,
-        first,
-        depth,
-        initial,
-        initial_stride,
-        out,
-        out_stride,
-        ahead,
-    )
-    row = multiply_tiles(
-        HALF,
-        n_half,
-        row,
-        packed,
-        a,
-        a_row_stride,
-        a_depth_stride,
-        panel,
-        places,
-        first,
-        depth,
-        initial,
-        initial_stride,
-        out,
-        out_stride,
-        ahead,
-    )
-    multiply_tiles(
-        ONE,
-        n_one,
-        row,
-        packed,
-        a,
-        a_row_stride,
-        a_depth_stride,
-        panel,
-        places,
-        first,
-        depth,
-        initial,
-        initial_stride,
-        out,
-        out_stride,
-        ahead,
-    )
-
-
-@kernel
-def multiply_spread(
-    a: Any,
-    a_row_stride: Any,
-    a_depth_stride: Any,
-    panel: Any,
-    places: Any,
-    first: Any,
-    depth: Any,
-    initial: Any,
-    initial_stride: Any,
-    out: Any,
-    out_stride: Any,
-    n_rows: Any,
-    ahead: Any,
-) -> None:
-    """Do what `multiply_panel` describes, for `places` None instead of `nowhere`."""
-    out_of_line()
-    multiply_all_tiles(
-        False,
-        a,
-        a_row_stride,
-        a_depth_stride,
-        panel,
-        places,
-        first,
-        depth,
-        initial,
-        initial_stride,
-        out,
-        out_stride,
-        n_rows,
-        ahead,
-    )
-
-
-@kernel
-def multiply_packed(
-    a: Any,
-    panel: Any,
-    depth: Any,
-    initial: Any,
-    initial_stride: Any,
-    out: Any,
-    out_stride: Any,
-    n_rows: Any,
-    ahead: Any,
-) -> None:
-    """Do what `multiply_panel` describes for rows that `pack_tiles` wrote to `a`."""
-    out_of_line()
-    multiply_all_tiles(
-        True,
-        a,
-        0,
-        0,
-        panel,
-        None,
-        0,
-        depth,
-        initial,
-        initial_stride,
-        out,
-        out_stride,
-        n_rows,
-        ahead,
-    )
-
-
-@inlined
-def multiply_panel(
-    a: Any,
-    a_row_stride: Any,
-    a_depth_stride: Any,
-    panel: Any,
-    places: Any,
-    first: Any,
-    depth: Any,
-    initial: Any,
-    initial_stride: Any,
-    out: Any,
-    out_stride: Any,
-    n_rows: Any,
-    ahead: Any,
-) -> None:
-    """Write the product of rows with a panel: out[r] = initial[r] + sum_k a[r, k] panel[first + k].
+    """Write the product of rows with a panel: out[r] = initial[r] + sum_k a[r, k] panel[k].
 
     Every element is summed in the order of k, one fused multiply-add at a time, wherever tiles
     begin: results do not depend on how rows are divided among calls.
 
     Parameters
     ----------
+    packed : bool
+        Whether the rows lie as `pack_tiles` writes them; then their strides and `places` are not
+        looked at.
     a : pointer
         Element (r, k) is a[r * a_row_stride + k * a_depth_stride].
     panel : pointer
         Rows of `lanes` elements.
     places : pointer to int64
         Where the rows of the panel that are used begin, counted in elements; `nowhere` for all.
-    first, depth : int
-        The first row used, and the number of rows: the terms of each sum.
+    depth : int
+        The number of rows used: the terms of each sum.
     initial : pointer
         Row r's first summand is the vector at initial[r * initial_stride]; may be `out`.
     out : pointer
@@ -365,38 +229,14 @@ def multiply_panel(
     ahead : pointer to int64
         Rows to ask for meanwhile; see `ahead`.
     """
-    if leads_somewhere(places):
-        multiply_spread(
-            a,
-            a_row_stride,
-            a_depth_stride,
-            panel,
-            places,
-            first,
-            depth,
-            initial,
-            initial_stride,
-            out,
-            out_stride,
-            n_rows,
-            ahead,
-        )
+    rest = (depth, initial, initial_stride, out, out_stride, ahead)
+    every_row = (a, a_row_stride, a_depth_stride, panel, None, *rest)
+    if packed:
+        multiply_packed(n_rows, every_row)
+    elif leads_somewhere(places):
+        multiply_spread(n_rows, (a, a_row_stride, a_depth_stride, panel, places, *rest))
     else:  # a list that is not looked at costs no time
-        multiply_spread(
-            a,
-            a_row_stride,
-            a_depth_stride,
-            panel,
-            None,
-            first,
-            depth,
-            initial,
-            initial_stride,
-            out,
-            out_stride,
-            n_rows,
-            ahead,
-        )
+        multiply_spread(n_rows, every_row)
 
 
 #: Depth of one product where there is more: its rows and panel then stay in the caches.
@@ -511,40 +351,29 @@ def multiply_rows(
             rows = advance(a, block * a_stride + begin)
             if packs:
                 pack_tiles(rows, a_stride, 1, count, width, packed)
+                rows = packed
             for p in range(first_panel, last_panel):
                 strip = advance(out, p * out_panel_stride + block * out_stride)
-                panel = advance(panels, p * panel_stride)
-                first = advance(initial, p * initial_stride) if begin == 0 else strip
-                first_stride = 0 if begin == 0 else out_stride
-                if packs:
-                    own = advance(panel, begin * lanes(a))
-                    if leads_somewhere(places):
-                        own = picked
-                        pick_rows(panel, advance_index(places, begin), width, own)
-                    multiply_packed(
-                        packed,
-                        own,
-                        width,
-                        first,
-                        first_stride,
-                        strip,
-                        out_stride,
-                        count,
-                        ahead,
-                    )
+                panel, own_places = advance(panels, p * panel_stride), nowhere()
+                if not leads_somewhere(places):
+                    panel = advance(panel, begin * lanes(a))
+                elif packs:
+                    pick_rows(panel, advance_index(places, begin), width, picked)
+                    panel = picked
                 else:
-                    multiply_panel(
-                        rows,
-                        a_stride,
-                        1,
-                        panel,
-                        places,
-                        begin,
-                        width,
-                        first,
-                        first_stride,
-                        strip,
-                        out_stride,
-                        count,
-                        ahead,
-                    )
+                    own_places = advance_index(places, begin)
+                multiply_panel(
+                    packs,
+                    rows,
+                    a_stride,
+                    1,
+                    panel,
+                    own_places,
+                    width,
+                    advance(initial, p * initial_stride) if begin == 0 else strip,
+                    0 if begin == 0 else out_stride,
+                    strip,
+                    out_stride,
+                    count,
+                    ahead,
+                )
