@@ -108,7 +108,6 @@ def test_an_epoch_equals_scikit_learn(
         max_iter=1,
         shuffle=False,
         warm_start=True,
-        random_state=0,
     )
     expected, expected_loss = sklearn_epoch(model, network, X, y.ravel() if n_outputs == 1 else y)
 
