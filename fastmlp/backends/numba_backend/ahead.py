@@ -57,6 +57,9 @@ def take_requests(ahead: Any, n_requests: Any) -> Any:
         return address_of(ahead, 0), 0
     progress, pace = load_index(ahead, PROGRESS), load_index(ahead, PACE)
     address = load_index(ahead, ADDRESSES + row) + progress
+    left = load_index(ahead, ROW_BYTES) - progress
+    if n_requests * pace > left:  # spread over the product what is left, and nothing beyond it
+        pace = left // n_requests + 1
     progress += n_requests * pace
     if progress >= load_index(ahead, ROW_BYTES):
         progress = 0
