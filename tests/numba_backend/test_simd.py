@@ -14,6 +14,7 @@ from numba import config, njit
 from numba.core.errors import TypingError
 
 from fastmlp.backends.numba_backend import simd, simd_math
+from fastmlp.backends.numba_backend.integers import offsets_of
 
 DTYPES = [np.float32, np.float64]
 THREE = (0, 0, 0)
@@ -274,8 +275,9 @@ def small_tile(out, a, row_stride, k_stride, w, n_k):
     p, q, o = simd.pointer(a, 0), simd.pointer(w, 0), simd.pointer(out, 0)
     size = simd.lanes(p)
     acc = simd.rows(simd.full(p, 1), THREE)
+    offsets = offsets_of(THREE, None, 0, row_stride)
     for k in range(n_k):
-        acc = simd.fma_rows(acc, p, k * k_stride, row_stride, simd.load(q, k * size))
+        acc = simd.fma_rows(acc, p, offsets, k * k_stride, simd.load(q, k * size))
     simd.store_rows(acc, o, 0, size)
 
 

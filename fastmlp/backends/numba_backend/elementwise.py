@@ -13,7 +13,7 @@ import numpy as np
 
 from fastmlp.activations import SELU
 from fastmlp.backends.numba_backend.integers import (
-    load_index,
+    offset_of,
     out_of_line,
     random_mask,
     random_unit,
@@ -546,12 +546,12 @@ def update(
 
 
 @kernel
-def descend(panel: Any, places: Any, n: Any, g: Any, rate: Any) -> None:
-    """Subtract `rate` times `n` rows of a gradient from rows of a panel that begin at `places`."""
+def descend(panel: Any, numbers: Any, n: Any, g: Any, rate: Any) -> None:
+    """Subtract `rate` times `n` rows of a gradient from the rows of a panel so numbered."""
     out_of_line()
     step = full(g, rate)
     for i in range(n):
-        place = load_index(places, i)
+        place = offset_of(numbers, i, lanes(panel))
         store(panel, place, load(panel, place) - step * load(g, i * lanes(g)))
 
 

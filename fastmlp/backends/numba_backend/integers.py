@@ -187,22 +187,46 @@ def _(context: Any, builder: Any, signature: Any, p: Any) -> Any:
     return builder.not_(cgutils.is_null(builder, p))
 
 
-def place_of_row(places: Any, k: int, width: int) -> int:
-    """Return where the k-th of some rows of `width` elements begins; `places` is None for all rows.
+def offset_of(numbers: Any, i: int, stride: int) -> int:
+    """Return `stride` times number `i` of a list; `numbers` is None for 0, 1, 2, and so on.
 
     Examples
     --------
-    >>> place_of_row(np.array([0, 32, 48]), 2, 16), place_of_row(None, 2, 16)
+    >>> offset_of(np.array([0, 2, 3]), 2, 16), offset_of(None, 2, 16)
     (48, 32)
     """
-    return k * width if places is None else int(places[k])
+    return stride * (i if numbers is None else int(numbers[i]))
 
 
-@_lowers(place_of_row, lambda places, k, width: types.int64)
-def _(context: Any, builder: Any, signature: Any, places: Any, k: Any, width: Any) -> Any:
-    if signature.args[0] == types.none:
-        return builder.mul(k, width)
-    return builder.load(builder.gep(places, [k], inbounds=True))
+@_lowers(offset_of, lambda numbers, i, stride: types.int64)
+def _(context: Any, builder: Any, signature: Any, numbers: Any, i: Any, stride: Any) -> Any:
+    if signature.args[0] != types.none:
+        i = builder.load(builder.gep(numbers, [i], inbounds=True))
+    return builder.mul(i, stride)
+
+
+def offsets_of(count: Any, numbers: Any, i: int, stride: int) -> Any:
+    """Return `offset_of` i, i + 1, and so on, as a tuple as long as `count`.
+
+    Examples
+    --------
+    >>> offsets_of((0, 0), None, 3, 10)
+    (30, 40)
+    """
+    return tuple(offset_of(numbers, i + r, stride) for r in range(len(count)))
+
+
+@_lowers(offsets_of, lambda count, numbers, i, stride: types.UniTuple(types.int64, len(count)))
+def _(
+    context: Any, builder: Any, signature: Any, count: Any, numbers: Any, i: Any, stride: Any
+) -> Any:
+    offsets = []
+    for r in range(len(signature.args[0])):
+        number = builder.add(i, ir.Constant(i.type, r))
+        if signature.args[1] != types.none:
+            number = builder.load(builder.gep(numbers, [number], inbounds=True))
+        offsets.append(builder.mul(number, stride))
+    return context.make_tuple(builder, signature.return_type, offsets)
 
 
 # --- Comparing -------------------------------------------------------------------------------

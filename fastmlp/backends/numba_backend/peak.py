@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 from numba.core import config
 
+from fastmlp.backends.numba_backend.integers import offsets_of
 from fastmlp.backends.numba_backend.simd import (
     fma_rows,
     load,
@@ -45,8 +46,9 @@ def multiply_add(a: Any, w: Any, out: Any, n: Any) -> None:
     p, factor = pointer(out, 0), pointer(a, 0)
     vector = load(pointer(w, 0), 0)
     acc = load_rows(FULL, p, 0, lanes)
+    same = offsets_of(FULL, None, 0, 0)
     for _ in range(n):
-        acc = fma_rows(acc, factor, 0, 0, vector)
+        acc = fma_rows(acc, factor, same, 0, vector)
     store_rows(acc, p, 0, lanes)
 
 

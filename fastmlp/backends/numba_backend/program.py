@@ -7,10 +7,12 @@ A step has three phases, with barriers where one thread reads what another wrote
    the inputs of the next step's batch;
 3. for the thread's own tiles of the weights: gradient, update, transposed copy.
 
-The first layer is divided by panels of its weights where that divides evenly, because then nobody
-else reads or writes a thread's share of the largest matrix; otherwise by rows. Every element of
-every array is computed by one thread in one order of summation, so the number of threads changes
-no bit.
+The first layer reads the most data and often has the largest matrix, of which a thread should have
+a share to itself. So a narrow one is divided by columns of the inputs, into a fixed number of parts
+whose products are added up after the barrier; it reads the inputs where they lie, because a copy
+would serve few products. Others are divided by panels of weights where that divides evenly,
+otherwise by rows. Every element of every array is computed in one order of summation, so the number
+of threads changes no bit.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ from fastmlp.backends.numba_backend.integers import (
     atomic_store,
     index_pointer,
     larger,
+    leads_somewhere,
     load_index,
     nowhere,
     out_of_line,
@@ -123,6 +126,7 @@ from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
     SECOND_INPUT,  # offset of the first layer's second input buffer
     SECOND_HIDDEN,  # offset of the second layer's second input buffer
     CONSTANTS,  # offset of a vector of zeros, then a one, then the quantile levels
+    PARTS,  # offset of the products of a narrow first layer's parts, [parts][batch_size][stride]
     GROUPS,  # offset of each thread's group of rows whose losses are computed at once
     GROUP_SIZE,
     SCRATCH,  # offset of each thread's scratch
@@ -132,21 +136,25 @@ from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
     HAS_WEIGHTS,
     WANTS_LOGITS,
     GRADIENT_ONLY,  # write the gradient's block and update nothing
-    ACTIVITY,  # offset of the marks of columns that are not zero, [threads][stride]
+    ACTIVITY,  # offset of the marks of columns that are not zero, [lists][stride]
     FIRST_STEP,
     FIRST_ROW,  # number in the whole batch of this call's first row, for random numbers
     NOTHING_AHEAD,  # two zeros, as a list of rows an empty one
     _,
     N_SPEC,
-) = range(27)
+) = range(28)
 
 # Elements of the array by which threads meet; each on a cache line of its own.
 ARRIVED, GENERATION, ABANDONED, N_SYNC = 0, 16, 32, 48
 
-# One thread's list of the first layer's columns that hold anything but zeros in a batch: their
-# number and that of the runs they form; then the columns' offsets in a panel; then each run's
-# first column and length.
-N_ACTIVE, N_RUNS, ACTIVE = range(3)
+#: Panels that a narrow first layer has at most, and the parts its inputs' columns are divided into.
+NARROW, N_PARTS = 3, 4
+
+# A list of the first layer's columns that hold anything but zeros in a batch: how many they are,
+# how many runs they form, whether others are left out; then their numbers; then each run's first
+# column and length. Every thread lists all columns, or of a narrow layer its parts' columns, part
+# by part. Of every list there are two, one for this step's batch and one for the next.
+N_ACTIVE, N_RUNS, LEAVES_OUT, ACTIVE = range(4)
 
 #: Rows of a weight panel in one tile task: their gradient stays in the first-level cache.
 CHUNK = 128
@@ -202,6 +210,40 @@ def rows_of_batch(start: Any, n_total: Any, batch_size: Any, thread: Any, n_thre
     begin = smaller(start, n_total)
     n = smaller(batch_size, n_total - begin)
     return begin + share(n, thread, n_threads), begin + share(n, thread + 1, n_threads)
+
+
+@inlined
+def is_narrow(layers: Any) -> bool:
+    """Return whether the first layer is divided by columns of its inputs."""
+    return field(layers, 0, OUT_PANELS) <= NARROW and field(layers, 0, IN_PANELS) >= N_PARTS
+
+
+@inlined
+def first_column_of(layers: Any, part: Any, step: Any) -> Any:
+    """Return the first column of a part, at the beginning of a vector of `step` elements."""
+    n_vectors = share(field(layers, 0, IN_PANELS), part, N_PARTS)
+    return smaller(n_vectors * step, field(layers, 0, N_IN))
+
+
+@inlined
+def first_list_of(layers: Any, thread: Any, n_threads: Any) -> Any:
+    """Return the first of a thread's lists of columns."""
+    return share(N_PARTS, thread, n_threads) if is_narrow(layers) else thread
+
+
+@inlined
+def columns_of_list(layers: Any, number: Any, step: Any) -> Any:
+    """Return where the columns that a list may name begin and end."""
+    if is_narrow(layers):
+        return first_column_of(layers, number, step), first_column_of(layers, number + 1, step)
+    return 0, field(layers, 0, N_IN)
+
+
+@inlined
+def list_at(columns: Any, layers: Any, number: Any, turn: Any) -> Any:
+    """Return a list of columns; those of one step's batch and the next take turns."""
+    n_in = field(layers, 0, N_IN)
+    return advance_index(columns, (2 * number + turn) * (ACTIVE + n_in + 2 * (n_in // 2 + 1)))
 
 
 @inlined
@@ -272,78 +314,209 @@ def load_runs(
 
 @kernel
 def mark_rows(
-    layers: Any,
     X: Any,
     x_stride: Any,
+    n_columns: Any,
     order: Any,
-    start: Any,
-    first_row: Any,
-    last_row: Any,
+    first: Any,
+    end: Any,
     marks: Any,
 ) -> None:
-    """Mark the columns in which some rows of a batch, a thread's own, are not zero."""
+    """Mark the columns, counted from X on, in which the rows order[first:end] are not all zero."""
     out_of_line()
-    n_in = field(layers, 0, N_IN)
-    for i in range(0, field(layers, 0, INPUT_STRIDE), lanes(marks)):
+    for i in range(0, n_columns, lanes(marks)):
         store(marks, i, zero(marks))
-    whole = n_in // lanes(marks) * lanes(marks)
-    last = start + last_row - 1
-    for row in range(start + first_row, start + last_row, 4):
+    whole = n_columns // lanes(marks) * lanes(marks)
+    for row in range(first, end, 4):
         # Four rows at a time, the last perhaps again: marks are read and written less often.
         a = advance(X, load_index(order, row) * x_stride)
-        b = advance(X, load_index(order, smaller(row + 1, last)) * x_stride)
-        c = advance(X, load_index(order, smaller(row + 2, last)) * x_stride)
-        d = advance(X, load_index(order, smaller(row + 3, last)) * x_stride)
+        b = advance(X, load_index(order, smaller(row + 1, end - 1)) * x_stride)
+        c = advance(X, load_index(order, smaller(row + 2, end - 1)) * x_stride)
+        d = advance(X, load_index(order, smaller(row + 3, end - 1)) * x_stride)
         for i in range(0, whole, lanes(marks)):
             pair = either(load(a, i), load(b, i))
             store(marks, i, either(load(marks, i), either(pair, either(load(c, i), load(d, i)))))
-        for i in range(whole, n_in):
+        for i in range(whole, n_columns):
             for one in (a, b, c, d):
                 if load_scalar(one, i) != 0.0:
                     store_scalar(marks, i, 1.0)
 
 
 @kernel
+def mark_batch(
+    layers: Any,
+    X: Any,
+    x_stride: Any,
+    order: Any,
+    start: Any,
+    n: Any,
+    thread: Any,
+    n_threads: Any,
+    marks: Any,
+    columns: Any,
+) -> None:
+    """Mark the columns in which a batch is not zero: some in all its rows, or all in some rows."""
+    out_of_line()
+    first, end = start, start + n
+    if not is_narrow(layers):
+        first, end = start + share(n, thread, n_threads), start + share(n, thread + 1, n_threads)
+    last_list = first_list_of(layers, thread + 1, n_threads)
+    for number in range(first_list_of(layers, thread, n_threads), last_list):
+        if load_index(list_at(columns, layers, number, 0), LEAVES_OUT) != 0:
+            begin, stop = columns_of_list(layers, number, lanes(marks))
+            own_marks = advance(marks, number * field(layers, 0, INPUT_STRIDE))
+            mark_rows(advance(X, begin), x_stride, stop - begin, order, first, end, own_marks)
+
+
+@kernel
 def list_columns(
     marks: Any,
     marks_stride: Any,
-    n_threads: Any,
-    n_in: Any,
-    all_active: Any,
+    n_merged: Any,
+    first: Any,
+    last: Any,
     scratch: Any,
     columns: Any,
+    runs: Any,
 ) -> None:
-    """Write the list of active columns from the marks of all threads' rows."""
+    """List the active columns from `first` to `last`, from `n_merged` threads' marks of them."""
     out_of_line()
     step = lanes(marks)
     n_active, n_runs = 0, 0
-    begin = n_in  # of the run that goes on, if one does
-    runs = advance_index(columns, ACTIVE + n_in)
-    for i in range(0, n_in, step):
-        merged = full(marks, 1.0)
-        if not all_active:
-            merged = load(marks, i)
-            for t in range(1, n_threads):
-                merged = either(merged, load(marks, t * marks_stride + i))
-        if begin == n_in and not any_lane(merged != zero(marks)):
+    begin = last  # of the run that goes on, if one does
+    for i in range(0, last - first, step):
+        merged = load(marks, i)
+        for t in range(1, n_merged):
+            merged = either(merged, load(marks, t * marks_stride + i))
+        if begin == last and not any_lane(merged != zero(marks)):
             continue
         store(scratch, 0, merged)
-        for k in range(i, smaller(i + step, n_in)):
-            if load_scalar(scratch, k - i) == 0.0:
-                if begin < n_in:
+        for k in range(first + i, smaller(first + i + step, last)):
+            if load_scalar(scratch, k - first - i) == 0.0:
+                if begin < last:
                     store_index(runs, 2 * n_runs - 1, k - begin)
-                    begin = n_in
+                    begin = last
                 continue
-            if begin == n_in:
+            if begin == last:
                 begin = k
                 store_index(runs, 2 * n_runs, k)
                 n_runs += 1
-            store_index(columns, ACTIVE + n_active, k * step)
+            store_index(columns, ACTIVE + n_active, k)
             n_active += 1
-    if begin < n_in:
-        store_index(runs, 2 * n_runs - 1, n_in - begin)
+    if begin < last:
+        store_index(runs, 2 * n_runs - 1, last - begin)
     store_index(columns, N_ACTIVE, n_active)
     store_index(columns, N_RUNS, n_runs)
+
+
+@kernel
+def list_batch(
+    layers: Any,
+    thread: Any,
+    n_threads: Any,
+    marks: Any,
+    scratch: Any,
+    columns: Any,
+    turn: Any,
+) -> None:
+    """Write a thread's lists of a batch's active columns, where others are left out at all."""
+    out_of_line()
+    stride = field(layers, 0, INPUT_STRIDE)
+    last_list = first_list_of(layers, thread + 1, n_threads)
+    for number in range(first_list_of(layers, thread, n_threads), last_list):
+        own = list_at(columns, layers, number, turn)
+        if load_index(own, LEAVES_OUT) != 0:
+            first, last = columns_of_list(layers, number, lanes(marks))
+            runs = advance_index(own, ACTIVE + field(layers, 0, N_IN))
+            if is_narrow(layers):
+                own_marks = advance(marks, number * stride)
+                list_columns(own_marks, 0, 1, first, last, scratch, own, runs)
+            else:
+                list_columns(marks, stride, n_threads, first, last, scratch, own, runs)
+
+
+@kernel
+def keep_all(
+    layers: Any, thread: Any, n_threads: Any, step: Any, fills_zeros: Any, columns: Any
+) -> None:
+    """Let a thread's lists name all columns from now on where the first batch leaves little out.
+
+    Or everywhere, if noise `fills_zeros`.
+    """
+    out_of_line()
+    last_list = first_list_of(layers, thread + 1, n_threads)
+    for number in range(first_list_of(layers, thread, n_threads), last_list):
+        first, last = columns_of_list(layers, number, step)
+        n_active = load_index(list_at(columns, layers, number, 0), N_ACTIVE)
+        if not fills_zeros and n_active < DENSE * (last - first):
+            continue
+        for turn in range(2):
+            own = list_at(columns, layers, number, turn)
+            store_index(own, N_ACTIVE, last - first)
+            store_index(own, N_RUNS, 1)
+            store_index(own, LEAVES_OUT, 0)
+            for k in range(first, last):
+                store_index(own, ACTIVE + k - first, k)
+            run = ACTIVE + field(layers, 0, N_IN)
+            store_index(own, run, first)
+            store_index(own, run + 1, last - first)
+
+
+@kernel
+def activate_rows(
+    memory: Any,
+    spec: Any,
+    layers: Any,
+    reals: Any,
+    layer: Any,
+    outputs: Any,
+    output_stride: Any,
+    first_row: Any,
+    first_index: Any,
+    n_rows: Any,
+    first_panel: Any,
+    last_panel: Any,
+    trains: Any,
+    step_key: Any,
+) -> None:
+    """Replace some panels of some rows of a hidden layer's pre-activations by activations.
+
+    `outputs` points to the first of the rows; `first_row` is its number in the batch,
+    `first_index` that of its first unit in dropout's mask. The last layer's rows stay as they are.
+    """
+    out_of_line()
+    if layer == load_index(spec, N_LAYERS) - 1:
+        return
+    n_out, step = field(layers, layer, N_OUT), lanes(outputs)
+    for p in range(first_panel, last_panel):
+        strip = advance(outputs, p * step)
+        stores = trains and field(layers, layer + 1, STORES_SLOPES) != 0
+        slopes = strip
+        if stores:
+            start = field(layers, layer + 1, SLOPES) + first_row * output_stride + p * step
+            slopes = advance(memory, start)
+        activate(
+            field(layers, layer, ACTIVATION),
+            load_scalar(reals, layer * N_LAYER_REALS + ACTIVATION_PARAMETER),
+            strip,
+            output_stride,
+            n_rows,
+            slopes,
+            stores,
+        )
+        if trains and field(layers, layer + 1, DROPOUT_THRESHOLD) != 0:
+            drop(
+                strip,
+                slopes,
+                stores,
+                output_stride,
+                n_rows,
+                stream_key(load_index(spec, SEED_KEY), step_key, layer + 1),
+                first_index + p * step,
+                n_out,
+                field(layers, layer + 1, DROPOUT_THRESHOLD),
+                load_scalar(reals, (layer + 1) * N_LAYER_REALS + DROPOUT_SCALE),
+            )
 
 
 @kernel
@@ -362,7 +535,7 @@ def forward(
     n_rows: Any,
     first_panel: Any,
     last_panel: Any,
-    places: Any,
+    columns: Any,
     depth: Any,
     trains: Any,
     step_key: Any,
@@ -371,25 +544,23 @@ def forward(
 ) -> None:
     """Compute some panels of some rows of a layer: pre-activations, or activations if hidden.
 
-    `inputs` and `outputs` point to the first of the rows; `first_row` is its number in the batch,
-    `first_index` that of its first unit in dropout's mask.
+    `inputs` and `outputs` point to the first of the rows; other arguments as `activate_rows` and
+    `tiles.multiply_rows` take them.
     """
     out_of_line()
-    n_in, n_out = field(layers, layer, N_IN), field(layers, layer, N_OUT)
-    hidden = layer < load_index(spec, N_LAYERS) - 1
     step = lanes(inputs)
     panels = advance(memory, field(layers, layer, WEIGHTS))
-    panel_stride = (n_in + 1) * step
-    biases = advance(panels, n_in * step)
+    panel_stride = (field(layers, layer, N_IN) + 1) * step
     multiply_rows(
         inputs,
+        nowhere(),
         input_stride,
         n_rows,
         panels,
         panel_stride,
-        places,
+        columns,
         depth,
-        biases,
+        advance(panels, panel_stride - step),
         panel_stride,
         outputs,
         step,
@@ -399,36 +570,91 @@ def forward(
         packed,
         ahead,
     )
-    for p in range(first_panel, last_panel):
-        strip = advance(outputs, p * step)
-        if hidden:
-            stores = trains and field(layers, layer + 1, STORES_SLOPES) != 0
-            slopes = strip
-            if stores:
-                start = field(layers, layer + 1, SLOPES) + first_row * output_stride + p * step
-                slopes = advance(memory, start)
-            activate(
-                field(layers, layer, ACTIVATION),
-                load_scalar(reals, layer * N_LAYER_REALS + ACTIVATION_PARAMETER),
-                strip,
-                output_stride,
-                n_rows,
-                slopes,
-                stores,
-            )
-            if trains and field(layers, layer + 1, DROPOUT_THRESHOLD) != 0:
-                drop(
-                    strip,
-                    slopes,
-                    stores,
-                    output_stride,
-                    n_rows,
-                    stream_key(load_index(spec, SEED_KEY), step_key, layer + 1),
-                    first_index + p * step,
-                    n_out,
-                    field(layers, layer + 1, DROPOUT_THRESHOLD),
-                    load_scalar(reals, (layer + 1) * N_LAYER_REALS + DROPOUT_SCALE),
-                )
+    activate_rows(
+        memory,
+        spec,
+        layers,
+        reals,
+        layer,
+        outputs,
+        output_stride,
+        first_row,
+        first_index,
+        n_rows,
+        first_panel,
+        last_panel,
+        trains,
+        step_key,
+    )
+
+
+@kernel
+def multiply_parts(
+    memory: Any,
+    spec: Any,
+    layers: Any,
+    inputs: Any,
+    rows: Any,
+    row_stride: Any,
+    n_rows: Any,
+    thread: Any,
+    n_threads: Any,
+    columns: Any,
+    turn: Any,
+    packed: Any,
+    ahead: Any,
+) -> None:
+    """Write the products of a thread's parts of a batch with the weights of a narrow first layer.
+
+    `inputs`, `rows` and `row_stride` are `a`, `rows` and `a_stride` of `tiles.multiply_rows`.
+    """
+    out_of_line()
+    step, out_stride = lanes(inputs), field(layers, 0, DELTA_STRIDE)
+    panels = advance(memory, field(layers, 0, WEIGHTS))
+    panel_stride = (field(layers, 0, N_IN) + 1) * step
+    last_part = first_list_of(layers, thread + 1, n_threads)
+    for part in range(first_list_of(layers, thread, n_threads), last_part):
+        own = list_at(columns, layers, part, turn)
+        initial, initial_stride = advance(memory, load_index(spec, CONSTANTS)), 0
+        if part == N_PARTS - 1:  # whose thread changes the biases
+            initial, initial_stride = advance(panels, panel_stride - step), panel_stride
+        out = load_index(spec, PARTS) + part * load_index(spec, BATCH_SIZE) * out_stride
+        multiply_rows(
+            inputs,
+            rows,
+            row_stride,
+            n_rows,
+            panels,
+            panel_stride,
+            advance_index(own, ACTIVE),
+            load_index(own, N_ACTIVE),
+            initial,
+            initial_stride,
+            advance(memory, out),
+            step,
+            out_stride,
+            0,
+            field(layers, 0, OUT_PANELS),
+            packed,
+            ahead,
+        )
+
+
+@kernel
+def add_parts(
+    memory: Any, spec: Any, layers: Any, outputs: Any, first_row: Any, n_rows: Any
+) -> None:
+    """Write the sums of the parts' products for some rows; `outputs` points to the first."""
+    out_of_line()
+    stride, step = field(layers, 0, DELTA_STRIDE), lanes(outputs)
+    size = load_index(spec, BATCH_SIZE) * stride
+    parts = advance(memory, load_index(spec, PARTS) + first_row * stride)
+    for row in range(n_rows):
+        for i in range(row * stride, row * stride + field(layers, 0, OUT_PANELS) * step, step):
+            total = load(parts, i)
+            for part in range(1, N_PARTS):
+                total = total + load(parts, part * size + i)
+            store(outputs, i, total)
 
 
 @kernel
@@ -444,34 +670,36 @@ def gather(
     start: Any,
     first_row: Any,
     last_row: Any,
+    first_column: Any,
+    last_column: Any,
     buffer: Any,
     columns: Any,
     step_key: Any,
 ) -> None:
-    """Copy the active columns of a batch's rows into the first layer's inputs.
+    """Copy some rows of a batch into the first layer's inputs, with noise and dropout.
 
-    The batch begins at order[start]; `columns` points to the thread's list of active columns.
+    The batch begins at order[start]. The columns are those between `first_column` and
+    `last_column`, or, of all columns, those that the list `columns` names, unless it is `nowhere`.
     """
     out_of_line()
     n_in, stride = field(layers, 0, N_IN), field(layers, 0, INPUT_STRIDE)
-    runs, n_runs = advance_index(columns, ACTIVE + n_in), load_index(columns, N_RUNS)
-    scale = load_scalar(hyper, INPUT_SCALE)
-    all_active = load_index(columns, N_ACTIVE) == n_in
+    scale, width = load_scalar(hyper, INPUT_SCALE), last_column - first_column
     for row in range(first_row, last_row):
-        out = advance(memory, buffer + row * stride)
-        where = load_index(order, start + row) * x_stride
-        if all_active:
-            load_row(X, where, out, n_in, scale)
+        out = advance(memory, buffer + row * stride + first_column)
+        where = load_index(order, start + row) * x_stride + first_column
+        index = (load_index(spec, FIRST_ROW) + row) * n_in + first_column
+        if leads_somewhere(columns):
+            runs = advance_index(columns, ACTIVE + n_in)
+            load_runs(X, where, out, width, scale, runs, load_index(columns, N_RUNS))
         else:
-            load_runs(X, where, out, n_in, scale, runs, n_runs)
+            load_row(X, where, out, width, scale)
         if load_scalar(hyper, NOISE) > 0.0:
             radius_key = stream_key(load_index(spec, SEED_KEY), step_key, NOISE_RADIUS_STREAM)
             angle_key = stream_key(load_index(spec, SEED_KEY), step_key, NOISE_ANGLE_STREAM)
-            index = (load_index(spec, FIRST_ROW) + row) * n_in
-            add_noise(out, n_in, load_scalar(hyper, NOISE), radius_key, angle_key, index)
+            add_noise(out, width, load_scalar(hyper, NOISE), radius_key, angle_key, index)
         if field(layers, 0, DROPOUT_THRESHOLD) != 0:
             key = stream_key(load_index(spec, SEED_KEY), step_key, 0)
-            for i in range(0, n_in, lanes(out)):
+            for i in range(0, width, lanes(out)):
                 drop(
                     advance(out, i),
                     out,
@@ -479,7 +707,7 @@ def gather(
                     0,
                     1,
                     key,
-                    (load_index(spec, FIRST_ROW) + row) * n_in + i,
+                    index + i,
                     n_in,
                     field(layers, 0, DROPOUT_THRESHOLD),
                     load_scalar(reals, DROPOUT_SCALE),
@@ -606,6 +834,7 @@ def backward(
     strip_size = load_index(spec, BATCH_SIZE) * step
     multiply_rows(
         deltas,
+        nowhere(),
         stride,
         n_rows,
         advance(memory, field(layers, layer, TRANSPOSED)),
@@ -652,7 +881,9 @@ def bias_gradient(memory: Any, spec: Any, deltas: Any, n: Any, out: Any) -> None
     multiply_panel(
         False,
         one,
+        nowhere(),
         0,
+        nowhere(),
         0,
         deltas,
         nowhere(),
@@ -792,6 +1023,8 @@ def settle_columns(
     offset: Any,
     columns: Any,
     n_in: Any,
+    first_column: Any,
+    last_column: Any,
     first: Any,
     last: Any,
     gradient: Any,
@@ -801,19 +1034,20 @@ def settle_columns(
 ) -> Any:
     """Settle the rows of a panel that belong to active columns first to last, and zeros between.
 
-    `gradient` points to the rows of the active columns. Returns the range of rows settled: up to
-    the first row of the next active column, and from row 0 if `first` is 0.
+    `columns` lists what is active from `first_column` to `last_column`; `gradient` points to the
+    rows of the active columns. Returns the range of rows settled: up to the row of the next active
+    column, and from `first_column` if `first` is 0.
     """
     out_of_line()
     step = lanes(gradient)
-    start = 0 if first == 0 else load_index(columns, ACTIVE + first) // step
-    stop = n_in
+    start = first_column if first == 0 else load_index(columns, ACTIVE + first)
+    stop = last_column
     if last < load_index(columns, N_ACTIVE):
-        stop = load_index(columns, ACTIVE + last) // step
+        stop = load_index(columns, ACTIVE + last)
     if not whole and is_plain(spec, hyper):
         # Weights whose gradient is zero stay as they are.
-        panel, places = advance(memory, offset), advance_index(columns, ACTIVE + first)
-        descend(panel, places, last - first, gradient, load_scalar(rates, RATE))
+        panel, active = advance(memory, offset), advance_index(columns, ACTIVE + first)
+        descend(panel, active, last - first, gradient, load_scalar(rates, RATE))
         return start, stop
     runs = advance_index(columns, ACTIVE + n_in)
     at, passed = start, 0  # rows before `at` are settled; so many active columns are passed
@@ -853,11 +1087,14 @@ def change_rows(
     first: Any,
     last: Any,
     is_last: Any,
-    rows: Any,
+    inputs: Any,
+    samples: Any,
     row_stride: Any,
     is_packed: Any,
     n: Any,
     columns: Any,
+    first_column: Any,
+    last_column: Any,
     scratch: Any,
     whole: Any,
     rates: Any,
@@ -865,8 +1102,10 @@ def change_rows(
 ) -> None:
     """Compute the gradient by inputs first to last of a weight panel and settle it.
 
-    The inputs may be packed as tiles, and the first layer's are the active columns. The last task
-    of a panel does its biases too.
+    The first layer's inputs are the active columns, which `columns` lists, from `first_column` to
+    `last_column`. `inputs` points to the first of them, and they may be packed as tiles; or if
+    `samples` leads somewhere, to where the rows are that it lists. If `is_last`, the biases are
+    changed too.
     """
     out_of_line()
     n_in = field(layers, layer, N_IN)
@@ -879,8 +1118,10 @@ def change_rows(
     count = last - first
     multiply_panel(
         is_packed,
-        rows,
+        inputs,
+        advance_index(columns, ACTIVE + first) if leads_somewhere(samples) else nowhere(),
         1,
+        samples,
         row_stride,
         deltas,
         nowhere(),
@@ -900,6 +1141,8 @@ def change_rows(
             offset,
             columns,
             n_in,
+            first_column,
+            last_column,
             first,
             last,
             scratch,
@@ -1033,7 +1276,7 @@ def train(
     logits : array of shape (len(order) * n_outputs,)
         Written if spec[WANTS_LOGITS].
     columns : array of int64
-        Each thread's two lists of active columns.
+        The numbers from 0 to batch_size - 1, then all lists of active columns.
     ahead : array of int64
         Each thread's list of rows to ask for.
     partial_sums : array of float64
@@ -1060,7 +1303,8 @@ def train(
 
     n_layers, batch_size = load_index(spec, N_LAYERS), load_index(spec, BATCH_SIZE)
     last = n_layers - 1
-    by_panels = divide_evenly(field(layers, 0, OUT_PANELS), n_threads)
+    narrow = is_narrow(layers)
+    by_panels = not narrow and divide_evenly(field(layers, 0, OUT_PANELS), n_threads)
     # A gradient that is needed whole (its norm, or a unit's) is written out before the update.
     whole = (
         load_scalar(hyper, CLIP_NORM) < np.inf
@@ -1076,53 +1320,59 @@ def train(
     # Columns of the inputs that are zero in a whole batch are left out of the first layer's
     # products, exactly.
     n_features = field(layers, 0, N_IN)
-    columns_size = ACTIVE + n_features + 2 * (n_features // 2 + 1)
-    active = 2 * thread * columns_size
-    spare_active = active + columns_size
-    marks_stride = field(layers, 0, INPUT_STRIDE)
+    row_numbers, columns = columns, advance_index(columns, batch_size)
+    turn = 0
+    first_list = first_list_of(layers, thread, n_threads)
+    last_list = first_list_of(layers, thread + 1, n_threads)
+    for number in range(first_list, last_list):
+        store_index(list_at(columns, layers, number, 0), LEAVES_OUT, 1)
+        store_index(list_at(columns, layers, number, 1), LEAVES_OUT, 1)
     marks = advance(memory, load_index(spec, ACTIVITY))
-    own_marks = advance(marks, thread * marks_stride)
     n = smaller(batch_size, n_total)
-    first_row, last_row = share(n, thread, n_threads), share(n, thread + 1, n_threads)
-    mark_rows(layers, X, x_stride, order, 0, first_row, last_row, own_marks)
-    if not meet(sync, n_threads):
+    mark_batch(layers, X, x_stride, order, 0, n, thread, n_threads, marks, columns)
+    if not narrow and not meet(sync, n_threads):
         return False
-    own_columns = advance_index(columns, active)
-    list_columns(marks, marks_stride, n_threads, n_features, False, scratch, own_columns)
-    # Where the first batch leaves little out, or noise fills the zeros, all columns are used.
-    skips = (
-        load_scalar(hyper, NOISE) == 0.0
-        and field(layers, 0, DROPOUT_THRESHOLD) == 0
-        and load_index(columns, active + N_ACTIVE) < DENSE * n_features
-    )
-    if not skips:
-        for region in (active, spare_active):
-            every_column = advance_index(columns, region)
-            list_columns(marks, 0, 1, n_features, True, scratch, every_column)
-    gather(
-        memory,
-        spec,
-        layers,
-        reals,
-        hyper,
-        X,
-        x_stride,
-        order,
-        0,
-        first_row,
-        last_row,
-        buffer,
-        own_columns,
-        load_index(spec, FIRST_STEP),
-    )
+    list_batch(layers, thread, n_threads, marks, scratch, columns, turn)
+    fills_zeros = load_scalar(hyper, NOISE) > 0.0 or field(layers, 0, DROPOUT_THRESHOLD) != 0
+    keep_all(layers, thread, n_threads, step_lanes, fills_zeros, columns)
+    skips = not narrow and load_index(list_at(columns, layers, thread, 0), LEAVES_OUT) != 0
+
+    # A thread reads some rows of a batch, all their columns, or if narrow, its own parts of all.
+    first_column, last_column = 0, n_features
+    reader, n_readers = thread, n_threads
+    if narrow:
+        first_column = first_column_of(layers, first_list, step_lanes)
+        last_column = first_column_of(layers, last_list, step_lanes)
+        reader, n_readers = 0, 1
+    copies = not narrow or fills_zeros or load_scalar(hyper, INPUT_SCALE) != 1.0
+    if copies:
+        gather(
+            memory,
+            spec,
+            layers,
+            reals,
+            hyper,
+            X,
+            x_stride,
+            order,
+            0,
+            share(n, reader, n_readers),
+            share(n, reader + 1, n_readers),
+            first_column,
+            last_column,
+            buffer,
+            list_at(columns, layers, thread, turn) if skips else nowhere(),
+            load_index(spec, FIRST_STEP),
+        )
     if not meet(sync, n_threads):
         return False
 
     # The rows of the batch after the next are asked for while this one and the next compute.
     ahead = advance_index(ahead, thread * (ADDRESSES + batch_size))
     pace = request_pace(layers)
-    first, end = rows_of_batch(batch_size, n_total, batch_size, thread, n_threads)
-    list_rows(X, x_stride, n_features, order, first, end, classes, pace, ahead)
+    own_X, n_columns = advance(X, first_column), last_column - first_column
+    first, end = rows_of_batch(batch_size, n_total, batch_size, reader, n_readers)
+    list_rows(own_X, x_stride, n_columns, order, first, end, classes, pace, ahead)
 
     for batch in range(n_batches):
         start = batch * batch_size
@@ -1131,15 +1381,21 @@ def train(
         first_row, last_row = share(n, thread, n_threads), share(n, thread + 1, n_threads)
         n_rows = last_row - first_row
 
+        # Where a narrow first layer finds its inputs.
+        samples, source, source_stride = advance_index(order, start), X, x_stride
+        if copies:
+            samples, source = row_numbers, advance(memory, buffer)
+            source_stride = field(layers, 0, INPUT_STRIDE)
+
         # Phases 1 and 2. What is divided by panels wants all rows of its inputs, and is followed
-        # by a barrier; what is divided by rows goes on with a thread's own.
+        # by a barrier, as what is divided by columns; then a thread goes on with its own rows.
         complete = True
         for layer in range(n_layers):
             a_stride, out_stride = (
                 field(layers, layer, INPUT_STRIDE),
                 field(layers, layer, DELTA_STRIDE),
             )
-            source = _one_of_three(layer, buffer, hidden, field(layers, layer, INPUTS))
+            inputs = _one_of_three(layer, buffer, hidden, field(layers, layer, INPUTS))
             out = field(layers, layer, DELTAS)
             if layer < last:
                 out = hidden if layer == 0 else field(layers, layer + 1, INPUTS)
@@ -1153,25 +1409,66 @@ def train(
                 row, count = 0, n
                 p0 = first_panel_of(layers, layer, thread, n_threads)
                 p1 = first_panel_of(layers, layer, thread + 1, n_threads)
+            first_index = (load_index(spec, FIRST_ROW) + row) * field(layers, layer, N_OUT)
+            outputs = advance(memory, out + row * out_stride)
+            if narrow and layer == 0:
+                multiply_parts(
+                    memory,
+                    spec,
+                    layers,
+                    source,
+                    samples,
+                    source_stride,
+                    n,
+                    thread,
+                    n_threads,
+                    columns,
+                    turn,
+                    packed,
+                    ahead,
+                )
+                if not meet(sync, n_threads):
+                    return False
+                add_parts(memory, spec, layers, outputs, row, count)
+                activate_rows(
+                    memory,
+                    spec,
+                    layers,
+                    reals,
+                    layer,
+                    outputs,
+                    out_stride,
+                    row,
+                    first_index,
+                    count,
+                    p0,
+                    p1,
+                    True,
+                    step_key,
+                )
+                complete = False
+                continue
+            used, depth = nowhere(), field(layers, layer, N_IN)
+            if layer == 0 and skips:
+                own = list_at(columns, layers, thread, turn)
+                used, depth = advance_index(own, ACTIVE), load_index(own, N_ACTIVE)
             forward(
                 memory,
                 spec,
                 layers,
                 reals,
                 layer,
-                advance(memory, source + row * a_stride),
+                advance(memory, inputs + row * a_stride),
                 a_stride,
-                advance(memory, out + row * out_stride),
+                outputs,
                 out_stride,
                 row,
-                (load_index(spec, FIRST_ROW) + row) * field(layers, layer, N_OUT),
+                first_index,
                 count,
                 p0,
                 p1,
-                advance_index(columns, active + ACTIVE) if layer == 0 and skips else nowhere(),
-                load_index(columns, active + N_ACTIVE)
-                if layer == 0
-                else field(layers, layer, N_IN),
+                used,
+                depth,
                 True,
                 step_key,
                 packed,
@@ -1200,7 +1497,7 @@ def train(
         )
         complete = n_threads == 1
         for layer in range(last, 0, -1):
-            source = hidden if layer == 1 else field(layers, layer, INPUTS)
+            inputs = hidden if layer == 1 else field(layers, layer, INPUTS)
             row, count = first_row, n_rows
             p0, p1 = 0, field(layers, layer, IN_PANELS)
             size = field(layers, layer, N_IN) * field(layers, layer, N_OUT)
@@ -1210,43 +1507,42 @@ def train(
                     return False
                 row, count = 0, n
                 p0, p1 = share(p1, thread, n_threads), share(p1, thread + 1, n_threads)
-            backward(memory, spec, layers, layer, source, row, count, p0, p1, packed)
+            backward(memory, spec, layers, layer, inputs, row, count, p0, p1, packed)
             complete = whole_rows
             if whole_rows and layer > 1 and not meet(sync, n_threads):
                 return False
         next_start = start + batch_size
         if next_start < n_total:
             next_n = smaller(batch_size, n_total - next_start)
-            next_first = share(next_n, thread, n_threads)
-            next_last = share(next_n, thread + 1, n_threads)
-            next_columns = advance_index(columns, spare_active)
-            if skips:
-                mark_rows(layers, X, x_stride, order, next_start, next_first, next_last, own_marks)
-                if not meet(sync, n_threads):
-                    return False
-                list_columns(
-                    marks, marks_stride, n_threads, n_features, False, scratch, next_columns
+            mark_batch(
+                layers, X, x_stride, order, next_start, next_n, thread, n_threads, marks, columns
+            )
+            if skips and not meet(sync, n_threads):
+                return False
+            list_batch(layers, thread, n_threads, marks, scratch, columns, 1 - turn)
+            if copies:
+                gather(
+                    memory,
+                    spec,
+                    layers,
+                    reals,
+                    hyper,
+                    X,
+                    x_stride,
+                    order,
+                    next_start,
+                    share(next_n, reader, n_readers),
+                    share(next_n, reader + 1, n_readers),
+                    first_column,
+                    last_column,
+                    spare,
+                    list_at(columns, layers, thread, 1 - turn) if skips else nowhere(),
+                    step_key + 1,
                 )
-            gather(
-                memory,
-                spec,
-                layers,
-                reals,
-                hyper,
-                X,
-                x_stride,
-                order,
-                next_start,
-                next_first,
-                next_last,
-                spare,
-                next_columns,
-                step_key + 1,
-            )
             first, end = rows_of_batch(
-                next_start + batch_size, n_total, batch_size, thread, n_threads
+                next_start + batch_size, n_total, batch_size, reader, n_readers
             )
-            list_rows(X, x_stride, n_features, order, first, end, classes, pace, ahead)
+            list_rows(own_X, x_stride, n_columns, order, first, end, classes, pace, ahead)
         if not meet(sync, n_threads):
             return False
 
@@ -1257,74 +1553,95 @@ def train(
                 loss += load_scalar(row_losses, row)
             store_scalar(losses, batch, loss)
         step_rates = advance(rates, batch * N_RATES)
-        panel_number = 0
         for layer in range(n_layers):
             inputs = _one_of_three(layer, buffer, hidden, field(layers, layer, INPUTS))
             n_in, n_out = field(layers, layer, N_IN), field(layers, layer, N_OUT)
-            n_panels = field(layers, layer, OUT_PANELS)
-            n_columns = load_index(columns, active + N_ACTIVE) if layer == 0 else n_in
-            n_chunks = larger(1, (n_columns + CHUNK - 1) // CHUNK)
+            n_panels, stride = field(layers, layer, OUT_PANELS), field(layers, layer, INPUT_STRIDE)
+            in_parts = narrow and layer == 0
             # Whole panels where the phases or the norms want it, otherwise finer tasks. All
             # panels are done for some inputs before the next: these stay in the cache.
             owns_panels = whole or (
                 by_panels if layer == 0 else divides(n_panels, n_in * n_out, n_threads)
             )
-            p0, p1 = 0, n_panels
-            first_task = share(n_panels * n_chunks, thread, n_threads)
-            last_task = share(n_panels * n_chunks, thread + 1, n_threads)
-            if owns_panels:
+            for number in range(
+                first_list if in_parts else thread, last_list if in_parts else thread + 1
+            ):
+                own = list_at(columns, layers, number, turn)
+                begin, stop = columns_of_list(layers, number, step_lanes)
+                n_used = load_index(own, N_ACTIVE) if layer == 0 else n_in
+                n_chunks = larger(1, (n_used + CHUNK - 1) // CHUNK)
+                p0, p1 = 0, n_panels
+                # Single tasks of several layers go to several threads.
+                seat = (thread + layer) % n_threads
+                first_task = share(n_panels * n_chunks, seat, n_threads)
+                last_task = share(n_panels * n_chunks, seat + 1, n_threads)
+                if in_parts:
+                    first_task, last_task = 0, n_panels * n_chunks
+                elif owns_panels:
+                    p0 = first_panel_of(layers, layer, thread, n_threads)
+                    p1 = first_panel_of(layers, layer, thread + 1, n_threads)
+                    first_task, last_task = 0, (p1 - p0) * n_chunks
+                packs = n * stride >= FAR and n * CHUNK <= PACKED_ROWS and p1 - p0 >= WORTH_PACKING
+                packed_chunk = -1
+                for task in range(first_task, last_task):
+                    chunk, panel = task // (p1 - p0), p0 + task % (p1 - p0)
+                    first = chunk * CHUNK
+                    end = smaller(first + CHUNK, n_used)
+                    rows = advance(memory, inputs + first)
+                    if packs and packed_chunk != chunk:
+                        pack_tiles(rows, 1, stride, end - first, n, packed)
+                        packed_chunk = chunk
+                    if packs:
+                        rows = packed
+                    change_rows(
+                        memory,
+                        spec,
+                        layers,
+                        hyper,
+                        layer,
+                        panel,
+                        first,
+                        end,
+                        chunk == n_chunks - 1 and not (in_parts and stop < n_in),
+                        source if in_parts else rows,
+                        samples if in_parts else nowhere(),
+                        source_stride if in_parts else stride,
+                        packs,
+                        n,
+                        own,
+                        begin,
+                        stop,
+                        scratch,
+                        whole,
+                        step_rates,
+                        ahead,
+                    )
+        if whole:
+            # What is divided by columns has several threads' gradients in a panel.
+            if narrow and not meet(sync, n_threads):
+                return False
+            panel_number = 0
+            for layer in range(n_layers):
+                n_in, n_panels = field(layers, layer, N_IN), field(layers, layer, OUT_PANELS)
                 p0 = first_panel_of(layers, layer, thread, n_threads)
                 p1 = first_panel_of(layers, layer, thread + 1, n_threads)
-                first_task, last_task = 0, (p1 - p0) * n_chunks
-            stride = field(layers, layer, INPUT_STRIDE)
-            packs = n * stride >= FAR and n * CHUNK <= PACKED_ROWS and p1 - p0 >= WORTH_PACKING
-            packed_chunk = -1
-            for task in range(first_task, last_task):
-                chunk, panel = task // (p1 - p0), p0 + task % (p1 - p0)
-                first = chunk * CHUNK
-                end = smaller(first + CHUNK, n_columns)
-                rows = advance(memory, inputs + first)
-                if packs and packed_chunk != chunk:
-                    pack_tiles(rows, 1, stride, end - first, n, packed)
-                    packed_chunk = chunk
-                change_rows(
-                    memory,
-                    spec,
-                    layers,
-                    hyper,
-                    layer,
-                    panel,
-                    first,
-                    end,
-                    chunk == n_chunks - 1,
-                    packed if packs else rows,
-                    stride,
-                    packs,
-                    n,
-                    advance_index(columns, active),
-                    scratch,
-                    whole,
-                    step_rates,
-                    ahead,
-                )
-            if whole:
                 for panel in range(p0, p1):
                     where = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step_lanes
                     gradient = advance(memory, load_index(spec, GRADIENT) + where)
                     squares = sum_of_squares(gradient, (n_in + 1) * step_lanes)
                     store_scalar(partial_sums, panel_number + panel, squares)
-            panel_number += n_panels
-
+                panel_number += n_panels
         if whole and load_index(spec, GRADIENT_ONLY) == 0:
             if not meet(sync, n_threads):
                 return False
             update_whole(memory, spec, layers, hyper, thread, n_threads, partial_sums, step_rates)
-        # Divided by panels, a thread goes on with weights that only it has changed; the partial
-        # sums, read above, are next written after two more barriers.
-        if not by_panels and not meet(sync, n_threads):
+        # Divided by panels or columns, a thread goes on with weights that only it has changed; the
+        # partial sums, read above, are next written after two more barriers.
+        goes_on = by_panels or (narrow and not whole)
+        if not goes_on and not meet(sync, n_threads):
             return False
         buffer, spare = spare, buffer
-        active, spare_active = spare_active, active
+        turn = 1 - turn
         if by_panels:
             # The next step's first phase must not overwrite what slower threads still read.
             hidden, spare_hidden = spare_hidden, hidden

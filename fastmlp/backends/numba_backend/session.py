@@ -106,7 +106,9 @@ class NumbaSession(Session):
         scratch = groups + self.threads.most * group_size
         scratch_size = 2 * p.CHUNK * lanes + PACKED_SIZE
         activity = scratch + self.threads.most * scratch_size
-        size = activity + self.threads.most * layout.row_stride(self.n_inputs)
+        n_lists = max(self.threads.most, p.N_PARTS)
+        parts = activity + n_lists * layout.row_stride(self.n_inputs)
+        size = parts + p.N_PARTS * self.batch_size * layout.row_stride(self.layer_shapes[0][1])
         self.memory = lay.aligned_zeros(size, self.dtype)
         self.memory[constants + lanes] = 1
         levels = getattr(loss, "levels", (0.5,))
@@ -132,9 +134,11 @@ class NumbaSession(Session):
         self.spec[p.SCRATCH] = scratch
         self.spec[p.SCRATCH_SIZE] = scratch_size
         self.spec[p.ACTIVITY] = activity
+        self.spec[p.PARTS] = parts
         self.spec[p.SEED_KEY] = _seed_key(self.seed)
         list_size = p.ACTIVE + self.n_inputs + 2 * (self.n_inputs // 2 + 1)
-        self.columns = np.zeros(2 * self.threads.most * list_size, dtype=np.int64)
+        lists = np.zeros(2 * n_lists * list_size, dtype=np.int64)
+        self.columns = np.concatenate((np.arange(self.batch_size), lists))
         self.ahead = np.zeros(self.threads.most * (ADDRESSES + self.batch_size), dtype=np.int64)
         self.row_losses = np.empty(self.batch_size)
         self.partial_sums = np.empty(int(layout.layers[:, lay.OUT_PANELS].sum()))

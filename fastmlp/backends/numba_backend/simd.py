@@ -42,6 +42,7 @@ Nothing = Annotated[None, "nothing"]
 Count = Annotated[Any, "count"]  # a tuple whose length is a number known when compiling
 Rows = Annotated[Any, "rows"]  # a tuple of vectors
 Pair = Annotated[Any, "pair"]  # a tuple of two vectors
+Indices = Annotated[Any, "indices"]  # a tuple of integers
 Coefficients = Annotated[Any, "coefficients"]  # a tuple of floats
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -150,6 +151,9 @@ def _formal_type(kind: str, given: types.Type, dtype: types.Float) -> Any:
         return given if isinstance(given, types.BaseTuple) else None
     if kind == "rows":
         fits = isinstance(given, types.UniTuple) and given.dtype == VectorType(dtype)
+        return given if fits else None
+    if kind == "indices":
+        fits = isinstance(given, types.UniTuple) and given.dtype == types.int64
         return given if fits else None
     if kind == "coefficients":
         fits = isinstance(given, types.UniTuple) and given.dtype == types.float64
@@ -1001,23 +1005,23 @@ def _(emit: _Emit, values: Any, p: Any, offset: Any, row_stride: Any) -> None:
         emit.store(p, i, v)
 
 
-def fma_rows(acc: Rows, a: Pointer, offset: Index, row_stride: Index, w: Vector) -> Rows:
-    """Return the tuple of acc[r] + a[offset + r * row_stride] * w: one step of a matmul tile.
+def fma_rows(acc: Rows, a: Pointer, rows: Indices, column: Index, w: Vector) -> Rows:
+    """Return the tuple of acc[r] + a[rows[r] + column] * w: one step of a matmul tile.
 
     Examples
     --------
     >>> acc = (np.zeros(8), np.ones(8))
-    >>> [v[0] for v in fma_rows(acc, np.arange(4.0), 1, 2, np.full(8, 10.0))]
+    >>> [v[0] for v in fma_rows(acc, np.arange(4.0), (0, 2), 1, np.full(8, 10.0))]
     [np.float64(10.0), np.float64(31.0)]
     """
-    return tuple(fma(broadcast(a, offset + r * row_stride), w, v) for r, v in enumerate(acc))
+    return tuple(fma(broadcast(a, r + column), w, v) for r, v in zip(rows, acc, strict=True))
 
 
 @_lowers(fma_rows)
-def _(emit: _Emit, acc: Any, a: Any, offset: Any, row_stride: Any, w: Any) -> Any:
+def _(emit: _Emit, acc: Any, a: Any, rows: Any, column: Any, w: Any) -> Any:
     vectors = emit.unpack(acc)
-    offsets = emit.row_offsets(offset, row_stride, len(vectors))
-    elements = [emit.splat(emit.builder.load(emit.element(a, i))) for i in offsets]
+    begins = [emit.element(a, offset) for offset in emit.unpack(rows)]
+    elements = [emit.splat(emit.builder.load(emit.element(p, column))) for p in begins]
     return emit.rows(
         [emit.call("llvm.fmuladd", x, w, v) for x, v in zip(elements, vectors, strict=True)]
     )

@@ -17,10 +17,10 @@ from fastmlp.backends.numba_backend.integers import (
     advance_index,
     larger,
     leads_somewhere,
-    load_index,
     nowhere,
+    offset_of,
+    offsets_of,
     out_of_line,
-    place_of_row,
     prefetch,
     smaller,
 )
@@ -62,10 +62,11 @@ ONE = (0,)
 def multiply_tile(
     count: Any,
     a: Any,
-    a_row_stride: Any,
-    a_depth_stride: Any,
+    starts: Any,
+    columns: Any,
+    column_stride: Any,
     panel: Any,
-    places: Any,
+    panel_rows: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -73,22 +74,20 @@ def multiply_tile(
     out_stride: Any,
     ahead: Any,
 ) -> None:
-    """Write ``len(count)`` rows of a product; arguments as `multiply_panel`."""
+    """Write ``len(count)`` rows of a product, that begin at `starts`; see `multiply_panel`."""
     acc = load_rows(count, initial, 0, initial_stride)
     pairs, width = depth // 2 * 2, lanes(panel)
     address, pace = take_requests(ahead, depth // 2)
     for k in range(0, pairs, 2):  # two at a time halve the cost of the loop itself
-        i = k * a_depth_stride
         prefetch(address)
         address += pace
-        w = load(panel, place_of_row(places, k, width))
-        acc = fma_rows(acc, a, i, a_row_stride, w)
-        i += a_depth_stride
-        w = load(panel, place_of_row(places, k + 1, width))
-        acc = fma_rows(acc, a, i, a_row_stride, w)
+        w = load(panel, offset_of(panel_rows, k, width))
+        acc = fma_rows(acc, a, starts, offset_of(columns, k, column_stride), w)
+        w = load(panel, offset_of(panel_rows, k + 1, width))
+        acc = fma_rows(acc, a, starts, offset_of(columns, k + 1, column_stride), w)
     if pairs < depth:
-        w = load(panel, place_of_row(places, pairs, width))
-        acc = fma_rows(acc, a, pairs * a_depth_stride, a_row_stride, w)
+        w = load(panel, offset_of(panel_rows, pairs, width))
+        acc = fma_rows(acc, a, starts, offset_of(columns, pairs, column_stride), w)
     store_rows(acc, out, 0, out_stride)
 
 
@@ -99,10 +98,12 @@ def multiply_tiles(
     row: Any,
     packed: Any,
     a: Any,
-    a_row_stride: Any,
-    a_depth_stride: Any,
+    rows: Any,
+    row_stride: Any,
+    columns: Any,
+    column_stride: Any,
     panel: Any,
-    places: Any,
+    panel_rows: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -112,19 +113,20 @@ def multiply_tiles(
 ) -> Any:
     """Compute `n_tiles` tiles of ``len(count)`` rows from `row` on; return the row after them.
 
-    Rows that are `packed` lie as `pack_tiles` writes them; other arguments as `multiply_panel`.
+    Arguments as `multiply_panel`, but None for lists that lead nowhere.
     """
-    tile_stride, row_stride, depth_stride = a_row_stride, a_row_stride, a_depth_stride
-    if packed:
-        tile_stride, row_stride, depth_stride = depth, 1, len(count)
     for _ in range(n_tiles):
+        starts, stride = offsets_of(count, rows, row, row_stride), column_stride
+        if packed:
+            starts, stride = offsets_of(count, None, row * depth, 1), len(count)
         multiply_tile(
             count,
-            advance(a, row * tile_stride),
-            row_stride,
-            depth_stride,
+            a,
+            starts,
+            columns,
+            stride,
             panel,
-            places,
+            panel_rows,
             depth,
             advance(initial, row * initial_stride),
             initial_stride,
@@ -191,10 +193,12 @@ def multiply_packed(n_rows: Any, operands: Any) -> None:
 def multiply_panel(
     packed: Any,
     a: Any,
-    a_row_stride: Any,
-    a_depth_stride: Any,
+    rows: Any,
+    row_stride: Any,
+    columns: Any,
+    column_stride: Any,
     panel: Any,
-    places: Any,
+    panel_rows: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -211,14 +215,15 @@ def multiply_panel(
     Parameters
     ----------
     packed : bool
-        Whether the rows lie as `pack_tiles` writes them; then their strides and `places` are not
-        looked at.
+        Whether the rows lie as `pack_tiles` writes them; then lists and strides are not looked at.
     a : pointer
-        Element (r, k) is a[r * a_row_stride + k * a_depth_stride].
+        Element (r, k) is a[rows[r] * row_stride + columns[k] * column_stride].
+    rows, columns : pointers to int64
+        Both lists may lead `nowhere`: then all rows and columns are used, one after another.
     panel : pointer
         Rows of `lanes` elements.
-    places : pointer to int64
-        Where the rows of the panel that are used begin, counted in elements; `nowhere` for all.
+    panel_rows : pointer to int64
+        The numbers of the rows of the panel that are used; `nowhere` for all.
     depth : int
         The number of rows used: the terms of each sum.
     initial : pointer
@@ -230,12 +235,20 @@ def multiply_panel(
         Rows to ask for meanwhile; see `ahead`.
     """
     rest = (depth, initial, initial_stride, out, out_stride, ahead)
-    every_row = (a, a_row_stride, a_depth_stride, panel, None, *rest)
+    # A list that is not looked at costs no time.
+    every_row = (a, None, row_stride, None, column_stride, panel, None, *rest)
     if packed:
         multiply_packed(n_rows, every_row)
-    elif leads_somewhere(places):
-        multiply_spread(n_rows, (a, a_row_stride, a_depth_stride, panel, places, *rest))
-    else:  # a list that is not looked at costs no time
+    elif leads_somewhere(rows):
+        listed = (a, rows, row_stride, columns, column_stride, panel)
+        if leads_somewhere(panel_rows):
+            multiply_spread(n_rows, (*listed, panel_rows, *rest))
+        else:
+            multiply_spread(n_rows, (*listed, None, *rest))
+    elif leads_somewhere(panel_rows):
+        some_rows = (a, None, row_stride, None, column_stride, panel, panel_rows, *rest)
+        multiply_spread(n_rows, some_rows)
+    else:
         multiply_spread(n_rows, every_row)
 
 
@@ -295,21 +308,22 @@ def pack_tiles(
 
 
 @kernel
-def pick_rows(panel: Any, places: Any, n: Any, out: Any) -> None:
-    """Copy the `n` rows of a panel that begin at `places`."""
+def pick_rows(panel: Any, numbers: Any, n: Any, out: Any) -> None:
+    """Copy the `n` rows of a panel that have these numbers."""
     out_of_line()
     for i in range(n):
-        store(out, i * lanes(out), load(panel, load_index(places, i)))
+        store(out, i * lanes(out), load(panel, offset_of(numbers, i, lanes(panel))))
 
 
 @kernel
 def multiply_rows(
     a: Any,
+    rows: Any,
     a_stride: Any,
     n_rows: Any,
     panels: Any,
     panel_stride: Any,
-    places: Any,
+    columns: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -326,11 +340,16 @@ def multiply_rows(
     Parameters
     ----------
     a : pointer
-        Row r begins at a[r * a_stride].
+        Row r begins at a[rows[r] * a_stride].
+    rows : pointer to int64
+        Leads `nowhere` if all rows are used; then only what they are multiplied with stands there.
     panels : pointer
         Panel p begins at panels[p * panel_stride].
-    places, depth
-        As `multiply_panel` takes them.
+    columns : pointer to int64
+        The rows of the panels that are used, and if rows are listed, also the columns of `a`;
+        `nowhere` for all.
+    depth
+        As `multiply_panel` takes it.
     initial : pointer
         The first summand of all rows of panel p is the vector at initial[p * initial_stride].
     out : pointer
@@ -348,27 +367,33 @@ def multiply_rows(
         count = smaller(ROWS, n_rows - block)
         for begin in range(0, larger(depth, 1), larger(part, 1)):
             width = smaller(part, depth - begin)
-            rows = advance(a, block * a_stride + begin)
+            own_columns, own_rows, source = columns, rows, a
+            if leads_somewhere(columns):
+                own_columns = advance_index(columns, begin)
+            if leads_somewhere(rows):
+                own_rows = advance_index(rows, block)
+            else:
+                source = advance(a, block * a_stride + begin)
             if packs:
-                pack_tiles(rows, a_stride, 1, count, width, packed)
-                rows = packed
+                pack_tiles(source, a_stride, 1, count, width, packed)
+                source = packed
             for p in range(first_panel, last_panel):
                 strip = advance(out, p * out_panel_stride + block * out_stride)
-                panel, own_places = advance(panels, p * panel_stride), nowhere()
-                if not leads_somewhere(places):
+                panel, panel_rows = advance(panels, p * panel_stride), own_columns
+                if not leads_somewhere(columns):
                     panel = advance(panel, begin * lanes(a))
                 elif packs:
-                    pick_rows(panel, advance_index(places, begin), width, picked)
-                    panel = picked
-                else:
-                    own_places = advance_index(places, begin)
+                    pick_rows(panel, own_columns, width, picked)
+                    panel, panel_rows = picked, nowhere()
                 multiply_panel(
                     packs,
-                    rows,
+                    source,
+                    own_rows,
                     a_stride,
+                    own_columns,
                     1,
                     panel,
-                    own_places,
+                    panel_rows,
                     width,
                     advance(initial, p * initial_stride) if begin == 0 else strip,
                     0 if begin == 0 else out_stride,
