@@ -14,15 +14,18 @@ both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 @njit(error_model="numpy")
-def multiply(a, a_stride, n_rows, panels, places, depth, initial, out, n_panels, packed, ahead):
+def multiply(
+    a, rows, a_stride, n_rows, panels, columns, depth, initial, out, n_panels, packed, ahead
+):
     height, width = panels.size // n_panels, initial.size // n_panels
     tiles.multiply_rows(
         pointer(a, 0),
+        index_pointer(rows, 0) if rows.size > 0 else nowhere(),
         a_stride,
         n_rows,
         pointer(panels, 0),
         height,
-        index_pointer(places, 0) if places.size > 0 else nowhere(),
+        index_pointer(columns, 0) if columns.size > 0 else nowhere(),
         depth,
         pointer(initial, 0),
         width,
@@ -36,24 +39,30 @@ def multiply(a, a_stride, n_rows, panels, places, depth, initial, out, n_panels,
     )
 
 
-def product(a, w, bias, rows_of_w):
-    """Return a @ w[rows_of_w] + bias, or without a list a @ w + bias, by the kernels."""
+def product(a, w, bias, columns=None, rows=None):
+    """Return a @ w + bias by the kernels, with rows of `w` chosen by `columns` if given.
+
+    If `rows` are given too, they choose rows of `a`, and `columns` its columns as well.
+    """
     lanes = LANES_BYTES // a.itemsize
     n_panels = w.shape[1] // lanes
     panels = w.reshape(len(w), n_panels, lanes).transpose(1, 0, 2).ravel()
-    places = np.array([], dtype=np.int64) if rows_of_w is None else rows_of_w * lanes
+    depth = a.shape[1] if columns is None else len(columns)
+    everything = np.array([], dtype=np.int64)
+    n_rows = len(a) if rows is None else len(rows)
     packed = np.full(tiles.PACKED_SIZE, np.nan, a.dtype)
-    out = np.full((len(a), w.shape[1]), np.nan, a.dtype)
+    out = np.full((n_rows, w.shape[1]), np.nan, a.dtype)
     nothing = np.zeros(2, dtype=np.int64)
-    rows = np.full((len(a), a.shape[1] + lanes), np.nan, a.dtype)  # of which none may be used
-    rows[:, : a.shape[1]] = a
+    spread = np.full((len(a), a.shape[1] + lanes), np.nan, a.dtype)  # none of it may be used
+    spread[:, : a.shape[1]] = a
     multiply(
-        rows.ravel(),
-        rows.shape[1],
-        len(a),
+        spread.ravel(),
+        everything if rows is None else rows,
+        spread.shape[1],
+        n_rows,
         panels,
-        places,
-        a.shape[1],
+        everything if columns is None else columns,
+        depth,
         bias,
         out.ravel(),
         n_panels,
@@ -61,6 +70,12 @@ def product(a, w, bias, rows_of_w):
         nothing,
     )
     return out
+
+
+def assert_is_product(actual, a, w, bias):
+    """Compare with NumPy: every term and every sum is rounded at most once."""
+    bound = (len(w) + 1) * np.finfo(actual.dtype).eps * (np.abs(a) @ np.abs(w) + np.abs(bias))
+    assert np.all(np.abs(actual - (a.astype(np.float64) @ w + bias)) <= bound)
 
 
 @both_dtypes
@@ -76,10 +91,56 @@ def test_products_are_numpys(n_rows, listed, depth, n_panels, dtype):
     bias = rng.normal(size=n_out).astype(dtype)
     chosen = np.sort(rng.permutation(len(w))[:depth]) if listed else None
     used = w if chosen is None else w[chosen]
-    actual = product(a, w, bias, chosen)
-    # Every term and every sum is rounded at most once.
-    bound = (depth + 1) * np.finfo(dtype).eps * (np.abs(a) @ np.abs(used) + np.abs(bias))
-    assert np.all(np.abs(actual - (a.astype(np.float64) @ used + bias)) <= bound)
+    assert_is_product(product(a, w, bias, chosen), a, used, bias)
+
+
+@both_dtypes
+@pytest.mark.parametrize("n_columns", [1, 7, tiles.DEPTH * 3 // 2 + 3])
+@pytest.mark.parametrize("n_rows", [1, 5, tiles.ROWS + 7])
+def test_rows_are_read_where_they_lie(n_rows, n_columns, dtype):
+    rng = np.random.default_rng(4)
+    lanes = LANES_BYTES // np.dtype(dtype).itemsize
+    a = rng.normal(size=(n_rows + 9, n_columns + 5)).astype(dtype)
+    w = rng.normal(size=(n_columns + 5, 2 * lanes)).astype(dtype)
+    bias = rng.normal(size=2 * lanes).astype(dtype)
+    rows = rng.permutation(len(a))[:n_rows]
+    columns = np.sort(rng.permutation(len(w))[:n_columns])
+    used = a[np.ix_(rows, columns)]
+    assert_is_product(product(a, w, bias, columns, rows), used, w[columns], bias)
+
+
+@njit(error_model="numpy")
+def multiply_columns(a, columns, rows, a_stride, panel, out, zeros, ahead):
+    tiles.multiply_panel(
+        False,
+        pointer(a, 0),
+        index_pointer(columns, 0),
+        1,
+        index_pointer(rows, 0),
+        a_stride,
+        pointer(panel, 0),
+        nowhere(),
+        rows.size,
+        pointer(zeros, 0),
+        0,
+        pointer(out, 0),
+        zeros.size,
+        columns.size,
+        index_pointer(ahead, 0),
+    )
+
+
+@both_dtypes
+def test_columns_of_listed_rows_give_a_weight_gradient(dtype):
+    rng = np.random.default_rng(5)
+    lanes = LANES_BYTES // np.dtype(dtype).itemsize
+    a = rng.normal(size=(20, 30)).astype(dtype)
+    rows, columns = rng.permutation(20)[:13], np.sort(rng.permutation(30)[:11])
+    deltas = rng.normal(size=(13, lanes)).astype(dtype)
+    out, zeros = np.full((11, lanes), np.nan, dtype), np.zeros(lanes, dtype)
+    nothing = np.zeros(2, dtype=np.int64)
+    multiply_columns(a.ravel(), columns, rows, 30, deltas.ravel(), out.ravel(), zeros, nothing)
+    assert_is_product(out, a[np.ix_(rows, columns)].T, deltas, zeros)
 
 
 @both_dtypes
@@ -89,8 +150,8 @@ def test_packing_changes_no_bit(dtype):
     a = rng.normal(size=(9, tiles.DEPTH * 2)).astype(dtype)
     w = rng.normal(size=(tiles.DEPTH * 2, tiles.WORTH_PACKING * lanes)).astype(dtype)
     bias = np.zeros(w.shape[1], dtype)
-    alone = product(a, np.ascontiguousarray(w[:, :lanes]), bias[:lanes], None)
-    np.testing.assert_array_equal(product(a, w, bias, None)[:, :lanes], alone)
+    alone = product(a, np.ascontiguousarray(w[:, :lanes]), bias[:lanes])
+    np.testing.assert_array_equal(product(a, w, bias)[:, :lanes], alone)
 
 
 @njit(error_model="numpy")

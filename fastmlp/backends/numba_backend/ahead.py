@@ -57,11 +57,12 @@ def take_requests(ahead: Any, n_requests: Any) -> Any:
         return address_of(ahead, 0), 0
     progress, pace = load_index(ahead, PROGRESS), load_index(ahead, PACE)
     address = load_index(ahead, ADDRESSES + row) + progress
-    left = load_index(ahead, ROW_BYTES) - progress
-    if n_requests * pace > left:  # spread over the product what is left, and nothing beyond it
+    row_bytes = load_index(ahead, ROW_BYTES)
+    left = row_bytes - progress
+    if n_requests * pace > left + row_bytes:  # a little too much costs less than to divide
         pace = left // n_requests + 1
     progress += n_requests * pace
-    if progress >= load_index(ahead, ROW_BYTES):
+    if progress >= row_bytes:
         progress = 0
         store_index(ahead, NEXT_ROW, row + 1)
     store_index(ahead, PROGRESS, progress)

@@ -88,11 +88,11 @@ from fastmlp.backends.numba_backend.layout import (
 from fastmlp.backends.numba_backend.simd import (
     LANES_BYTES,
     advance,
-    any_lane,
     either,
     full,
     inlined,
     kernel,
+    lane_bits,
     lanes,
     load,
     load_scalar,
@@ -151,8 +151,8 @@ ARRIVED, GENERATION, ABANDONED, N_SYNC = 0, 16, 32, 48
 NARROW, N_PARTS = 3, 4
 
 # A list of the first layer's columns that hold anything but zeros in a batch: how many they are,
-# how many runs they form, whether others are left out; then their numbers; then each run's first
-# column and length. Every thread lists all columns, or of a narrow layer its parts' columns, part
+# how many runs they form, whether others are left out; then their numbers; then where each run
+# begins and ends. Every thread lists all columns, or of a narrow layer its parts' columns, part
 # by part. Of every list there are two, one for this step's batch and one for the next.
 N_ACTIVE, N_RUNS, LEAVES_OUT, ACTIVE = range(4)
 
@@ -295,7 +295,8 @@ def load_runs(
     factor = full(out, scale)
     step, to = lanes(out), 0
     for r in range(n_runs):
-        begin, length = load_index(runs, 2 * r), load_index(runs, 2 * r + 1)
+        begin = load_index(runs, 2 * r)
+        length = load_index(runs, 2 * r + 1) - begin
         # Most runs are short: two vectors, without a look at how long.
         if length <= 2 * step and larger(begin, to) + 2 * step <= width:
             store(out, to, load(source, start + begin) * factor)
@@ -375,38 +376,30 @@ def list_columns(
     n_merged: Any,
     first: Any,
     last: Any,
-    scratch: Any,
     columns: Any,
     runs: Any,
 ) -> None:
     """List the active columns from `first` to `last`, from `n_merged` threads' marks of them."""
     out_of_line()
-    step = lanes(marks)
-    n_active, n_runs = 0, 0
-    begin = last  # of the run that goes on, if one does
-    for i in range(0, last - first, step):
-        merged = load(marks, i)
+    n_active, n_ends, inside = 0, 0, 0
+    for i in range(first, last, lanes(marks)):
+        merged = load(marks, i - first)
         for t in range(1, n_merged):
-            merged = either(merged, load(marks, t * marks_stride + i))
-        if begin == last and not any_lane(merged != zero(marks)):
+            merged = either(merged, load(marks, t * marks_stride + i - first))
+        bits = lane_bits(merged != zero(marks))
+        if bits == 0 and inside == 0:
             continue
-        store(scratch, 0, merged)
-        for k in range(first + i, smaller(first + i + step, last)):
-            if load_scalar(scratch, k - first - i) == 0.0:
-                if begin < last:
-                    store_index(runs, 2 * n_runs - 1, k - begin)
-                    begin = last
-                continue
-            if begin == last:
-                begin = k
-                store_index(runs, 2 * n_runs, k)
-                n_runs += 1
+        # Everything is written, and stays if it counts: no branch depends on the data.
+        for k in range(i, smaller(i + lanes(marks), last)):
+            active = bits & 1
             store_index(columns, ACTIVE + n_active, k)
-            n_active += 1
-    if begin < last:
-        store_index(runs, 2 * n_runs - 1, last - begin)
+            n_active += active
+            store_index(runs, n_ends, k)
+            n_ends += active ^ inside
+            bits, inside = bits >> 1, active
+    store_index(runs, n_ends, last)
     store_index(columns, N_ACTIVE, n_active)
-    store_index(columns, N_RUNS, n_runs)
+    store_index(columns, N_RUNS, (n_ends + inside) // 2)
 
 
 @kernel
@@ -415,7 +408,6 @@ def list_batch(
     thread: Any,
     n_threads: Any,
     marks: Any,
-    scratch: Any,
     columns: Any,
     turn: Any,
 ) -> None:
@@ -430,9 +422,9 @@ def list_batch(
             runs = advance_index(own, ACTIVE + field(layers, 0, N_IN))
             if is_narrow(layers):
                 own_marks = advance(marks, number * stride)
-                list_columns(own_marks, 0, 1, first, last, scratch, own, runs)
+                list_columns(own_marks, 0, 1, first, last, own, runs)
             else:
-                list_columns(marks, stride, n_threads, first, last, scratch, own, runs)
+                list_columns(marks, stride, n_threads, first, last, own, runs)
 
 
 @kernel
@@ -459,7 +451,7 @@ def keep_all(
                 store_index(own, ACTIVE + k - first, k)
             run = ACTIVE + field(layers, 0, N_IN)
             store_index(own, run, first)
-            store_index(own, run + 1, last - first)
+            store_index(own, run + 1, last)
 
 
 @kernel
@@ -1052,7 +1044,8 @@ def settle_columns(
     runs = advance_index(columns, ACTIVE + n_in)
     at, passed = start, 0  # rows before `at` are settled; so many active columns are passed
     for r in range(load_index(columns, N_RUNS)):
-        run, length = load_index(runs, 2 * r), load_index(runs, 2 * r + 1)
+        run = load_index(runs, 2 * r)
+        length = load_index(runs, 2 * r + 1) - run
         low, high = larger(first - passed, 0), smaller(last - passed, length)
         if low < high:
             begin, end = run + low, run + high
@@ -1332,7 +1325,7 @@ def train(
     mark_batch(layers, X, x_stride, order, 0, n, thread, n_threads, marks, columns)
     if not narrow and not meet(sync, n_threads):
         return False
-    list_batch(layers, thread, n_threads, marks, scratch, columns, turn)
+    list_batch(layers, thread, n_threads, marks, columns, turn)
     fills_zeros = load_scalar(hyper, NOISE) > 0.0 or field(layers, 0, DROPOUT_THRESHOLD) != 0
     keep_all(layers, thread, n_threads, step_lanes, fills_zeros, columns)
     skips = not narrow and load_index(list_at(columns, layers, thread, 0), LEAVES_OUT) != 0
@@ -1519,7 +1512,7 @@ def train(
             )
             if skips and not meet(sync, n_threads):
                 return False
-            list_batch(layers, thread, n_threads, marks, scratch, columns, 1 - turn)
+            list_batch(layers, thread, n_threads, marks, columns, 1 - turn)
             if copies:
                 gather(
                     memory,

@@ -767,22 +767,21 @@ def _(emit: _Emit, like: Any, n: Any) -> Any:
     return builder.icmp_signed("<", index, emit.splat(narrow))
 
 
-def any_lane(mask: Mask) -> Boolean:
-    """Return whether any lane of `mask` is set.
+def lane_bits(mask: Mask) -> Index:
+    """Return a number whose bit i is set if lane i of `mask` is.
 
     Examples
     --------
-    >>> any_lane(np.zeros(8, dtype=bool))
-    False
+    >>> lane_bits(np.array([True, False, True, False] + [False] * 4))
+    5
     """
-    return bool(np.any(mask))
+    return sum(int(lane) << i for i, lane in enumerate(mask))
 
 
-@_lowers(any_lane)
+@_lowers(lane_bits)
 def _(emit: _Emit, mask: Any) -> Any:
-    word = ir.IntType(emit.lanes)
-    packed = emit.builder.bitcast(mask, word)
-    return emit.builder.icmp_unsigned("!=", packed, ir.Constant(word, 0))
+    packed = emit.builder.bitcast(mask, ir.IntType(emit.lanes))
+    return emit.builder.zext(packed, ir.IntType(64))
 
 
 def either(a: Vector, b: Vector) -> Vector:

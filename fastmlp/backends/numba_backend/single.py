@@ -23,13 +23,13 @@ from fastmlp.backends.numba_backend.integers import (
 )
 from fastmlp.backends.numba_backend.simd import (
     advance,
-    any_lane,
     broadcast,
     first_lanes,
     fma,
     full,
     inlined,
     kernel,
+    lane_bits,
     lane_max,
     lane_sum,
     lanes,
@@ -102,7 +102,7 @@ def all_finite(values: Any, n: Any) -> bool:
     total = zero(values)
     for i in range(0, n, lanes(values)):
         total = fma(load(values, i), zero(values), total)
-    return not any_lane(total != zero(values))
+    return lane_bits(total != zero(values)) == 0
 
 
 @kernel
