@@ -106,8 +106,10 @@ from fastmlp.backends.numba_backend.tiles import (
     PACKED_ROWS,
     PACKED_SIZE,
     WORTH_PACKING,
+    multiply_listed,
     multiply_panel,
     multiply_rows,
+    multiply_spread,
     pack_tiles,
 )
 from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
@@ -125,7 +127,7 @@ from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
     GRADIENT,  # offset of the gradient's block
     SECOND_INPUT,  # offset of the first layer's second input buffer
     SECOND_HIDDEN,  # offset of the second layer's second input buffer
-    CONSTANTS,  # offset of a vector of zeros, then a one, then the quantile levels
+    CONSTANTS,  # offset of a vector of zeros, then the quantile levels
     PARTS,  # offset of the products of a narrow first layer's parts, [parts][batch_size][stride]
     GROUPS,  # offset of each thread's group of rows whose losses are computed at once
     GROUP_SIZE,
@@ -545,7 +547,6 @@ def forward(
     panel_stride = (field(layers, layer, N_IN) + 1) * step
     multiply_rows(
         inputs,
-        nowhere(),
         input_stride,
         n_rows,
         panels,
@@ -593,12 +594,11 @@ def multiply_parts(
     n_threads: Any,
     columns: Any,
     turn: Any,
-    packed: Any,
     ahead: Any,
 ) -> None:
     """Write the products of a thread's parts of a batch with the weights of a narrow first layer.
 
-    `inputs`, `rows` and `row_stride` are `a`, `rows` and `a_stride` of `tiles.multiply_rows`.
+    `inputs`, `rows` and `row_stride` are `a`, `rows` and `a_stride` of `tiles.multiply_listed`.
     """
     out_of_line()
     step, out_stride = lanes(inputs), field(layers, 0, DELTA_STRIDE)
@@ -611,7 +611,7 @@ def multiply_parts(
         if part == N_PARTS - 1:  # whose thread changes the biases
             initial, initial_stride = advance(panels, panel_stride - step), panel_stride
         out = load_index(spec, PARTS) + part * load_index(spec, BATCH_SIZE) * out_stride
-        multiply_rows(
+        multiply_listed(
             inputs,
             rows,
             row_stride,
@@ -625,9 +625,7 @@ def multiply_parts(
             advance(memory, out),
             step,
             out_stride,
-            0,
             field(layers, 0, OUT_PANELS),
-            packed,
             ahead,
         )
 
@@ -731,7 +729,7 @@ def losses_and_deltas(
     n_out, width = field(layers, last, N_OUT), load_index(spec, TARGET_WIDTH)
     stride, batch_size = field(layers, last, DELTA_STRIDE), load_index(spec, BATCH_SIZE)
     n_panels = field(layers, last, OUT_PANELS)
-    levels = advance(memory, load_index(spec, CONSTANTS) + 2 * lanes(memory))
+    levels = advance(memory, load_index(spec, CONSTANTS) + lanes(memory))
     # A thread's own: the group's classes, weights and losses, then its logits and targets, every
     # output's a vector with the rows as lanes.
     step = lanes(memory)
@@ -826,7 +824,6 @@ def backward(
     strip_size = load_index(spec, BATCH_SIZE) * step
     multiply_rows(
         deltas,
-        nowhere(),
         stride,
         n_rows,
         advance(memory, field(layers, layer, TRANSPOSED)),
@@ -865,28 +862,19 @@ def backward(
                 store(rows, row * below_stride, load(strip, row * step))
 
 
-@inlined
-def bias_gradient(memory: Any, spec: Any, deltas: Any, n: Any, out: Any) -> None:
-    """Write the gradient of a panel's biases: their input is always one."""
-    zeros = advance(memory, load_index(spec, CONSTANTS))
-    one = advance(zeros, lanes(zeros))
-    multiply_panel(
-        False,
-        one,
-        nowhere(),
-        0,
-        nowhere(),
-        0,
-        deltas,
-        nowhere(),
-        n,
-        zeros,
-        0,
-        out,
-        lanes(zeros),
-        1,
-        advance_index(spec, NOTHING_AHEAD),
-    )
+@kernel
+def bias_gradient(deltas: Any, n: Any, out: Any) -> None:
+    """Write the gradient of a panel's biases: the sum of `n` rows of deltas."""
+    out_of_line()
+    step = lanes(deltas)
+    # Two sums at once: a single one would wait for every addition.
+    even, odd = zero(deltas), zero(deltas)
+    for row in range(0, n - 1, 2):
+        even = even + load(deltas, row * step)
+        odd = odd + load(deltas, (row + 1) * step)
+    if n % 2 != 0:
+        even = even + load(deltas, (n - 1) * step)
+    store(out, 0, even + odd)
 
 
 @kernel
@@ -1109,23 +1097,25 @@ def change_rows(
     zeros = advance(memory, load_index(spec, CONSTANTS))
     offset = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step
     count = last - first
-    multiply_panel(
-        is_packed,
-        inputs,
-        advance_index(columns, ACTIVE + first) if leads_somewhere(samples) else nowhere(),
-        1,
-        samples,
-        row_stride,
-        deltas,
-        nowhere(),
-        n,
-        zeros,
-        0,
-        scratch,
-        step,
-        count,
-        ahead,
-    )
+    if leads_somewhere(samples):
+        active = advance_index(columns, ACTIVE + first)
+        product = (deltas, None, n, zeros, 0, scratch, step, ahead)
+        multiply_spread(count, (inputs, active, 1, samples, row_stride, *product))
+    else:
+        multiply_panel(
+            is_packed,
+            inputs,
+            1,
+            row_stride,
+            deltas,
+            n,
+            zeros,
+            0,
+            scratch,
+            step,
+            count,
+            ahead,
+        )
     if layer == 0:
         start, stop = settle_columns(
             memory,
@@ -1149,7 +1139,7 @@ def change_rows(
         settle_rows(memory, spec, hyper, where, count, scratch, True, whole, rates)
     if is_last:
         stop = n_in + 1
-        bias_gradient(memory, spec, deltas, n, scratch)
+        bias_gradient(deltas, n, scratch)
         where = offset + n_in * step
         settle_rows(memory, spec, hyper, where, 1, scratch, False, whole, rates)
     if not whole:
@@ -1217,10 +1207,8 @@ def divides(panels: Any, size: Any, n_threads: Any) -> bool:
     return size >= LARGE and divide_evenly(panels, n_threads)
 
 
-# --- The programs ----------------------------------------------------------------------------
-
-
-def train(
+@kernel
+def train_batches(
     thread: Any,
     n_threads: Any,
     spec: Any,
@@ -1235,8 +1223,10 @@ def train(
     weights: Any,
     total_weight: Any,
     order: Any,
+    n_total: Any,
     rates: Any,
     losses: Any,
+    n_batches: Any,
     row_losses: Any,
     logits: Any,
     columns: Any,
@@ -1244,56 +1234,8 @@ def train(
     partial_sums: Any,
     sync: Any,
 ) -> bool:
-    """Train over `order` in batches as one thread of a team; all threads get the same arguments.
-
-    Parameters
-    ----------
-    thread, n_threads : int
-    spec, layers, reals, hyper : arrays
-        Descriptions of the session; see the names of their fields.
-    memory : array
-        All floats of the session.
-    X : array of shape (n_elements,)
-        Row i begins at element i * x_stride.
-    classes : array of int64, of shape (n_samples,)
-        Class numbers; unused if spec[TARGET_WIDTH] > 0.
-    dense : array of shape (n_samples * spec[TARGET_WIDTH],)
-    weights : array of shape (n_samples,)
-        Unused without spec[HAS_WEIGHTS].
-    total_weight : float
-        What the mean over a batch divides by; 0 for the batch's own weights.
-    order : array of int64
-    rates : array of float64, of shape (n_batches * N_RATES,)
-    losses : array of float64, of shape (n_batches,)
-    row_losses : array of float64, of shape (batch_size,)
-    logits : array of shape (len(order) * n_outputs,)
-        Written if spec[WANTS_LOGITS].
-    columns : array of int64
-        The numbers from 0 to batch_size - 1, then all lists of active columns.
-    ahead : array of int64
-        Each thread's list of rows to ask for.
-    partial_sums : array of float64
-        One number for each panel of each layer.
-    sync : array of int64, of N_SYNC elements
-
-    Returns
-    -------
-    bool
-        False if another thread gave up.
-    """
-    # From here on, pointers: an array costs seven arguments at every call of a kernel.
-    n_total, n_batches = order.shape[0], losses.shape[0]
-    spec, layers = index_pointer(spec, 0), index_pointer(layers, 0)
-    reals, hyper = pointer(reals, 0), pointer(hyper, 0)
-    memory, X = pointer(memory, 0), pointer(X, 0)
-    classes, dense = index_pointer(classes, 0), pointer(dense, 0)
-    weights, order = pointer(weights, 0), index_pointer(order, 0)
-    rates, losses = pointer(rates, 0), pointer(losses, 0)
-    row_losses, logits = pointer(row_losses, 0), pointer(logits, 0)
-    columns, ahead = index_pointer(columns, 0), index_pointer(ahead, 0)
-    sync = index_pointer(sync, 0)
-    partial_sums = pointer(partial_sums, 0)
-
+    """Do what `train` describes, given pointers and the lengths of `order` and `losses`."""
+    out_of_line()
     n_layers, batch_size = load_index(spec, N_LAYERS), load_index(spec, BATCH_SIZE)
     last = n_layers - 1
     narrow = is_narrow(layers)
@@ -1417,7 +1359,6 @@ def train(
                     n_threads,
                     columns,
                     turn,
-                    packed,
                     ahead,
                 )
                 if not meet(sync, n_threads):
@@ -1639,6 +1580,99 @@ def train(
             # The next step's first phase must not overwrite what slower threads still read.
             hidden, spare_hidden = spare_hidden, hidden
     return meet(sync, n_threads)
+
+
+# --- The programs ----------------------------------------------------------------------------
+
+
+def train(
+    thread: Any,
+    n_threads: Any,
+    spec: Any,
+    layers: Any,
+    reals: Any,
+    hyper: Any,
+    memory: Any,
+    X: Any,
+    x_stride: Any,
+    classes: Any,
+    dense: Any,
+    weights: Any,
+    total_weight: Any,
+    order: Any,
+    rates: Any,
+    losses: Any,
+    row_losses: Any,
+    logits: Any,
+    columns: Any,
+    ahead: Any,
+    partial_sums: Any,
+    sync: Any,
+) -> bool:
+    """Train over `order` in batches as one thread of a team; all threads get the same arguments.
+
+    Parameters
+    ----------
+    thread, n_threads : int
+    spec, layers, reals, hyper : arrays
+        Descriptions of the session; see the names of their fields.
+    memory : array
+        All floats of the session.
+    X : array of shape (n_elements,)
+        Row i begins at element i * x_stride.
+    classes : array of int64, of shape (n_samples,)
+        Class numbers; unused if spec[TARGET_WIDTH] > 0.
+    dense : array of shape (n_samples * spec[TARGET_WIDTH],)
+    weights : array of shape (n_samples,)
+        Unused without spec[HAS_WEIGHTS].
+    total_weight : float
+        What the mean over a batch divides by; 0 for the batch's own weights.
+    order : array of int64
+    rates : array of float64, of shape (n_batches * N_RATES,)
+    losses : array of float64, of shape (n_batches,)
+    row_losses : array of float64, of shape (batch_size,)
+    logits : array of shape (len(order) * n_outputs,)
+        Written if spec[WANTS_LOGITS].
+    columns : array of int64
+        The numbers from 0 to batch_size - 1, then all lists of active columns.
+    ahead : array of int64
+        Each thread's list of rows to ask for.
+    partial_sums : array of float64
+        One number for each panel of each layer.
+    sync : array of int64, of N_SYNC elements
+
+    Returns
+    -------
+    bool
+        False if another thread gave up.
+    """
+    # Pointers: an array costs seven arguments at every call of a kernel.
+    return train_batches(
+        thread,
+        n_threads,
+        index_pointer(spec, 0),
+        index_pointer(layers, 0),
+        pointer(reals, 0),
+        pointer(hyper, 0),
+        pointer(memory, 0),
+        pointer(X, 0),
+        x_stride,
+        index_pointer(classes, 0),
+        pointer(dense, 0),
+        pointer(weights, 0),
+        total_weight,
+        index_pointer(order, 0),
+        order.shape[0],
+        pointer(rates, 0),
+        pointer(losses, 0),
+        losses.shape[0],
+        pointer(row_losses, 0),
+        pointer(logits, 0),
+        index_pointer(columns, 0),
+        index_pointer(ahead, 0),
+        pointer(partial_sums, 0),
+        index_pointer(sync, 0),
+    )
 
 
 def apply(

@@ -101,7 +101,7 @@ class NumbaSession(Session):
         block = layout.block_size
         wide_output = layout.row_stride(self.n_outputs)
         constants = layout.size
-        groups = constants + 2 * lanes + wide_output
+        groups = constants + lanes + wide_output
         group_size = (3 + 2 * layout.panels(self.n_outputs) * lanes) * lanes
         scratch = groups + self.threads.most * group_size
         scratch_size = 2 * p.CHUNK * lanes + PACKED_SIZE
@@ -110,9 +110,8 @@ class NumbaSession(Session):
         parts = activity + n_lists * layout.row_stride(self.n_inputs)
         size = parts + p.N_PARTS * self.batch_size * layout.row_stride(self.layer_shapes[0][1])
         self.memory = lay.aligned_zeros(size, self.dtype)
-        self.memory[constants + lanes] = 1
         levels = getattr(loss, "levels", (0.5,))
-        self.memory[constants + 2 * lanes :][: self.n_outputs] = levels
+        self.memory[constants + lanes :][: self.n_outputs] = levels
         self.spec = np.zeros(p.N_SPEC, dtype=np.int64)
         self.spec[p.N_LAYERS] = len(self.layer_shapes)
         self.spec[p.BATCH_SIZE] = self.batch_size

@@ -17,7 +17,6 @@ from fastmlp.backends.numba_backend.integers import (
     advance_index,
     larger,
     leads_somewhere,
-    nowhere,
     offset_of,
     offsets_of,
     out_of_line,
@@ -113,7 +112,8 @@ def multiply_tiles(
 ) -> Any:
     """Compute `n_tiles` tiles of ``len(count)`` rows from `row` on; return the row after them.
 
-    Arguments as `multiply_panel`, but None for lists that lead nowhere.
+    Element (r, k) of the rows is a[rows[r] * row_stride + columns[k] * column_stride], where a list
+    that is None has all numbers. Other arguments as `multiply_panel`.
     """
     for _ in range(n_tiles):
         starts, stride = offsets_of(count, rows, row, row_stride), column_stride
@@ -177,7 +177,7 @@ def multiply_all_tiles(packed: Any, n_rows: Any, operands: Any) -> None:
 
 @kernel
 def multiply_spread(n_rows: Any, operands: Any) -> None:
-    """Do what `multiply_panel` describes for rows that are not packed."""
+    """Do what `multiply_panel` describes for rows that are not packed, perhaps listed ones."""
     out_of_line()
     multiply_all_tiles(False, n_rows, operands)
 
@@ -193,12 +193,9 @@ def multiply_packed(n_rows: Any, operands: Any) -> None:
 def multiply_panel(
     packed: Any,
     a: Any,
-    rows: Any,
     row_stride: Any,
-    columns: Any,
     column_stride: Any,
     panel: Any,
-    panel_rows: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -215,17 +212,13 @@ def multiply_panel(
     Parameters
     ----------
     packed : bool
-        Whether the rows lie as `pack_tiles` writes them; then lists and strides are not looked at.
+        Whether the rows lie as `pack_tiles` writes them; then their strides are not looked at.
     a : pointer
-        Element (r, k) is a[rows[r] * row_stride + columns[k] * column_stride].
-    rows, columns : pointers to int64
-        Both lists may lead `nowhere`: then all rows and columns are used, one after another.
+        Element (r, k) is a[r * row_stride + k * column_stride].
     panel : pointer
         Rows of `lanes` elements.
-    panel_rows : pointer to int64
-        The numbers of the rows of the panel that are used; `nowhere` for all.
     depth : int
-        The number of rows used: the terms of each sum.
+        The number of rows of the panel: the terms of each sum.
     initial : pointer
         Row r's first summand is the vector at initial[r * initial_stride]; may be `out`.
     out : pointer
@@ -234,22 +227,13 @@ def multiply_panel(
     ahead : pointer to int64
         Rows to ask for meanwhile; see `ahead`.
     """
-    rest = (depth, initial, initial_stride, out, out_stride, ahead)
     # A list that is not looked at costs no time.
-    every_row = (a, None, row_stride, None, column_stride, panel, None, *rest)
+    rows = (a, None, row_stride, None, column_stride, panel, None)
+    operands = (*rows, depth, initial, initial_stride, out, out_stride, ahead)
     if packed:
-        multiply_packed(n_rows, every_row)
-    elif leads_somewhere(rows):
-        listed = (a, rows, row_stride, columns, column_stride, panel)
-        if leads_somewhere(panel_rows):
-            multiply_spread(n_rows, (*listed, panel_rows, *rest))
-        else:
-            multiply_spread(n_rows, (*listed, None, *rest))
-    elif leads_somewhere(panel_rows):
-        some_rows = (a, None, row_stride, None, column_stride, panel, panel_rows, *rest)
-        multiply_spread(n_rows, some_rows)
+        multiply_packed(n_rows, operands)
     else:
-        multiply_spread(n_rows, every_row)
+        multiply_spread(n_rows, operands)
 
 
 #: Depth of one product where there is more: its rows and panel then stay in the caches.
@@ -318,12 +302,11 @@ def pick_rows(panel: Any, numbers: Any, n: Any, out: Any) -> None:
 @kernel
 def multiply_rows(
     a: Any,
-    rows: Any,
     a_stride: Any,
     n_rows: Any,
     panels: Any,
     panel_stride: Any,
-    columns: Any,
+    panel_rows: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -340,16 +323,13 @@ def multiply_rows(
     Parameters
     ----------
     a : pointer
-        Row r begins at a[rows[r] * a_stride].
-    rows : pointer to int64
-        Leads `nowhere` if all rows are used; then only what they are multiplied with stands there.
+        Row r begins at a[r * a_stride].
     panels : pointer
         Panel p begins at panels[p * panel_stride].
-    columns : pointer to int64
-        The rows of the panels that are used, and if rows are listed, also the columns of `a`;
-        `nowhere` for all.
-    depth
-        As `multiply_panel` takes it.
+    panel_rows : pointer to int64
+        The numbers of the rows of the panels that are used; `nowhere` for all.
+    depth : int
+        How many they are.
     initial : pointer
         The first summand of all rows of panel p is the vector at initial[p * initial_stride].
     out : pointer
@@ -367,33 +347,24 @@ def multiply_rows(
         count = smaller(ROWS, n_rows - block)
         for begin in range(0, larger(depth, 1), larger(part, 1)):
             width = smaller(part, depth - begin)
-            own_columns, own_rows, source = columns, rows, a
-            if leads_somewhere(columns):
-                own_columns = advance_index(columns, begin)
-            if leads_somewhere(rows):
-                own_rows = advance_index(rows, block)
-            else:
-                source = advance(a, block * a_stride + begin)
+            rows = advance(a, block * a_stride + begin)
             if packs:
-                pack_tiles(source, a_stride, 1, count, width, packed)
-                source = packed
+                pack_tiles(rows, a_stride, 1, count, width, packed)
+                rows = packed
             for p in range(first_panel, last_panel):
                 strip = advance(out, p * out_panel_stride + block * out_stride)
-                panel, panel_rows = advance(panels, p * panel_stride), own_columns
-                if not leads_somewhere(columns):
+                panel = advance(panels, p * panel_stride)
+                if leads_somewhere(panel_rows):
+                    pick_rows(panel, advance_index(panel_rows, begin), width, picked)
+                    panel = picked
+                else:
                     panel = advance(panel, begin * lanes(a))
-                elif packs:
-                    pick_rows(panel, own_columns, width, picked)
-                    panel, panel_rows = picked, nowhere()
                 multiply_panel(
                     packs,
-                    source,
-                    own_rows,
+                    rows,
                     a_stride,
-                    own_columns,
                     1,
                     panel,
-                    panel_rows,
                     width,
                     advance(initial, p * initial_stride) if begin == 0 else strip,
                     0 if begin == 0 else out_stride,
@@ -402,3 +373,39 @@ def multiply_rows(
                     count,
                     ahead,
                 )
+
+
+@kernel
+def multiply_listed(
+    a: Any,
+    rows: Any,
+    a_stride: Any,
+    n_rows: Any,
+    panels: Any,
+    panel_stride: Any,
+    columns: Any,
+    depth: Any,
+    initial: Any,
+    initial_stride: Any,
+    out: Any,
+    out_panel_stride: Any,
+    out_stride: Any,
+    n_panels: Any,
+    ahead: Any,
+) -> None:
+    """Write the products of listed columns of listed rows with the rows of panels so numbered.
+
+    Element (r, k) of the rows is a[rows[r] * a_stride + columns[k]]; other arguments as
+    `multiply_rows` takes them.
+    """
+    out_of_line()
+    part = depth if depth <= DEPTH + DEPTH // 2 else DEPTH
+    for begin in range(0, larger(depth, 1), larger(part, 1)):
+        own_columns = advance_index(columns, begin)
+        for p in range(n_panels):
+            strip = advance(out, p * out_panel_stride)
+            first = advance(initial, p * initial_stride) if begin == 0 else strip
+            first_stride = 0 if begin == 0 else out_stride
+            panel, width = advance(panels, p * panel_stride), smaller(part, depth - begin)
+            product = (panel, own_columns, width, first, first_stride, strip, out_stride, ahead)
+            multiply_spread(n_rows, (a, rows, a_stride, own_columns, 1, *product))
