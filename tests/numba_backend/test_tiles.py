@@ -14,18 +14,15 @@ both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 @njit(error_model="numpy")
-def multiply(
-    a, rows, a_stride, n_rows, panels, columns, depth, initial, out, n_panels, packed, ahead
-):
+def multiply(a, a_stride, n_rows, panels, panel_rows, depth, initial, out, n_panels, packed, ahead):
     height, width = panels.size // n_panels, initial.size // n_panels
     tiles.multiply_rows(
         pointer(a, 0),
-        index_pointer(rows, 0) if rows.size > 0 else nowhere(),
         a_stride,
         n_rows,
         pointer(panels, 0),
         height,
-        index_pointer(columns, 0) if columns.size > 0 else nowhere(),
+        index_pointer(panel_rows, 0) if panel_rows.size > 0 else nowhere(),
         depth,
         pointer(initial, 0),
         width,
@@ -39,36 +36,52 @@ def multiply(
     )
 
 
-def product(a, w, bias, columns=None, rows=None):
-    """Return a @ w + bias by the kernels, with rows of `w` chosen by `columns` if given.
-
-    If `rows` are given too, they choose rows of `a`, and `columns` its columns as well.
-    """
-    lanes = LANES_BYTES // a.itemsize
-    n_panels = w.shape[1] // lanes
-    panels = w.reshape(len(w), n_panels, lanes).transpose(1, 0, 2).ravel()
-    depth = a.shape[1] if columns is None else len(columns)
-    everything = np.array([], dtype=np.int64)
-    n_rows = len(a) if rows is None else len(rows)
-    packed = np.full(tiles.PACKED_SIZE, np.nan, a.dtype)
-    out = np.full((n_rows, w.shape[1]), np.nan, a.dtype)
-    nothing = np.zeros(2, dtype=np.int64)
-    spread = np.full((len(a), a.shape[1] + lanes), np.nan, a.dtype)  # none of it may be used
-    spread[:, : a.shape[1]] = a
-    multiply(
-        spread.ravel(),
-        everything if rows is None else rows,
-        spread.shape[1],
-        n_rows,
-        panels,
-        everything if columns is None else columns,
-        depth,
-        bias,
-        out.ravel(),
+@njit(error_model="numpy")
+def multiply_listed(a, rows, a_stride, panels, columns, initial, out, n_panels, ahead):
+    height, width = panels.size // n_panels, initial.size // n_panels
+    tiles.multiply_listed(
+        pointer(a, 0),
+        index_pointer(rows, 0),
+        a_stride,
+        rows.size,
+        pointer(panels, 0),
+        height,
+        index_pointer(columns, 0),
+        columns.size,
+        pointer(initial, 0),
+        width,
+        pointer(out, 0),
+        width,
+        n_panels * width,
         n_panels,
-        packed,
-        nothing,
+        index_pointer(ahead, 0),
     )
+
+
+def as_panels(w):
+    n_panels = w.shape[1] * w.itemsize // LANES_BYTES
+    panels = w.reshape(len(w), n_panels, w.shape[1] // n_panels)
+    return panels.transpose(1, 0, 2).ravel(), n_panels
+
+
+def spread(a):
+    """Return the rows of `a` with more between them, of which none may be used."""
+    wide = np.full((len(a), a.shape[1] + LANES_BYTES // a.itemsize), np.nan, a.dtype)
+    wide[:, : a.shape[1]] = a
+    return wide.ravel(), wide.shape[1]
+
+
+NOTHING_AHEAD = np.zeros(2, dtype=np.int64)
+
+
+def product(a, w, bias, rows_of_w=None):
+    """Return a @ w[rows_of_w] + bias, or without a list a @ w + bias, by the kernels."""
+    panels, n_panels = as_panels(w)
+    numbers = np.array([], dtype=np.int64) if rows_of_w is None else rows_of_w
+    packed = np.full(tiles.PACKED_SIZE, np.nan, a.dtype)
+    out = np.full((len(a), w.shape[1]), np.nan, a.dtype)
+    operands = panels, numbers, a.shape[1], bias, out.ravel(), n_panels
+    multiply(*spread(a), len(a), *operands, packed, NOTHING_AHEAD)
     return out
 
 
@@ -105,42 +118,13 @@ def test_rows_are_read_where_they_lie(n_rows, n_columns, dtype):
     bias = rng.normal(size=2 * lanes).astype(dtype)
     rows = rng.permutation(len(a))[:n_rows]
     columns = np.sort(rng.permutation(len(w))[:n_columns])
-    used = a[np.ix_(rows, columns)]
-    assert_is_product(product(a, w, bias, columns, rows), used, w[columns], bias)
-
-
-@njit(error_model="numpy")
-def multiply_columns(a, columns, rows, a_stride, panel, out, zeros, ahead):
-    tiles.multiply_panel(
-        False,
-        pointer(a, 0),
-        index_pointer(columns, 0),
-        1,
-        index_pointer(rows, 0),
-        a_stride,
-        pointer(panel, 0),
-        nowhere(),
-        rows.size,
-        pointer(zeros, 0),
-        0,
-        pointer(out, 0),
-        zeros.size,
-        columns.size,
-        index_pointer(ahead, 0),
+    out = np.full((n_rows, 2 * lanes), np.nan, dtype)
+    whole, stride = spread(a)
+    panels, n_panels = as_panels(w)
+    multiply_listed(
+        whole, rows, stride, panels, columns, bias, out.ravel(), n_panels, NOTHING_AHEAD
     )
-
-
-@both_dtypes
-def test_columns_of_listed_rows_give_a_weight_gradient(dtype):
-    rng = np.random.default_rng(5)
-    lanes = LANES_BYTES // np.dtype(dtype).itemsize
-    a = rng.normal(size=(20, 30)).astype(dtype)
-    rows, columns = rng.permutation(20)[:13], np.sort(rng.permutation(30)[:11])
-    deltas = rng.normal(size=(13, lanes)).astype(dtype)
-    out, zeros = np.full((11, lanes), np.nan, dtype), np.zeros(lanes, dtype)
-    nothing = np.zeros(2, dtype=np.int64)
-    multiply_columns(a.ravel(), columns, rows, 30, deltas.ravel(), out.ravel(), zeros, nothing)
-    assert_is_product(out, a[np.ix_(rows, columns)].T, deltas, zeros)
+    assert_is_product(out, a[np.ix_(rows, columns)], w[columns], bias)
 
 
 @both_dtypes

@@ -1070,6 +1070,7 @@ def change_rows(
     is_last: Any,
     inputs: Any,
     samples: Any,
+    row_numbers: Any,
     row_stride: Any,
     is_packed: Any,
     n: Any,
@@ -1085,8 +1086,8 @@ def change_rows(
 
     The first layer's inputs are the active columns, which `columns` lists, from `first_column` to
     `last_column`. `inputs` points to the first of them, and they may be packed as tiles; or if
-    `samples` leads somewhere, to where the rows are that it lists. If `is_last`, the biases are
-    changed too.
+    `samples` leads somewhere, to where the rows are that it lists. `row_numbers` lists 0, 1, and so
+    on. If `is_last`, the biases are changed too.
     """
     out_of_line()
     n_in = field(layers, layer, N_IN)
@@ -1099,7 +1100,8 @@ def change_rows(
     count = last - first
     if leads_somewhere(samples):
         active = advance_index(columns, ACTIVE + first)
-        product = (deltas, None, n, zeros, 0, scratch, step, ahead)
+        # All rows of deltas are used, by number: another kind of product would be compiled else.
+        product = (deltas, row_numbers, n, zeros, 0, scratch, step, ahead)
         multiply_spread(count, (inputs, active, 1, samples, row_stride, *product))
     else:
         multiply_panel(
@@ -1539,6 +1541,7 @@ def train_batches(
                         chunk == n_chunks - 1 and not (in_parts and stop < n_in),
                         source if in_parts else rows,
                         samples if in_parts else nowhere(),
+                        row_numbers,
                         source_stride if in_parts else stride,
                         packs,
                         n,
