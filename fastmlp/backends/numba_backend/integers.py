@@ -19,7 +19,7 @@ from numba import types
 from numba.core import cgutils
 
 from fastmlp.backends.numba_backend.registry import Lowering, register
-from fastmlp.backends.numba_backend.simd import LANES_BYTES, MaskType, VectorType
+from fastmlp.backends.numba_backend.simd import LANES_BYTES, MaskType, VectorType, inlined
 
 _POINTER = types.CPointer(types.int64)
 _HALF = ir.IntType(32)
@@ -263,6 +263,12 @@ def larger(a: int, b: int) -> int:
 @_lowers(larger, lambda a, b: types.int64)
 def _(context: Any, builder: Any, signature: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.icmp_signed(">", b, a), b, a)
+
+
+@inlined
+def share(total: Any, part: Any, parts: Any) -> Any:
+    """Return where part `part` of `parts` equal parts of range(total) begins."""
+    return total * part // parts
 
 
 # --- Atomic operations -----------------------------------------------------------------------

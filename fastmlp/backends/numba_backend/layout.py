@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.numba_backend.simd import LANES_BYTES
+from fastmlp.backends.numba_backend.integers import load_index
+from fastmlp.backends.numba_backend.simd import LANES_BYTES, inlined
 
 Array = NDArray[Any]
 
@@ -77,6 +78,12 @@ ACTIVATION_PARAMETER, DROPOUT_SCALE, N_LAYER_REALS = range(3)
 
 #: Activations whose derivative is had from their output in one or two instructions.
 _SLOPE_FROM_OUTPUT = ("identity", "relu", "sigmoid", "tanh")
+
+
+@inlined
+def field(layers: Any, layer: Any, number: Any) -> Any:
+    """Return a field of the table of layers."""
+    return load_index(layers, layer * N_LAYER_FIELDS + number)
 
 
 class Layout:

@@ -19,6 +19,7 @@ from fastmlp.backends.numba_backend import layout as lay
 from fastmlp.backends.numba_backend import program as p
 from fastmlp.backends.numba_backend import single
 from fastmlp.backends.numba_backend.ahead import ADDRESSES
+from fastmlp.backends.numba_backend.columns import N_PARTS, list_size
 from fastmlp.backends.numba_backend.compiled import JIT_DISABLED, compiled
 from fastmlp.backends.numba_backend.threads import run_team, usable_cores
 from fastmlp.backends.numba_backend.tiles import PACKED_SIZE
@@ -106,9 +107,9 @@ class NumbaSession(Session):
         scratch = groups + self.threads.most * group_size
         scratch_size = 2 * p.CHUNK * lanes + PACKED_SIZE
         activity = scratch + self.threads.most * scratch_size
-        n_lists = max(self.threads.most, p.N_PARTS)
+        n_lists = max(self.threads.most, N_PARTS)
         parts = activity + n_lists * layout.row_stride(self.n_inputs)
-        size = parts + p.N_PARTS * self.batch_size * layout.row_stride(self.layer_shapes[0][1])
+        size = parts + N_PARTS * self.batch_size * layout.row_stride(self.layer_shapes[0][1])
         self.memory = lay.aligned_zeros(size, self.dtype)
         levels = getattr(loss, "levels", (0.5,))
         self.memory[constants + lanes :][: self.n_outputs] = levels
@@ -135,8 +136,7 @@ class NumbaSession(Session):
         self.spec[p.ACTIVITY] = activity
         self.spec[p.PARTS] = parts
         self.spec[p.SEED_KEY] = _seed_key(self.seed)
-        list_size = p.ACTIVE + self.n_inputs + 2 * (self.n_inputs // 2 + 1)
-        lists = np.zeros(2 * n_lists * list_size, dtype=np.int64)
+        lists = np.zeros(2 * n_lists * list_size(self.n_inputs), dtype=np.int64)
         self.columns = np.concatenate((np.arange(self.batch_size), lists))
         self.ahead = np.zeros(self.threads.most * (ADDRESSES + self.batch_size), dtype=np.int64)
         self.row_losses = np.empty(self.batch_size)
