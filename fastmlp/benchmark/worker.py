@@ -35,7 +35,9 @@ _THREAD_VARIABLES = (
 )
 #: A contestant that does not answer within this many seconds is given up.
 LIMIT = 300.0
-#: Prediction is repeated for about this long, and averaged.
+#: Epochs are repeated for about this long, and averaged: a short one alone, after everybody else's
+#: turn, would tell how soon threads and caches are warm. So is prediction.
+_EPOCH_SECONDS = 0.2
 _PREDICT_SECONDS = 0.05
 PREDICT_ROWS = 4096
 
@@ -168,10 +170,14 @@ class _Job:
         return time.perf_counter() - start
 
     def epoch(self) -> float:
-        start = time.perf_counter()
-        order = self.generator.permutation(self.n_samples)[: self.n_timed]
-        self.run.epoch(order)
-        return (time.perf_counter() - start) * self.n_samples / self.n_timed
+        seconds, n_epochs = 0.0, 0
+        while seconds < _EPOCH_SECONDS:
+            order = self.generator.permutation(self.n_samples)[: self.n_timed]
+            start = time.perf_counter()
+            self.run.epoch(order)
+            seconds += time.perf_counter() - start
+            n_epochs += 1
+        return seconds / n_epochs * self.n_samples / self.n_timed
 
     def predict(self) -> float:
         return self._repeat(self.X) / len(self.X)
