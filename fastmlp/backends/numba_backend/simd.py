@@ -37,7 +37,6 @@ Mask = Annotated[Any, "mask"]
 Like = Annotated[Any, "like"]  # a pointer or a vector: tells the lane type
 Index = Annotated[Any, "index"]
 Scalar = Annotated[Any, "scalar"]
-Boolean = Annotated[Any, "boolean"]
 Nothing = Annotated[None, "nothing"]
 Count = Annotated[Any, "count"]  # a tuple whose length is a number known when compiling
 Rows = Annotated[Any, "rows"]  # a tuple of vectors
@@ -179,7 +178,6 @@ def _result_type(kind: str, dtype: types.Float, formals: list[types.Type]) -> ty
         "pair": types.UniTuple(VectorType(dtype), 2),
         "scalar": dtype,
         "index": types.intp,
-        "boolean": types.boolean,
         "nothing": types.none,
     }[kind]
 
