@@ -6,19 +6,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from fastmlp.backends.numba_backend.ahead import ADDRESSES, list_rows, take_requests
-from fastmlp.backends.numba_backend.integers import index_pointer
+from fastmlp.backends.numba_backend.ahead import (
+    ahead_size,
+    list_pieces,
+    list_rows,
+    take_requests,
+)
+from fastmlp.backends.numba_backend.integers import index_pointer, nowhere
 from fastmlp.backends.numba_backend.simd import pointer
 
 WIDTH, STRIDE = 70, 80  # elements of a row, and from one row to the next
+IDLE = 1234  # an address
 
 
 @njit
 def requests(X, order, first, end, pace, sizes, ahead):
     ahead = index_pointer(ahead, 0)
     order = index_pointer(order, 0)
+    list_pieces(pointer(X, 0), 0, 0, 0, ahead)
     list_rows(pointer(X, 0), STRIDE, WIDTH, order, first, end, order, pace, ahead)
-    return [take_requests(ahead, n_requests) for n_requests in sizes]
+    return [take_requests(ahead, n_requests, IDLE) for n_requests in sizes]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -32,14 +39,14 @@ def requests(X, order, first, end, pace, sizes, ahead):
 def test_every_product_goes_on_where_the_one_before_stopped(dtype, first, end, pace, sizes):
     X, order = np.zeros(9 * STRIDE, dtype), np.array([5, 3, 8, 0, 7, 1, 2, 6, 4])
     row_bytes, stride_bytes = WIDTH * X.itemsize, STRIDE * X.itemsize
-    ahead = np.full(ADDRESSES + 9, -1)
+    ahead = np.full(ahead_size(9), -1)
     starts = [X.ctypes.data + row * stride_bytes for row in order[first:end]]
     done = 0
     for n_requests, (address, distance) in zip(
         sizes, requests(X, order, first, end, pace, np.array(sizes), ahead), strict=True
     ):
         if not starts:
-            assert distance == 0  # nothing is left to ask for
+            assert (address, distance) == (IDLE, 0)  # nothing is left to ask for
             continue
         left = row_bytes - done
         assert address == starts[0] + done
@@ -48,3 +55,33 @@ def test_every_product_goes_on_where_the_one_before_stopped(dtype, first, end, p
         done += n_requests * distance
         if done >= row_bytes:
             starts, done = starts[1:], 0
+
+
+@njit
+def all_requests(weights, X, order, n_requests, n, ahead):
+    ahead = index_pointer(ahead, 0)
+    order = index_pointer(order, 0)
+    list_rows(pointer(X, 0), STRIDE, WIDTH, order, 0, 2, order, 16, ahead)
+    list_pieces(pointer(weights, 0), 40, 100, 2, ahead)
+    return [take_requests(ahead, n_requests, IDLE) for _ in range(n)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weights_are_asked_for_before_inputs(dtype):
+    weights, X, order = np.zeros(200, dtype), np.zeros(2 * STRIDE, dtype), np.array([1, 0])
+    size, n_requests = weights.itemsize, 1000  # enough for a piece or row at once
+    addresses = [
+        a for a, _ in all_requests(weights, X, order, n_requests, 5, np.full(ahead_size(2), -1))
+    ]
+    first = weights.ctypes.data
+    rows = [X.ctypes.data + row * STRIDE * size for row in order]
+    assert addresses == [first, first + 100 * size, *rows, IDLE]
+
+
+@njit
+def requests_of_nothing():
+    return take_requests(nowhere(), 10, IDLE)
+
+
+def test_without_lists_nothing_is_asked_for():
+    assert requests_of_nothing() == (IDLE, 0)

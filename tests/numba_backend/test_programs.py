@@ -234,7 +234,6 @@ class SpacedLayout(layout.Layout):
         n_blocks = arguments[-1]
         fields = (
             layout.INPUTS,
-            layout.TRANSPOSED,
             layout.SLOPES,
             layout.DELTAS,
             layout.DELTA_PANELS,

@@ -7,6 +7,7 @@ from numba import config, njit
 from fastmlp import MLP, SGD
 from fastmlp.backends import get_backend
 from fastmlp.backends.numba_backend import tiles
+from fastmlp.backends.numba_backend.ahead import ADDRESSES, N_ROWS, ROW_BYTES, ahead_size
 from fastmlp.backends.numba_backend.integers import index_pointer, nowhere
 from fastmlp.backends.numba_backend.simd import LANES_BYTES, pointer
 
@@ -14,15 +15,17 @@ both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 @njit(error_model="numpy")
-def multiply(a, a_stride, n_rows, panels, panel_rows, depth, initial, out, n_panels, packed, ahead):
-    height, width = panels.size // n_panels, initial.size // n_panels
+def multiply(a, a_stride, n_rows, panels, height, listed, turned, depth, initial, out, packed):
+    width = LANES_BYTES // initial.itemsize
+    n_panels = initial.size // width
     tiles.multiply_rows(
         pointer(a, 0),
         a_stride,
         n_rows,
         pointer(panels, 0),
         height,
-        index_pointer(panel_rows, 0) if panel_rows.size > 0 else nowhere(),
+        index_pointer(listed, 0) if listed.size > 0 else nowhere(),
+        turned,
         depth,
         pointer(initial, 0),
         width,
@@ -32,12 +35,12 @@ def multiply(a, a_stride, n_rows, panels, panel_rows, depth, initial, out, n_pan
         0,
         n_panels,
         pointer(packed, 0),
-        index_pointer(ahead, 0),
+        nowhere(),
     )
 
 
 @njit(error_model="numpy")
-def multiply_listed(a, rows, a_stride, panels, columns, initial, out, n_panels, ahead):
+def multiply_listed(a, rows, a_stride, panels, columns, initial, out, n_panels):
     height, width = panels.size // n_panels, initial.size // n_panels
     tiles.multiply_listed(
         pointer(a, 0),
@@ -54,7 +57,7 @@ def multiply_listed(a, rows, a_stride, panels, columns, initial, out, n_panels, 
         width,
         n_panels * width,
         n_panels,
-        index_pointer(ahead, 0),
+        nowhere(),
     )
 
 
@@ -71,17 +74,15 @@ def spread(a):
     return wide.ravel(), wide.shape[1]
 
 
-NOTHING_AHEAD = np.zeros(2, dtype=np.int64)
-
-
 def product(a, w, bias, rows_of_w=None):
     """Return a @ w[rows_of_w] + bias, or without a list a @ w + bias, by the kernels."""
     panels, n_panels = as_panels(w)
     numbers = np.array([], dtype=np.int64) if rows_of_w is None else rows_of_w
     packed = np.full(tiles.PACKED_SIZE, np.nan, a.dtype)
     out = np.full((len(a), w.shape[1]), np.nan, a.dtype)
-    operands = panels, numbers, a.shape[1], bias, out.ravel(), n_panels
-    multiply(*spread(a), len(a), *operands, packed, NOTHING_AHEAD)
+    height = panels.size // n_panels
+    operands = panels, height, numbers, 0, a.shape[1], bias, out.ravel(), packed
+    multiply(*spread(a), len(a), *operands)
     return out
 
 
@@ -121,10 +122,28 @@ def test_rows_are_read_where_they_lie(n_rows, n_columns, dtype):
     out = np.full((n_rows, 2 * lanes), np.nan, dtype)
     whole, stride = spread(a)
     panels, n_panels = as_panels(w)
-    multiply_listed(
-        whole, rows, stride, panels, columns, bias, out.ravel(), n_panels, NOTHING_AHEAD
-    )
+    multiply_listed(whole, rows, stride, panels, columns, bias, out.ravel(), n_panels)
     assert_is_product(out, a[np.ix_(rows, columns)], w[columns], bias)
+
+
+@both_dtypes
+@pytest.mark.parametrize("depth", [1, 7, tiles.DEPTH * 3 // 2 + 3])
+@pytest.mark.parametrize("n_out", [1, 40])
+@pytest.mark.parametrize("n_rows", [1, 7, tiles.ROWS + 3])
+def test_a_matrix_is_multiplied_as_its_transpose_too(n_rows, n_out, depth, dtype):
+    rng = np.random.default_rng(5)
+    lanes = LANES_BYTES // np.dtype(dtype).itemsize
+    a = rng.normal(size=(n_rows, depth)).astype(dtype)
+    w = np.zeros((n_out, -(-depth // lanes) * lanes), dtype)
+    w[:, :depth] = rng.normal(size=(n_out, depth))
+    panels, n_panels = as_panels(np.vstack((w, np.full(w.shape[1], np.nan, dtype))))  # its biases
+    initial = np.zeros(-(-n_out // lanes) * lanes, dtype)
+    out = np.full((n_rows, len(initial)), np.nan, dtype)
+    packed = np.full(tiles.PACKED_SIZE, np.nan, dtype)
+    none, height = np.array([], dtype=np.int64), panels.size // n_panels
+    multiply(*spread(a), n_rows, panels, height, none, n_out, depth, initial, out.ravel(), packed)
+    assert_is_product(out[:, :n_out], a, w[:, :depth].T.copy(), initial[:n_out])
+    assert not np.any(out[:, n_out:])
 
 
 @both_dtypes
@@ -167,17 +186,51 @@ def test_packed_rows_follow_the_tiles(n_rows, by_rows, dtype):
     np.testing.assert_array_equal(out[: a.size], np.concatenate(expected))
 
 
+@njit(error_model="numpy")
+def ask(panels, height, listed, turned, panel, begin, width, ahead):
+    tiles.ask_for_panel(
+        pointer(panels, 0),
+        height,
+        index_pointer(listed, 0) if listed.size > 0 else nowhere(),
+        turned,
+        panel,
+        begin,
+        width,
+        index_pointer(ahead, 0),
+    )
+
+
+@both_dtypes
+@pytest.mark.parametrize("listed", [np.array([], dtype=np.int64), np.arange(60) * 2 + 1])
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_is_asked_for_is_what_the_next_panel_holds(turned, listed, dtype):
+    lanes = LANES_BYTES // np.dtype(dtype).itemsize
+    n_rows, begin, width = 150, 2 * lanes, lanes + 3
+    numbers = np.arange((n_rows + 1) * 5 * lanes, dtype=dtype)  # five panels and their biases
+    ahead = np.full(ahead_size(0), -1)
+    ask(numbers, (n_rows + 1) * lanes, listed, n_rows if turned else 0, 1, begin, width, ahead)
+    starts = ahead[ADDRESSES:][: ahead[N_ROWS]] - numbers.ctypes.data
+    asked = {(start + i) // numbers.itemsize for start in starts for i in range(ahead[ROW_BYTES])}
+    panels = numbers.reshape(5, n_rows + 1, lanes)
+    used = panels[1, begin : begin + width]
+    if turned:
+        used = panels[2:4, lanes : 2 * lanes]
+    elif listed.size > 0:
+        used = panels[1, listed[begin] : listed[begin + width - 1] + 1]
+    assert asked == set(used.ravel())
+
+
 @pytest.mark.skipif(config.DISABLE_JIT, reason="too much for plain Python")
 @pytest.mark.parametrize("has_zero_columns", [False, True])
 def test_wide_layers_train_as_the_reference(has_zero_columns):
     rng = np.random.default_rng(3)
-    X = rng.normal(size=(300, 1100))
+    X = rng.normal(size=(300, 1100))  # so that weights are asked for ahead
     if has_zero_columns:
         X[:, ::3] = 0
     y, order = np.arange(300) % 3, rng.permutation(300)
 
     def trained(backend, **threads):
-        network = MLP([1100, 300, 550, 3], dtype=np.float64)
+        network = MLP([1100, 300, 900, 3], dtype=np.float64)
         session = get_backend(backend).bind(
             network, None, SGD(momentum=0.9), batch_size=128, **threads
         )

@@ -61,7 +61,6 @@ OPTIMIZER_CODES = {"sgd": 0, "adam": 1, "adamw": 1, "rmsprop": 2, "adagrad": 3, 
     OUT_PANELS,
     ACTIVATION,  # of the layer's outputs; the last layer's is unused
     WEIGHTS,
-    TRANSPOSED,  # panels [in_panels][n_out][lanes], from the second layer on
     INPUTS,  # rows of the layer's inputs
     INPUT_STRIDE,
     SLOPES,  # derivatives of the activations that are the layer's inputs; same stride
@@ -71,7 +70,7 @@ OPTIMIZER_CODES = {"sgd": 0, "adam": 1, "adamw": 1, "rmsprop": 2, "adagrad": 3, 
     DELTA_PANELS,  # the same as panels [out_panels][batch_size][lanes]
     DROPOUT_THRESHOLD,  # bits below it drop an input; 0 for no dropout
     N_LAYER_FIELDS,
-) = range(16)
+) = range(15)
 
 # Columns of the float64 table of layers.
 ACTIVATION_PARAMETER, DROPOUT_SCALE, N_LAYER_REALS = range(3)
@@ -178,10 +177,8 @@ class Layout:
             row[INPUTS] = take(rows)
             if layer == 0:
                 self.second_input = take(rows)
-            else:
-                if layer == 1:
-                    self.second_hidden = take(rows)
-                row[TRANSPOSED] = take(row[IN_PANELS] * row[N_OUT] * lanes)
+            elif layer == 1:
+                self.second_hidden = take(rows)
             if row[STORES_SLOPES]:
                 row[SLOPES] = take(rows)
             row[DELTAS] = take(batch_size * row[DELTA_STRIDE])
@@ -212,18 +209,6 @@ class Layout:
             wide = source.reshape(panels, n_in + 1, lanes).transpose(1, 0, 2)
             flat[start:stop].reshape(n_in + 1, n_out)[:] = wide.reshape(n_in + 1, -1)[:, :n_out]
             start = stop
-
-    def refresh_transposed(self, memory: Array) -> None:
-        """Write the transposed weights of the first block where layers want them."""
-        lanes = self.lanes
-        for row in self.layers[1:]:
-            n_in, n_out = int(row[N_IN]), int(row[N_OUT])
-            panels = memory[row[WEIGHTS] :][: row[OUT_PANELS] * (n_in + 1) * lanes]
-            weights = panels.reshape(-1, n_in + 1, lanes)[:, :n_in].transpose(1, 0, 2)
-            wide = np.zeros((int(row[IN_PANELS]) * lanes, n_out), dtype=memory.dtype)
-            wide[:n_in] = weights.reshape(n_in, -1)[:, :n_out]
-            target = memory[row[TRANSPOSED] :][: wide.size]
-            target.reshape(-1, n_out, lanes)[:] = wide.reshape(-1, lanes, n_out).transpose(0, 2, 1)
 
 
 def activation_parameter(activation: Any) -> float:

@@ -5,7 +5,7 @@ A step has three phases, with barriers where one thread reads what another wrote
 1. forward through the first layer;
 2. for the thread's own rows: the other layers forward, the loss, and the deltas backward, then
    the inputs of the next step's batch;
-3. for the thread's own tiles of the weights: gradient, update, transposed copy.
+3. for the thread's own tiles of the weights: gradient and update.
 
 The first layer reads the most data and often has the largest matrix, of which a thread should have
 a share to itself. So a narrow one is divided by columns of the inputs, into a fixed number of parts
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.backends.numba_backend.ahead import ADDRESSES, list_rows
+from fastmlp.backends.numba_backend.ahead import ahead_size, list_pieces, list_rows
 from fastmlp.backends.numba_backend.columns import (
     ACTIVE,
     LEAVES_OUT,
@@ -99,7 +99,6 @@ from fastmlp.backends.numba_backend.layout import (
     OUT_PANELS,
     SLOPES,
     STORES_SLOPES,
-    TRANSPOSED,
     WEIGHTS,
     field,
 )
@@ -119,6 +118,7 @@ from fastmlp.backends.numba_backend.simd import (
     zero,
 )
 from fastmlp.backends.numba_backend.tiles import (
+    BEYOND_CACHE,
     PACKED_ROWS,
     PACKED_SIZE,
     WORTH_PACKING,
@@ -157,10 +157,8 @@ from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
     ACTIVITY,  # offset of the marks of columns that are not zero, [lists][stride]
     FIRST_STEP,
     FIRST_ROW,  # number in the whole batch of this call's first row, for random numbers
-    NOTHING_AHEAD,  # two zeros, as a list of rows an empty one
-    _,
     N_SPEC,
-) = range(28)
+) = range(26)
 
 # Elements of the array by which threads meet; each on a cache line of its own.
 ARRIVED, GENERATION, ABANDONED, N_SYNC = 0, 16, 32, 48
@@ -330,6 +328,7 @@ def forward(
         panels,
         panel_stride,
         panel_rows,
+        0,
         depth,
         advance(panels, panel_stride - step),
         panel_stride,
@@ -589,11 +588,13 @@ def backward(
     first_panel: Any,
     last_panel: Any,
     packed: Any,
+    ahead: Any,
 ) -> None:
     """Compute some rows and panels of the deltas of the layer below from those of `layer`."""
     out_of_line()
     below = layer - 1
-    n_out, stride = field(layers, layer, N_OUT), field(layers, layer, DELTA_STRIDE)
+    n_in, n_out = field(layers, layer, N_IN), field(layers, layer, N_OUT)
+    stride = field(layers, layer, DELTA_STRIDE)
     deltas = advance(memory, field(layers, layer, DELTAS) + first_row * stride)
     step = lanes(deltas)
     zeros = advance(memory, load_index(spec, CONSTANTS))
@@ -604,9 +605,10 @@ def backward(
         deltas,
         stride,
         n_rows,
-        advance(memory, field(layers, layer, TRANSPOSED)),
-        n_out * step,
+        advance(memory, field(layers, layer, WEIGHTS)),
+        (n_in + 1) * step,
         nowhere(),
+        n_in,
         n_out,
         zeros,
         0,
@@ -616,7 +618,7 @@ def backward(
         first_panel,
         last_panel,
         packed,
-        advance_index(spec, NOTHING_AHEAD),
+        ahead,
     )
     for p in range(first_panel, last_panel):
         strip = advance(strips, p * strip_size)
@@ -711,30 +713,13 @@ def settle_rows(
 
 
 @kernel
-def refresh_rows(
-    memory: Any, spec: Any, layers: Any, hyper: Any, layer: Any, panel: Any, first: Any, last: Any
-) -> None:
-    """Bring the average and the transposed copy of rows first to last up to date."""
+def average_rows(memory: Any, spec: Any, hyper: Any, offset: Any, n_rows: Any) -> None:
+    """Bring the average of `n_rows` rows of a panel, which begin at `offset`, up to date."""
     out_of_line()
-    n_in, n_out = field(layers, layer, N_IN), field(layers, layer, N_OUT)
-    step = lanes(memory)
-    offset = field(layers, layer, WEIGHTS) + (panel * (n_in + 1) + first) * step
-    w = advance(memory, offset)
     if load_scalar(hyper, EMA_RATE) > 0.0:
         mean = advance(memory, load_index(spec, AVERAGE) + offset)
-        average(w, mean, (last - first) * step, load_scalar(hyper, EMA_RATE))
-    if layer > 0:
-        columns = smaller(step, n_out - panel * step)
-        for i in range(first, smaller(last, n_in), step):
-            where = field(layers, layer, TRANSPOSED) + (i // step * n_out + panel * step) * step
-            transpose_square(
-                advance(w, (i - first) * step),
-                step,
-                smaller(step, n_in - i),
-                advance(memory, where),
-                step,
-                columns,
-            )
+        size = n_rows * lanes(memory)
+        average(advance(memory, offset), mean, size, load_scalar(hyper, EMA_RATE))
 
 
 @kernel
@@ -876,6 +861,15 @@ def change_rows(
     zeros = advance(memory, load_index(spec, CONSTANTS))
     offset = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step
     count = last - first
+    if count > 0 and not whole and n_in * field(layers, layer, N_OUT) >= BEYOND_CACHE:
+        begin, end = first, last - 1
+        if layer == 0:
+            begin, end = load_index(columns, ACTIVE + begin), load_index(columns, ACTIVE + end)
+        changed = advance(memory, offset + begin * step)
+        n_blocks = 1 + load_index(spec, N_MOMENTS)
+        list_pieces(
+            changed, (end + 1 - begin) * step, load_index(spec, BLOCK_SIZE), n_blocks, ahead
+        )
     if leads_somewhere(samples):
         active = advance_index(columns, ACTIVE + first)
         # All rows of deltas are used, by number: another kind of product would be compiled else.
@@ -923,7 +917,7 @@ def change_rows(
         where = offset + n_in * step
         settle_rows(memory, spec, hyper, where, 1, scratch, False, whole, rates)
     if not whole:
-        refresh_rows(memory, spec, layers, hyper, layer, panel, start, stop)
+        average_rows(memory, spec, hyper, offset + start * step, stop - start)
 
 
 @inlined
@@ -969,7 +963,7 @@ def update_whole(
             update_rows(memory, spec, hyper, offset, n_in + 1, gradient, factor, rates)
             if load_scalar(hyper, MAX_NORM) < np.inf:
                 limit_norms(advance(memory, offset), n_in, load_scalar(hyper, MAX_NORM))
-            refresh_rows(memory, spec, layers, hyper, layer, panel, 0, n_in + 1)
+            average_rows(memory, spec, hyper, offset, n_in + 1)
 
 
 @inlined
@@ -1083,7 +1077,7 @@ def train_batches(
         return False
 
     # The rows of the batch after the next are asked for while this one and the next compute.
-    ahead = advance_index(ahead, thread * (ADDRESSES + batch_size))
+    ahead = advance_index(ahead, thread * ahead_size(batch_size))
     pace = request_pace(layers)
     own_X, n_columns = advance(X, first_column), last_column - first_column
     first, end = rows_of_batch(batch_size, n_total, batch_size, reader, n_readers)
@@ -1221,7 +1215,7 @@ def train_batches(
                     return False
                 row, count = 0, n
                 p0, p1 = share(p1, thread, n_threads), share(p1, thread + 1, n_threads)
-            backward(memory, spec, layers, layer, inputs, row, count, p0, p1, packed)
+            backward(memory, spec, layers, layer, inputs, row, count, p0, p1, packed, ahead)
             complete = whole_rows
             if whole_rows and layer > 1 and not meet(sync, n_threads):
                 return False
@@ -1561,7 +1555,7 @@ def predict(
                 False,
                 0,
                 packed,
-                advance_index(spec, NOTHING_AHEAD),
+                nowhere(),
             )
             inputs, outputs = outputs, inputs
         stride = field(layers, last, DELTA_STRIDE)

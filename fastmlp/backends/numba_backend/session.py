@@ -18,7 +18,7 @@ from fastmlp.backends.numba_backend import elementwise as e
 from fastmlp.backends.numba_backend import layout as lay
 from fastmlp.backends.numba_backend import program as p
 from fastmlp.backends.numba_backend import single
-from fastmlp.backends.numba_backend.ahead import ADDRESSES
+from fastmlp.backends.numba_backend.ahead import ahead_size
 from fastmlp.backends.numba_backend.columns import N_PARTS, list_size
 from fastmlp.backends.numba_backend.compiled import JIT_DISABLED, compiled
 from fastmlp.backends.numba_backend.threads import run_team, usable_cores
@@ -138,7 +138,7 @@ class NumbaSession(Session):
         self.spec[p.SEED_KEY] = _seed_key(self.seed)
         lists = np.zeros(2 * n_lists * list_size(self.n_inputs), dtype=np.int64)
         self.columns = np.concatenate((np.arange(self.batch_size), lists))
-        self.ahead = np.zeros(self.threads.most * (ADDRESSES + self.batch_size), dtype=np.int64)
+        self.ahead = np.zeros(self.threads.most * ahead_size(self.batch_size), dtype=np.int64)
         self.row_losses = np.empty(self.batch_size)
         self.partial_sums = np.empty(int(layout.layers[:, lay.OUT_PANELS].sum()))
 
@@ -149,7 +149,6 @@ class NumbaSession(Session):
 
     def _load(self, state: TrainingState) -> None:
         self.layout.pack(state.parameters, self._block(0))
-        self.layout.refresh_transposed(self.memory)
         for number, moment in enumerate(state.moments, start=1):
             self.layout.pack(moment, self._block(number))
         if state.average is not None:

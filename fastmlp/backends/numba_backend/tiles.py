@@ -12,11 +12,13 @@ from typing import Any
 
 from llvmlite import binding
 
-from fastmlp.backends.numba_backend.ahead import take_requests
+from fastmlp.backends.numba_backend.ahead import list_pieces, take_requests
 from fastmlp.backends.numba_backend.integers import (
+    address_of,
     advance_index,
     larger,
     leads_somewhere,
+    load_index,
     offset_of,
     offsets_of,
     out_of_line,
@@ -36,6 +38,7 @@ from fastmlp.backends.numba_backend.simd import (
     store,
     store_rows,
     store_scalar,
+    transpose_square,
 )
 
 
@@ -76,7 +79,7 @@ def multiply_tile(
     """Write ``len(count)`` rows of a product, that begin at `starts`; see `multiply_panel`."""
     acc = load_rows(count, initial, 0, initial_stride)
     pairs, width = depth // 2 * 2, lanes(panel)
-    address, pace = take_requests(ahead, depth // 2)
+    address, pace = take_requests(ahead, depth // 2, address_of(panel, 0))
     for k in range(0, pairs, 2):  # two at a time halve the cost of the loop itself
         prefetch(address)
         address += pace
@@ -225,7 +228,7 @@ def multiply_panel(
         Row r's result goes to the vector at out[r * out_stride].
     n_rows : int
     ahead : pointer to int64
-        Rows to ask for meanwhile; see `ahead`.
+        The thread's lists of what to ask for meanwhile (see `ahead`), or `nowhere`.
     """
     # A list that is not looked at costs no time.
     rows = (a, None, row_stride, None, column_stride, panel, None)
@@ -247,6 +250,8 @@ PACKED_SIZE = PACKED_ROWS + LANES_BYTES // 4 * (1 + DEPTH + DEPTH // 2)
 
 #: Panels that packed rows must be multiplied with to be worth the copy.
 WORTH_PACKING = 16
+#: Elements of a matrix of weights that lies beyond the second-level cache and is asked for ahead.
+BEYOND_CACHE = 1 << 18
 
 
 @inlined
@@ -300,6 +305,48 @@ def pick_rows(panel: Any, numbers: Any, n: Any, out: Any) -> None:
 
 
 @kernel
+def turn_rows(
+    panels: Any, panel_stride: Any, row: Any, n_rows: Any, first: Any, width: Any, out: Any
+) -> None:
+    """Write a panel whose columns are rows of other panels, from `row` on: as many as lanes.
+
+    Its own rows are their columns from `first` on, a multiple of the lanes. Rows that there are
+    not, from `n_rows` on, count as zeros.
+    """
+    out_of_line()
+    step = lanes(out)
+    for k in range(0, width, step):
+        square = advance(panels, (first + k) // step * panel_stride + row * step)
+        count, rest = smaller(step, n_rows - row), smaller(step, width - k)
+        transpose_square(square, step, count, advance(out, k * step), step, rest)
+
+
+@kernel
+def ask_for_panel(
+    panels: Any,
+    panel_stride: Any,
+    panel_rows: Any,
+    n_turned: Any,
+    panel: Any,
+    begin: Any,
+    width: Any,
+    ahead: Any,
+) -> None:
+    """Ask for what `multiply_rows` reads of a panel: its terms from `begin` on."""
+    out_of_line()
+    step = lanes(panels)
+    if n_turned > 0:
+        pieces = advance(panels, begin // step * panel_stride + panel * step * step)
+        list_pieces(pieces, step * step, panel_stride, (width + step - 1) // step, ahead)
+        return
+    first, last = begin, begin + width - 1
+    if leads_somewhere(panel_rows):
+        first, last = load_index(panel_rows, first), load_index(panel_rows, last)
+    piece = advance(panels, panel * panel_stride + first * step)
+    list_pieces(piece, (last + 1 - first) * step, 0, 1, ahead)
+
+
+@kernel
 def multiply_rows(
     a: Any,
     a_stride: Any,
@@ -307,6 +354,7 @@ def multiply_rows(
     panels: Any,
     panel_stride: Any,
     panel_rows: Any,
+    n_turned: Any,
     depth: Any,
     initial: Any,
     initial_stride: Any,
@@ -328,8 +376,12 @@ def multiply_rows(
         Panel p begins at panels[p * panel_stride].
     panel_rows : pointer to int64
         The numbers of the rows of the panels that are used; `nowhere` for all.
+    n_turned : int
+        0 for the panels themselves. Otherwise they have so many rows, and what is multiplied is
+        the transpose of their matrix, made a panel at a time: a copy that was kept would cost more
+        to write at every update than this.
     depth : int
-        How many they are.
+        How many terms the sums have.
     initial : pointer
         The first summand of all rows of panel p is the vector at initial[p * initial_stride].
     out : pointer
@@ -340,9 +392,11 @@ def multiply_rows(
         As `multiply_panel` takes it.
     """
     out_of_line()
+    step = lanes(a)
     part = depth if depth <= DEPTH + DEPTH // 2 else DEPTH
     packs = part < depth and last_panel - first_panel >= WORTH_PACKING
-    picked = advance(packed, PACKED_ROWS + lanes(a))
+    asks = leads_somewhere(ahead) and depth * (last_panel - first_panel) * step >= BEYOND_CACHE
+    copy = advance(packed, PACKED_ROWS + step)
     for block in range(0, n_rows, ROWS):
         count = smaller(ROWS, n_rows - block)
         for begin in range(0, larger(depth, 1), larger(part, 1)):
@@ -353,12 +407,17 @@ def multiply_rows(
                 rows = packed
             for p in range(first_panel, last_panel):
                 strip = advance(out, p * out_panel_stride + block * out_stride)
-                panel = advance(panels, p * panel_stride)
-                if leads_somewhere(panel_rows):
-                    pick_rows(panel, advance_index(panel_rows, begin), width, picked)
-                    panel = picked
+                panel = copy
+                if n_turned > 0:
+                    turn_rows(panels, panel_stride, p * step, n_turned, begin, width, copy)
+                elif leads_somewhere(panel_rows):
+                    numbers = advance_index(panel_rows, begin)
+                    pick_rows(advance(panels, p * panel_stride), numbers, width, copy)
                 else:
-                    panel = advance(panel, begin * lanes(a))
+                    panel = advance(panels, p * panel_stride + begin * step)
+                if asks and p + 1 < last_panel:
+                    following = (panels, panel_stride, panel_rows, n_turned, p + 1, begin, width)
+                    ask_for_panel(*following, ahead)
                 multiply_panel(
                     packs,
                     rows,
