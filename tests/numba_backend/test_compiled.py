@@ -105,6 +105,13 @@ def test_a_program_is_compiled_once_and_said_so_once(tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_a_program_is_loaded_without_what_compiles_programs(tmp_path: Path):
+    lists_compilers = "import sys\nprint('numba.np.arraymath' in sys.modules)"
+    assert run(APPLY + lists_compilers, tmp_path) == ("[-0.5, -0.5]\nTrue", SAYS)
+    assert run(APPLY + lists_compilers, tmp_path) == ("[-0.5, -0.5]\nFalse", "")
+
+
+@pytest.mark.slow
 def test_a_damaged_file_is_compiled_again(tmp_path: Path):
     expected, _ = run(APPLY, tmp_path)
     (program,) = programs(tmp_path)

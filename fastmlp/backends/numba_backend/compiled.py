@@ -29,6 +29,7 @@ from numba import types
 from numba.core import config
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
+from numba.core.runtime import rtsys
 
 from fastmlp import __version__
 from fastmlp.backends.numba_backend import program, single
@@ -105,7 +106,9 @@ class _KernelCache(_Cache):
         """Do nothing: nothing is held back."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        target_context.refresh()
+        # Not `target_context.refresh()`: it imports all that Numba can compile, which takes half a
+        # second, and machine code needs Numba's runtime only.
+        rtsys.initialize(target_context)
         try:
             path = self._path(sig, target_context.codegen())
             payload = path.read_bytes()
