@@ -117,11 +117,23 @@ from fastmlp.backends.numba_backend.simd import (
     transpose_square,
     zero,
 )
+from fastmlp.backends.numba_backend.terms import (
+    MOST_ROWS,
+    WORD,
+    full_tiles,
+    has_gaps,
+    list_rows_of_columns,
+    lists_size,
+    mark_terms,
+    multiply_rows_by_terms,
+    multiply_terms,
+    n_words,
+)
 from fastmlp.backends.numba_backend.tiles import (
-    BEYOND_CACHE,
     PACKED_ROWS,
     PACKED_SIZE,
     WORTH_PACKING,
+    lies_beyond_cache,
     multiply_listed,
     multiply_panel,
     multiply_rows,
@@ -164,7 +176,7 @@ from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
 ARRIVED, GENERATION, ABANDONED, N_SYNC = 0, 16, 32, 48
 
 #: Rows of a weight panel in one tile task: their gradient stays in the first-level cache.
-CHUNK = 128
+CHUNK = 3 * WORD
 #: Rows spread over this many elements or more are packed: their pages are too many for the tables
 #: of pages that a processor has at hand.
 FAR = 1 << 16
@@ -210,7 +222,14 @@ def request_pace(layers: Any) -> Any:
 
     The more panels of weights the first layer has, the more products there are to spread over.
     """
-    return larger(LANES_BYTES // field(layers, 0, OUT_PANELS), 4)
+    pace = 2 * LANES_BYTES // field(layers, 0, OUT_PANELS)
+    return smaller(larger(pace, 4), LANES_BYTES)
+
+
+@inlined
+def terms_of_thread(batch_size: Any) -> Any:
+    """Return the room for a thread's lists of terms."""
+    return lists_size(batch_size, CHUNK)
 
 
 @inlined
@@ -292,70 +311,66 @@ def activate_rows(
 @kernel
 def forward(
     memory: Any,
-    spec: Any,
     layers: Any,
-    reals: Any,
     layer: Any,
     inputs: Any,
     input_stride: Any,
+    n_rows: Any,
     outputs: Any,
     output_stride: Any,
-    first_row: Any,
-    first_index: Any,
-    n_rows: Any,
     first_panel: Any,
     last_panel: Any,
     panel_rows: Any,
     depth: Any,
-    trains: Any,
-    step_key: Any,
     packed: Any,
     ahead: Any,
 ) -> None:
-    """Compute some panels of some rows of a layer: pre-activations, or activations if hidden.
+    """Write some panels of some rows' pre-activations of a layer.
 
-    `inputs` and `outputs` point to the first of the rows; other arguments as `activate_rows` and
-    `tiles.multiply_rows` take them.
+    `inputs` and `outputs` point to the first of the rows; other arguments as `tiles.multiply_rows`
+    takes them.
     """
     out_of_line()
     step = lanes(inputs)
     panels = advance(memory, field(layers, layer, WEIGHTS))
     panel_stride = (field(layers, layer, N_IN) + 1) * step
-    multiply_rows(
-        inputs,
-        input_stride,
-        n_rows,
-        panels,
-        panel_stride,
-        panel_rows,
-        0,
-        depth,
-        advance(panels, panel_stride - step),
-        panel_stride,
-        outputs,
-        step,
-        output_stride,
-        first_panel,
-        last_panel,
-        packed,
-        ahead,
-    )
-    activate_rows(
-        memory,
-        spec,
-        layers,
-        reals,
-        layer,
-        outputs,
-        output_stride,
-        first_row,
-        first_index,
-        n_rows,
-        first_panel,
-        last_panel,
-        trains,
-        step_key,
-    )
+    biases = advance(panels, panel_stride - step)
+    weights = (panels, panel_stride, panel_rows, 0, depth, biases, panel_stride)
+    where = (outputs, step, output_stride, first_panel, last_panel, packed, ahead)
+    multiply_rows(inputs, input_stride, n_rows, *weights, *where)
+
+
+@kernel
+def forward_by_terms(
+    memory: Any,
+    layers: Any,
+    inputs: Any,
+    n_rows: Any,
+    outputs: Any,
+    first_panel: Any,
+    last_panel: Any,
+    columns: Any,
+    words: Any,
+    lists: Any,
+    room: Any,
+    ahead: Any,
+) -> None:
+    """Do what `forward` describes in the first layer, leaving out what is zero.
+
+    `columns` lists those that are gathered; `words`, `lists` and `room` are as
+    `terms.multiply_rows_by_terms` takes them.
+    """
+    out_of_line()
+    step = lanes(inputs)
+    panels = advance(memory, field(layers, 0, WEIGHTS))
+    panel_stride = (field(layers, 0, N_IN) + 1) * step
+    biases = advance(panels, panel_stride - step)
+    used, depth = advance_index(columns, ACTIVE), load_index(columns, N_ACTIVE)
+    weights = (panels, panel_stride, used, depth, biases, panel_stride)
+    output_stride = field(layers, 0, DELTA_STRIDE)
+    where = (outputs, step, output_stride, first_panel, last_panel, room, ahead)
+    input_stride = field(layers, 0, INPUT_STRIDE)
+    multiply_rows_by_terms(inputs, input_stride, n_rows, words, lists, *weights, *where)
 
 
 @kernel
@@ -441,12 +456,14 @@ def gather(
     last_column: Any,
     buffer: Any,
     columns: Any,
+    words: Any,
     step_key: Any,
 ) -> None:
     """Copy some rows of a batch into the first layer's inputs, with noise and dropout.
 
     The batch begins at order[start]. The columns are those between `first_column` and
     `last_column`, or, of all columns, those that the list `columns` names, unless it is `nowhere`.
+    Then `words` gets the marks of what is not zero.
     """
     out_of_line()
     n_in, stride = field(layers, 0, N_IN), field(layers, 0, INPUT_STRIDE)
@@ -458,6 +475,8 @@ def gather(
         if leads_somewhere(columns):
             runs = advance_index(columns, ACTIVE + n_in)
             load_runs(X, where, out, width, scale, runs, load_index(columns, N_RUNS))
+            n_columns = load_index(columns, N_ACTIVE)
+            mark_terms(out, n_columns, advance_index(words, row * n_words(n_columns)))
         else:
             load_row(X, where, out, width, scale)
         if load_scalar(hyper, NOISE) > 0.0:
@@ -837,6 +856,7 @@ def change_rows(
     row_stride: Any,
     is_packed: Any,
     n: Any,
+    lists: Any,
     columns: Any,
     first_column: Any,
     last_column: Any,
@@ -850,7 +870,8 @@ def change_rows(
     The first layer's inputs are the active columns, which `columns` lists, from `first_column` to
     `last_column`. `inputs` points to the first of them, and they may be packed as tiles; or if
     `samples` leads somewhere, to where the rows are that it lists. `row_numbers` lists 0, 1, and so
-    on. If `is_last`, the biases are changed too.
+    on. If `lists` leads somewhere, the inputs' terms are those that it lists. If `is_last`, the
+    biases are changed too.
     """
     out_of_line()
     n_in = field(layers, layer, N_IN)
@@ -861,7 +882,7 @@ def change_rows(
     zeros = advance(memory, load_index(spec, CONSTANTS))
     offset = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step
     count = last - first
-    if count > 0 and not whole and n_in * field(layers, layer, N_OUT) >= BEYOND_CACHE:
+    if count > 0 and not whole and lies_beyond_cache(n_in * field(layers, layer, N_OUT)):
         begin, end = first, last - 1
         if layer == 0:
             begin, end = load_index(columns, ACTIVE + begin), load_index(columns, ACTIVE + end)
@@ -875,6 +896,9 @@ def change_rows(
         # All rows of deltas are used, by number: another kind of product would be compiled else.
         product = (deltas, row_numbers, n, zeros, 0, scratch, step, ahead)
         multiply_spread(count, (inputs, active, 1, samples, row_stride, *product))
+    elif leads_somewhere(lists):
+        operands = (inputs, 1, row_stride, deltas, zeros, 0, scratch, step, ahead)
+        multiply_terms(full_tiles(count), lists, 1 + n, operands)
     else:
         multiply_panel(
             is_packed,
@@ -1004,6 +1028,7 @@ def train_batches(
     row_losses: Any,
     logits: Any,
     columns: Any,
+    terms: Any,
     ahead: Any,
     partial_sums: Any,
     sync: Any,
@@ -1046,6 +1071,11 @@ def train_batches(
     keep_all(layers, thread, n_threads, step_lanes, fills_zeros, columns)
     skips = not narrow and load_index(list_at(columns, layers, thread, 0), LEAVES_OUT) != 0
 
+    # Of the others, what is zero in a whole tile. There are marks of this batch and of the next.
+    marks_size = batch_size * n_words(n_features)
+    words, next_words = terms, advance_index(terms, marks_size)
+    lists = advance_index(terms, 2 * marks_size + thread * terms_of_thread(batch_size))
+
     # A thread reads some rows of a batch, all their columns, or if narrow, its own parts of all.
     first_column, last_column = 0, n_features
     reader, n_readers = thread, n_threads
@@ -1071,10 +1101,15 @@ def train_batches(
             last_column,
             buffer,
             list_at(columns, layers, thread, turn) if skips else nowhere(),
+            words,
             load_index(spec, FIRST_STEP),
         )
     if not meet(sync, n_threads):
         return False
+    by_terms = skips and batch_size <= MOST_ROWS
+    if by_terms:
+        n_active = load_index(list_at(columns, layers, thread, turn), N_ACTIVE)
+        by_terms = has_gaps(words, n, n_active, lists)
 
     # The rows of the batch after the next are asked for while this one and the next compute.
     ahead = advance_index(ahead, thread * ahead_size(batch_size))
@@ -1138,36 +1173,26 @@ def train_batches(
                 if not meet(sync, n_threads):
                     return False
                 add_parts(memory, spec, layers, outputs, row, count)
-                activate_rows(
-                    memory,
-                    spec,
-                    layers,
-                    reals,
-                    layer,
-                    outputs,
-                    out_stride,
-                    row,
-                    first_index,
-                    count,
-                    p0,
-                    p1,
-                    True,
-                    step_key,
-                )
-                complete = False
-                continue
-            used, depth = nowhere(), field(layers, layer, N_IN)
-            if layer == 0 and skips:
+            elif by_terms and layer == 0:
                 own = list_at(columns, layers, thread, turn)
-                used, depth = advance_index(own, ACTIVE), load_index(own, N_ACTIVE)
-            forward(
+                own_words = advance_index(words, row * n_words(load_index(own, N_ACTIVE)))
+                operands = (advance(memory, inputs + row * a_stride), count, outputs, p0, p1)
+                listed = (own, own_words, lists, packed, ahead)
+                forward_by_terms(memory, layers, *operands, *listed)
+            else:
+                used, depth = nowhere(), field(layers, layer, N_IN)
+                if layer == 0 and skips:
+                    own = list_at(columns, layers, thread, turn)
+                    used, depth = advance_index(own, ACTIVE), load_index(own, N_ACTIVE)
+                whole_inputs = (advance(memory, inputs + row * a_stride), a_stride, count)
+                whole_sums = (outputs, out_stride, p0, p1, used, depth, packed, ahead)
+                forward(memory, layers, layer, *whole_inputs, *whole_sums)
+            activate_rows(
                 memory,
                 spec,
                 layers,
                 reals,
                 layer,
-                advance(memory, inputs + row * a_stride),
-                a_stride,
                 outputs,
                 out_stride,
                 row,
@@ -1175,12 +1200,8 @@ def train_batches(
                 count,
                 p0,
                 p1,
-                used,
-                depth,
                 True,
                 step_key,
-                packed,
-                ahead,
             )
             complete = whole_rows
             if whole_rows and not meet(sync, n_threads):
@@ -1245,6 +1266,7 @@ def train_batches(
                     last_column,
                     spare,
                     list_at(columns, layers, thread, 1 - turn) if skips else nowhere(),
+                    next_words,
                     step_key + 1,
                 )
             first, end = rows_of_batch(
@@ -1289,16 +1311,21 @@ def train_batches(
                     p0 = first_panel_of(layers, layer, thread, n_threads)
                     p1 = first_panel_of(layers, layer, thread + 1, n_threads)
                     first_task, last_task = 0, (p1 - p0) * n_chunks
+                lists_terms = by_terms and layer == 0
                 packs = n * stride >= FAR and n * CHUNK <= PACKED_ROWS and p1 - p0 >= WORTH_PACKING
-                packed_chunk = -1
+                packs = packs and not lists_terms
+                ready_chunk = -1
                 for task in range(first_task, last_task):
                     chunk, panel = task // (p1 - p0), p0 + task % (p1 - p0)
                     first = chunk * CHUNK
                     end = smaller(first + CHUNK, n_used)
                     rows = advance(memory, inputs + first)
-                    if packs and packed_chunk != chunk:
-                        pack_tiles(rows, 1, stride, end - first, n, packed)
-                        packed_chunk = chunk
+                    if ready_chunk != chunk:
+                        if packs:
+                            pack_tiles(rows, 1, stride, end - first, n, packed)
+                        if lists_terms:
+                            list_rows_of_columns(words, n_words(n_used), n, first, end, lists)
+                        ready_chunk = chunk
                     if packs:
                         rows = packed
                     change_rows(
@@ -1317,6 +1344,7 @@ def train_batches(
                         source_stride if in_parts else stride,
                         packs,
                         n,
+                        lists if lists_terms else nowhere(),
                         own,
                         begin,
                         stop,
@@ -1350,6 +1378,7 @@ def train_batches(
         if not goes_on and not meet(sync, n_threads):
             return False
         buffer, spare = spare, buffer
+        words, next_words = next_words, words
         turn = 1 - turn
         if by_panels:
             # The next step's first phase must not overwrite what slower threads still read.
@@ -1380,6 +1409,7 @@ def train(
     row_losses: Any,
     logits: Any,
     columns: Any,
+    terms: Any,
     ahead: Any,
     partial_sums: Any,
     sync: Any,
@@ -1410,6 +1440,8 @@ def train(
         Written if spec[WANTS_LOGITS].
     columns : array of int64
         The numbers from 0 to batch_size - 1, then all lists of active columns.
+    terms : array of int64
+        The marks of two batches' rows, then each thread's lists of terms.
     ahead : array of int64
         Each thread's list of rows to ask for.
     partial_sums : array of float64
@@ -1444,6 +1476,7 @@ def train(
         pointer(row_losses, 0),
         pointer(logits, 0),
         index_pointer(columns, 0),
+        index_pointer(terms, 0),
         index_pointer(ahead, 0),
         pointer(partial_sums, 0),
         index_pointer(sync, 0),
@@ -1535,27 +1568,28 @@ def predict(
             where = advance(inputs, row * stride)
             load_row(X, (start + row) * x_stride, where, n_in, load_scalar(hyper, INPUT_SCALE))
         for layer in range(n_layers):
-            forward(
+            out_stride, n_panels = (
+                field(layers, layer, DELTA_STRIDE),
+                field(layers, layer, OUT_PANELS),
+            )
+            rows = (inputs, field(layers, layer, INPUT_STRIDE), n)
+            terms = (nowhere(), field(layers, layer, N_IN), packed, nowhere())
+            forward(memory, layers, layer, *rows, outputs, out_stride, 0, n_panels, *terms)
+            activate_rows(
                 memory,
                 spec,
                 layers,
                 reals,
                 layer,
-                inputs,
-                field(layers, layer, INPUT_STRIDE),
                 outputs,
-                field(layers, layer, DELTA_STRIDE),
+                out_stride,
                 0,
                 0,
                 n,
                 0,
-                field(layers, layer, OUT_PANELS),
-                nowhere(),
-                field(layers, layer, N_IN),
+                n_panels,
                 False,
                 0,
-                packed,
-                nowhere(),
             )
             inputs, outputs = outputs, inputs
         stride = field(layers, last, DELTA_STRIDE)

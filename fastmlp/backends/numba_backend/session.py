@@ -21,6 +21,7 @@ from fastmlp.backends.numba_backend import single
 from fastmlp.backends.numba_backend.ahead import ahead_size
 from fastmlp.backends.numba_backend.columns import N_PARTS, list_size
 from fastmlp.backends.numba_backend.compiled import JIT_DISABLED, compiled
+from fastmlp.backends.numba_backend.terms import n_words
 from fastmlp.backends.numba_backend.threads import run_team, usable_cores
 from fastmlp.backends.numba_backend.tiles import PACKED_SIZE
 from fastmlp.losses import CustomLoss, Loss
@@ -138,6 +139,9 @@ class NumbaSession(Session):
         self.spec[p.SEED_KEY] = _seed_key(self.seed)
         lists = np.zeros(2 * n_lists * list_size(self.n_inputs), dtype=np.int64)
         self.columns = np.concatenate((np.arange(self.batch_size), lists))
+        marks = 2 * self.batch_size * n_words(self.n_inputs)
+        lists = self.threads.most * p.terms_of_thread(self.batch_size)
+        self.terms = np.zeros(marks + lists, dtype=np.int64)
         self.ahead = np.zeros(self.threads.most * ahead_size(self.batch_size), dtype=np.int64)
         self.row_losses = np.empty(self.batch_size)
         self.partial_sums = np.empty(int(layout.layers[:, lay.OUT_PANELS].sum()))
@@ -404,6 +408,7 @@ class NumbaSession(Session):
             self.row_losses,
             no_floats if logits is None else logits.reshape(-1),
             self.columns,
+            self.terms,
             self.ahead,
             self.partial_sums,
         )

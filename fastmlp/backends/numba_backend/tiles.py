@@ -250,8 +250,6 @@ PACKED_SIZE = PACKED_ROWS + LANES_BYTES // 4 * (1 + DEPTH + DEPTH // 2)
 
 #: Panels that packed rows must be multiplied with to be worth the copy.
 WORTH_PACKING = 16
-#: Elements of a matrix of weights that lies beyond the second-level cache and is asked for ahead.
-BEYOND_CACHE = 1 << 18
 
 
 @inlined
@@ -319,6 +317,12 @@ def turn_rows(
         square = advance(panels, (first + k) // step * panel_stride + row * step)
         count, rest = smaller(step, n_rows - row), smaller(step, width - k)
         transpose_square(square, step, count, advance(out, k * step), step, rest)
+
+
+@inlined
+def lies_beyond_cache(size: Any) -> bool:
+    """Return whether so many weights lie beyond the second-level cache, to be asked for ahead."""
+    return size >= 1 << 18
 
 
 @kernel
@@ -395,7 +399,7 @@ def multiply_rows(
     step = lanes(a)
     part = depth if depth <= DEPTH + DEPTH // 2 else DEPTH
     packs = part < depth and last_panel - first_panel >= WORTH_PACKING
-    asks = leads_somewhere(ahead) and depth * (last_panel - first_panel) * step >= BEYOND_CACHE
+    asks = leads_somewhere(ahead) and lies_beyond_cache(depth * (last_panel - first_panel) * step)
     copy = advance(packed, PACKED_ROWS + step)
     for block in range(0, n_rows, ROWS):
         count = smaller(ROWS, n_rows - block)

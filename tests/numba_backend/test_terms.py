@@ -1,0 +1,166 @@
+"""Products without the terms that are zero: the same bits, whatever is left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numba import config, njit
+
+from fastmlp import MLP, SGD
+from fastmlp.backends import get_backend
+from fastmlp.backends.numba_backend import terms, tiles
+from fastmlp.backends.numba_backend.integers import index_pointer, nowhere
+from fastmlp.backends.numba_backend.program import CHUNK
+from fastmlp.backends.numba_backend.simd import LANES_BYTES, pointer
+
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@njit(error_model="numpy")
+def mark(a, stride, n_rows, n_columns, words):
+    for row in range(n_rows):
+        own = index_pointer(words, row * terms.n_words(n_columns))
+        terms.mark_terms(pointer(a, row * stride), n_columns, own)
+
+
+@njit(error_model="numpy")
+def gaps(words, n_rows, n_columns, lists):
+    return terms.has_gaps(index_pointer(words, 0), n_rows, n_columns, index_pointer(lists, 0))
+
+
+@njit(error_model="numpy")
+def multiply(a, stride, n_rows, words, lists, panels, numbers, initial, out, room):
+    width = LANES_BYTES // initial.itemsize
+    n_panels = initial.size // width
+    sums = (numbers.size, pointer(initial, 0), width, pointer(out, 0), width, n_panels * width)
+    rest = (0, n_panels, pointer(room, 0))
+    weights = (pointer(panels, 0), panels.size // n_panels, index_pointer(numbers, 0))
+    rows = (pointer(a, 0), stride, n_rows)
+    if words.size > 0:
+        marks, own = index_pointer(words, 0), index_pointer(lists, 0)
+        terms.multiply_rows_by_terms(*rows, marks, own, *weights, *sums, *rest, nowhere())
+    else:
+        tiles.multiply_rows(*rows, *weights, 0, *sums, *rest, nowhere())
+
+
+@njit(error_model="numpy")
+def gradient(a, stride, n_rows, words, lists, n_columns, deltas, zeros, out):
+    lanes = LANES_BYTES // a.itemsize
+    own, marks = index_pointer(lists, 0), index_pointer(words, 0)
+    terms.list_rows_of_columns(marks, terms.n_words(n_columns), n_rows, 0, n_columns, own)
+    where = (pointer(deltas, 0), pointer(zeros, 0), 0, pointer(out, 0), lanes, nowhere())
+    n_full = terms.full_tiles(n_columns)
+    terms.multiply_terms(n_full, own, 1 + n_rows, (pointer(a, 0), 1, stride, *where))
+
+
+def rows_with_zeros(n_rows: int, n_columns: int, dtype, share: float = 0.8):
+    """Return rows of which a share is zero, in memory with more between them, and their stride."""
+    rng = np.random.default_rng(n_rows * n_columns)
+    rows = rng.normal(size=(n_rows, n_columns)).astype(dtype)
+    rows[rng.random(rows.shape) < share] = 0
+    rows[:, n_columns // 2] = 0
+    rows[n_rows // 2] = 0
+    lanes = LANES_BYTES // rows.itemsize
+    stride = -(-n_columns // lanes) * lanes + lanes
+    memory = np.full((n_rows, stride), 7, dtype)  # finite, and nowhere used
+    memory[:, :n_columns] = rows
+    return rows, memory.ravel(), stride
+
+
+def marks_of(memory, stride, rows):
+    words = np.full(rows.shape[0] * terms.n_words(rows.shape[1]), -1)
+    mark(memory, stride, *rows.shape, words)
+    return words
+
+
+def lists_for(n_rows: int) -> np.ndarray:
+    return np.full(terms.lists_size(n_rows, CHUNK), -1)
+
+
+@both_dtypes
+@pytest.mark.parametrize("n_columns", [1, 16, 47, 48, 49, 130])
+def test_marks_tell_what_is_not_zero(n_columns, dtype):
+    rows, memory, stride = rows_with_zeros(3, n_columns, dtype, share=0.5)
+    words = marks_of(memory, stride, rows).reshape(3, -1)
+    bits = words[:, :, None] >> np.arange(terms.WORD) & 1
+    np.testing.assert_array_equal(bits.reshape(3, -1)[:, :n_columns], rows != 0)
+    assert not np.any(bits.reshape(3, -1)[:, n_columns:])
+
+
+def test_tiles_end_where_words_do():
+    assert terms.WORD % len(tiles.FULL) == 0
+    assert CHUNK % terms.WORD == 0
+
+
+@both_dtypes
+@pytest.mark.parametrize("n_panels", [1, 3])
+@pytest.mark.parametrize("n_columns", [1, 50, terms.SPAN + 7])
+@pytest.mark.parametrize("n_rows", [1, 4, 17, tiles.ROWS + 3])
+def test_terms_that_are_zero_change_no_sum(n_rows, n_columns, n_panels, dtype):
+    if config.DISABLE_JIT and n_rows * n_columns > 5000:
+        pytest.skip("too much for plain Python")
+    rows, memory, stride = rows_with_zeros(n_rows, n_columns, dtype)
+    rng = np.random.default_rng(1)
+    lanes = LANES_BYTES // rows.itemsize
+    numbers = np.sort(rng.permutation(n_columns + 5)[:n_columns])  # of the panels' rows
+    panels = rng.normal(size=n_panels * (n_columns + 5) * lanes).astype(dtype)
+    bias = rng.normal(size=n_panels * lanes).astype(dtype)
+    room = np.empty(tiles.PACKED_SIZE, dtype)
+    results = []
+    for words in (marks_of(memory, stride, rows), np.empty(0, np.int64)):
+        out = np.full((n_rows, n_panels * lanes), np.nan, dtype)
+        operands = (words, lists_for(n_rows), panels, numbers, bias, out.ravel(), room)
+        multiply(memory, stride, n_rows, *operands)
+        results.append(out)
+    np.testing.assert_array_equal(*results)
+    weights = panels.reshape(n_panels, -1, lanes)[:, numbers].transpose(1, 0, 2)
+    expected = rows.astype(float) @ weights.reshape(n_columns, -1) + bias
+    tolerance = (n_columns + 1) * np.finfo(dtype).eps
+    size = np.abs(rows) @ np.abs(weights.reshape(n_columns, -1)) + np.abs(bias)
+    assert np.all(np.abs(results[0] - expected) <= tolerance * size)
+
+
+@both_dtypes
+@pytest.mark.parametrize("n_columns", [1, 6, 47, CHUNK])
+@pytest.mark.parametrize("n_rows", [1, 40])
+def test_rows_that_are_zero_in_a_tile_change_no_gradient(n_rows, n_columns, dtype):
+    rows, memory, stride = rows_with_zeros(n_rows, n_columns, dtype)
+    lanes = LANES_BYTES // rows.itemsize
+    deltas = np.random.default_rng(2).normal(size=(n_rows, lanes)).astype(dtype)
+    out = np.full((CHUNK, lanes), np.nan, dtype)
+    operands = (lists_for(n_rows), n_columns, deltas.ravel(), np.zeros(lanes, dtype), out.ravel())
+    # A last tile may read, but not use, what lies behind the last row.
+    behind = np.zeros(len(tiles.FULL), dtype)
+    gradient(np.append(memory, behind), stride, n_rows, marks_of(memory, stride, rows), *operands)
+    exact = rows.T.astype(float) @ deltas
+    tolerance = (n_rows + 1) * np.finfo(dtype).eps
+    assert np.all(np.abs(out[:n_columns] - exact) <= tolerance * (np.abs(rows.T) @ np.abs(deltas)))
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.95, True), (0.1, False)])
+def test_lists_are_made_where_they_gain(share, expected):
+    rows, memory, stride = rows_with_zeros(30, 100, np.float32, share)
+    assert gaps(marks_of(memory, stride, rows), 30, 100, lists_for(30)) == expected
+
+
+@pytest.mark.parametrize("batch_size", [7, 64, 1100])
+@pytest.mark.parametrize("sizes", [(300, 130, 3), (90, 70, 20, 4)], ids=str)
+def test_training_on_zeros_has_the_same_bits_on_any_threads(sizes, batch_size):
+    if config.DISABLE_JIT:
+        sizes, batch_size = (60, 70, 3), 9
+    n_samples = 2 * batch_size + 3
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(n_samples, sizes[0])) * (rng.random((n_samples, sizes[0])) < 0.1)
+    X[:, ::4] = 0
+    y, order = np.arange(n_samples) % sizes[-1], rng.permutation(n_samples)
+
+    def trained(backend, **threads):
+        network = MLP(sizes, dtype=np.float64)
+        session = get_backend(backend).bind(network, None, SGD(), batch_size=batch_size, **threads)
+        session.train(X, y, order, np.full(3, 0.1))
+        return session.store().parameters
+
+    one = trained("numba", n_threads=1)
+    np.testing.assert_allclose(one, trained("numpy"), rtol=1e-9, atol=1e-13)
+    for n_threads in () if config.DISABLE_JIT else (2, 3, 4):
+        np.testing.assert_array_equal(trained("numba", n_threads=n_threads), one)
