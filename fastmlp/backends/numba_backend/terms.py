@@ -78,17 +78,29 @@ def lists_size(batch_size: Any, chunk: Any) -> Any:
     return larger(most_tiles * (1 + SPAN), chunk // len(FULL) * (1 + rows))
 
 
+@inlined
+def marks_of_vector(x: Any, i: Any) -> Any:
+    """Return a bit for each element of the vector at x[i]: whether it is not zero."""
+    return lane_bits(load(x, i) != zero(x))
+
+
 @kernel
 def mark_terms(x: Any, n_columns: Any, words: Any) -> None:
     """Write a bit for each element of a row: whether it is not zero."""
     out_of_line()
-    for word in range(n_words(n_columns)):
-        first, bits = word * WORD, 0
-        for i in range(first, smaller(first + WORD, n_columns), lanes(x)):
-            bits |= lane_bits(load(x, i) != zero(x)) << (i - first)
-        if n_columns < first + WORD:  # what lies behind the last column counts as zero
-            bits &= (1 << (n_columns - first)) - 1
+    whole = n_columns // WORD
+    for word in range(whole):
+        bits = 0
+        for i in range(0, WORD, lanes(x)):
+            bits |= marks_of_vector(x, word * WORD + i) << i
         store_index(words, word, bits)
+    rest = n_columns - whole * WORD
+    if rest > 0:
+        bits = 0
+        for i in range(0, rest, lanes(x)):
+            bits |= marks_of_vector(x, whole * WORD + i) << i
+        # What lies behind the last column counts as zero.
+        store_index(words, whole, bits & ((1 << rest) - 1))
 
 
 @kernel
