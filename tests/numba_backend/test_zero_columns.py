@@ -35,7 +35,7 @@ def trained(backend: str, X: np.ndarray, sizes, optimizer, regularization, **thr
 
 
 @pytest.mark.parametrize("n_full", [0, 60])  # columns that are never zero
-@pytest.mark.parametrize("sizes", [(40, 3), (37, 5, 3), (170, 18, 2)], ids=str)
+@pytest.mark.parametrize("sizes", [(40, 3), (37, 5, 3), (170, 18, 2), (80, 30, 2)], ids=str)
 @pytest.mark.parametrize(
     ("optimizer", "regularization"),
     [

@@ -12,7 +12,8 @@ a share to itself. So a narrow one is divided by columns of the inputs, into a f
 whose products are added up after the barrier; it reads the inputs where they lie, because a copy
 would serve few products. Others are divided by panels of weights where that divides evenly,
 otherwise by rows. Every element of every array is computed in one order of summation, so the number
-of threads changes no bit.
+of threads changes no bit; and what is zero in a whole batch, or a whole tile, is left out of the
+first layer's sums, which changes none either.
 """
 
 from __future__ import annotations
@@ -1071,7 +1072,8 @@ def train_batches(
     keep_all(layers, thread, n_threads, step_lanes, fills_zeros, columns)
     skips = not narrow and load_index(list_at(columns, layers, thread, 0), LEAVES_OUT) != 0
 
-    # Of the others, what is zero in a whole tile. There are marks of this batch and of the next.
+    # Of what remains, terms that are zero in a whole tile. There are marks of this batch and of the
+    # next.
     marks_size = batch_size * n_words(n_features)
     words, next_words = terms, advance_index(terms, marks_size)
     lists = advance_index(terms, 2 * marks_size + thread * terms_of_thread(batch_size))
