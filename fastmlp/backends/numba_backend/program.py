@@ -464,7 +464,7 @@ def gather(
 
     The batch begins at order[start]. The columns are those between `first_column` and
     `last_column`, or, of all columns, those that the list `columns` names, unless it is `nowhere`.
-    Then `words` gets the marks of what is not zero.
+    Unless it is `nowhere`, `words` gets the marks of what is not zero.
     """
     out_of_line()
     n_in, stride = field(layers, 0, N_IN), field(layers, 0, INPUT_STRIDE)
@@ -472,33 +472,30 @@ def gather(
     for row in range(first_row, last_row):
         out = advance(memory, buffer + row * stride + first_column)
         where = load_index(order, start + row) * x_stride + first_column
-        index = (load_index(spec, FIRST_ROW) + row) * n_in + first_column
         if leads_somewhere(columns):
             runs = advance_index(columns, ACTIVE + n_in)
             load_runs(X, where, out, width, scale, runs, load_index(columns, N_RUNS))
-            n_columns = load_index(columns, N_ACTIVE)
-            mark_terms(out, n_columns, advance_index(words, row * n_words(n_columns)))
         else:
             load_row(X, where, out, width, scale)
-        if load_scalar(hyper, NOISE) > 0.0:
-            radius_key = stream_key(load_index(spec, SEED_KEY), step_key, NOISE_RADIUS_STREAM)
-            angle_key = stream_key(load_index(spec, SEED_KEY), step_key, NOISE_ANGLE_STREAM)
-            add_noise(out, width, load_scalar(hyper, NOISE), radius_key, angle_key, index)
-        if field(layers, 0, DROPOUT_THRESHOLD) != 0:
-            key = stream_key(load_index(spec, SEED_KEY), step_key, 0)
+        if leads_somewhere(words):
+            n_columns = load_index(columns, N_ACTIVE)
+            mark_terms(out, n_columns, advance_index(words, row * n_words(n_columns)))
+    noise, threshold = load_scalar(hyper, NOISE), field(layers, 0, DROPOUT_THRESHOLD)
+    if noise == 0.0 and threshold == 0:
+        return
+    seed_key = load_index(spec, SEED_KEY)
+    for row in range(first_row, last_row):
+        out = advance(memory, buffer + row * stride + first_column)
+        index = (load_index(spec, FIRST_ROW) + row) * n_in + first_column
+        if noise > 0.0:
+            radius_key = stream_key(seed_key, step_key, NOISE_RADIUS_STREAM)
+            angle_key = stream_key(seed_key, step_key, NOISE_ANGLE_STREAM)
+            add_noise(out, width, noise, radius_key, angle_key, index)
+        if threshold != 0:
+            key, factor = stream_key(seed_key, step_key, 0), load_scalar(reals, DROPOUT_SCALE)
             for i in range(0, width, lanes(out)):
-                drop(
-                    advance(out, i),
-                    out,
-                    False,
-                    0,
-                    1,
-                    key,
-                    index + i,
-                    n_in,
-                    field(layers, 0, DROPOUT_THRESHOLD),
-                    load_scalar(reals, DROPOUT_SCALE),
-                )
+                piece = advance(out, i)
+                drop(piece, out, False, 0, 1, key, index + i, n_in, threshold, factor)
 
 
 @kernel
@@ -566,7 +563,8 @@ def losses_and_deltas(
                 store_scalar(shares, r, weight * portion)
         for p in range(n_panels):
             square = advance(columns, p * step * step)
-            transpose_square(advance(rows, p * step), stride, count, square, step, step)
+            n_used = smaller(step, n_out - p * step)
+            transpose_square(advance(rows, p * step), stride, count, square, step, n_used)
         group_losses = losses_of_rows(
             load_index(spec, OUTPUT),
             load_index(spec, LOSS),
@@ -1077,6 +1075,7 @@ def train_batches(
     marks_size = batch_size * n_words(n_features)
     words, next_words = terms, advance_index(terms, marks_size)
     lists = advance_index(terms, 2 * marks_size + thread * terms_of_thread(batch_size))
+    by_terms = skips and batch_size <= MOST_ROWS
 
     # A thread reads some rows of a batch, all their columns, or if narrow, its own parts of all.
     first_column, last_column = 0, n_features
@@ -1103,12 +1102,11 @@ def train_batches(
             last_column,
             buffer,
             list_at(columns, layers, thread, turn) if skips else nowhere(),
-            words,
+            words if by_terms else nowhere(),
             load_index(spec, FIRST_STEP),
         )
     if not meet(sync, n_threads):
         return False
-    by_terms = skips and batch_size <= MOST_ROWS
     if by_terms:
         n_active = load_index(list_at(columns, layers, thread, turn), N_ACTIVE)
         by_terms = has_gaps(words, n, n_active, lists)
@@ -1268,7 +1266,7 @@ def train_batches(
                     last_column,
                     spare,
                     list_at(columns, layers, thread, 1 - turn) if skips else nowhere(),
-                    next_words,
+                    next_words if by_terms else nowhere(),
                     step_key + 1,
                 )
             first, end = rows_of_batch(
