@@ -45,6 +45,16 @@ def ahead_size(batch_size: Any) -> Any:
     return OF_INPUTS + ADDRESSES + batch_size
 
 
+@inlined
+def begin_list(ahead: Any, n_rows: Any, row_bytes: Any, pace: Any) -> None:
+    """Write all of a list but the addresses of its rows."""
+    store_index(ahead, NEXT_ROW, 0)
+    store_index(ahead, N_ROWS, n_rows)
+    store_index(ahead, PROGRESS, 0)
+    store_index(ahead, ROW_BYTES, row_bytes)
+    store_index(ahead, PACE, pace)
+
+
 @kernel
 def list_rows(
     X: Any,
@@ -61,11 +71,7 @@ def list_rows(
     out_of_line()
     ahead = advance_index(ahead, OF_INPUTS)
     row_bytes = address_of(X, n_in) - address_of(X, 0)
-    store_index(ahead, NEXT_ROW, 0)
-    store_index(ahead, N_ROWS, end - first)
-    store_index(ahead, PROGRESS, 0)
-    store_index(ahead, ROW_BYTES, row_bytes)
-    store_index(ahead, PACE, pace)
+    begin_list(ahead, end - first, row_bytes, pace)
     for i in range(end - first):
         row = load_index(order, first + i)
         store_index(ahead, ADDRESSES + i, address_of(X, row * x_stride))
@@ -76,11 +82,7 @@ def list_rows(
 def list_pieces(weights: Any, size: Any, distance: Any, n: Any, ahead: Any) -> None:
     """Write the list of `n` pieces of weights, of `size` elements and `distance` apart."""
     out_of_line()
-    store_index(ahead, NEXT_ROW, 0)
-    store_index(ahead, N_ROWS, n)
-    store_index(ahead, PROGRESS, 0)
-    store_index(ahead, ROW_BYTES, address_of(weights, size) - address_of(weights, 0))
-    store_index(ahead, PACE, _WEIGHTS_PACE)
+    begin_list(ahead, n, address_of(weights, size) - address_of(weights, 0), _WEIGHTS_PACE)
     for i in range(n):
         store_index(ahead, ADDRESSES + i, address_of(weights, i * distance))
 

@@ -134,7 +134,7 @@ from fastmlp.backends.numba_backend.tiles import (
     PACKED_ROWS,
     PACKED_SIZE,
     WORTH_PACKING,
-    lies_beyond_cache,
+    asks_ahead,
     multiply_listed,
     multiply_panel,
     multiply_rows,
@@ -228,12 +228,6 @@ def request_pace(layers: Any) -> Any:
 
 
 @inlined
-def terms_of_thread(batch_size: Any) -> Any:
-    """Return the room for a thread's lists of terms."""
-    return lists_size(batch_size, CHUNK)
-
-
-@inlined
 def _mix(value: Any) -> Any:
     value = value & 0xFFFFFFFF
     value = ((value ^ (value >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
@@ -309,6 +303,14 @@ def activate_rows(
             )
 
 
+@inlined
+def weights_of(memory: Any, layers: Any, layer: Any) -> Any:
+    """Return a layer's first panel, the distance of panels, and the first panel's biases."""
+    panels = advance(memory, field(layers, layer, WEIGHTS))
+    stride = (field(layers, layer, N_IN) + 1) * lanes(memory)
+    return panels, stride, advance(panels, stride - lanes(memory))
+
+
 @kernel
 def forward(
     memory: Any,
@@ -333,9 +335,7 @@ def forward(
     """
     out_of_line()
     step = lanes(inputs)
-    panels = advance(memory, field(layers, layer, WEIGHTS))
-    panel_stride = (field(layers, layer, N_IN) + 1) * step
-    biases = advance(panels, panel_stride - step)
+    panels, panel_stride, biases = weights_of(memory, layers, layer)
     weights = (panels, panel_stride, panel_rows, 0, depth, biases, panel_stride)
     where = (outputs, step, output_stride, first_panel, last_panel, packed, ahead)
     multiply_rows(inputs, input_stride, n_rows, *weights, *where)
@@ -363,9 +363,7 @@ def forward_by_terms(
     """
     out_of_line()
     step = lanes(inputs)
-    panels = advance(memory, field(layers, 0, WEIGHTS))
-    panel_stride = (field(layers, 0, N_IN) + 1) * step
-    biases = advance(panels, panel_stride - step)
+    panels, panel_stride, biases = weights_of(memory, layers, 0)
     used, depth = advance_index(columns, ACTIVE), load_index(columns, N_ACTIVE)
     weights = (panels, panel_stride, used, depth, biases, panel_stride)
     output_stride = field(layers, 0, DELTA_STRIDE)
@@ -395,14 +393,13 @@ def multiply_parts(
     """
     out_of_line()
     step, out_stride = lanes(inputs), field(layers, 0, DELTA_STRIDE)
-    panels = advance(memory, field(layers, 0, WEIGHTS))
-    panel_stride = (field(layers, 0, N_IN) + 1) * step
+    panels, panel_stride, biases = weights_of(memory, layers, 0)
     last_part = first_list_of(layers, thread + 1, n_threads)
     for part in range(first_list_of(layers, thread, n_threads), last_part):
         own = list_at(columns, layers, part, turn)
         initial, initial_stride = advance(memory, load_index(spec, CONSTANTS)), 0
         if part == N_PARTS - 1:  # whose thread changes the biases
-            initial, initial_stride = advance(panels, panel_stride - step), panel_stride
+            initial, initial_stride = biases, panel_stride
         out = load_index(spec, PARTS) + part * load_index(spec, BATCH_SIZE) * out_stride
         multiply_listed(
             inputs,
@@ -881,7 +878,7 @@ def change_rows(
     zeros = advance(memory, load_index(spec, CONSTANTS))
     offset = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step
     count = last - first
-    if count > 0 and not whole and lies_beyond_cache(n_in * field(layers, layer, N_OUT)):
+    if count > 0 and not whole and asks_ahead(n_in * field(layers, layer, N_OUT), ahead):
         begin, end = first, last - 1
         if layer == 0:
             begin, end = load_index(columns, ACTIVE + begin), load_index(columns, ACTIVE + end)
@@ -1074,7 +1071,7 @@ def train_batches(
     # next.
     marks_size = batch_size * n_words(n_features)
     words, next_words = terms, advance_index(terms, marks_size)
-    lists = advance_index(terms, 2 * marks_size + thread * terms_of_thread(batch_size))
+    lists = advance_index(terms, 2 * marks_size + thread * lists_size(batch_size, CHUNK))
     by_terms = skips and batch_size <= MOST_ROWS
 
     # A thread reads some rows of a batch, all their columns, or if narrow, its own parts of all.

@@ -21,7 +21,7 @@ from fastmlp.backends.numba_backend import single
 from fastmlp.backends.numba_backend.ahead import ahead_size
 from fastmlp.backends.numba_backend.columns import N_PARTS, list_size
 from fastmlp.backends.numba_backend.compiled import JIT_DISABLED, compiled
-from fastmlp.backends.numba_backend.terms import n_words
+from fastmlp.backends.numba_backend.terms import lists_size, n_words
 from fastmlp.backends.numba_backend.threads import run_team, usable_cores
 from fastmlp.backends.numba_backend.tiles import PACKED_SIZE
 from fastmlp.losses import CustomLoss, Loss
@@ -140,7 +140,7 @@ class NumbaSession(Session):
         lists = np.zeros(2 * n_lists * list_size(self.n_inputs), dtype=np.int64)
         self.columns = np.concatenate((np.arange(self.batch_size), lists))
         marks = 2 * self.batch_size * n_words(self.n_inputs)
-        lists = self.threads.most * p.terms_of_thread(self.batch_size)
+        lists = self.threads.most * lists_size(self.batch_size, p.CHUNK)
         self.terms = np.zeros(marks + lists, dtype=np.int64)
         self.ahead = np.zeros(self.threads.most * ahead_size(self.batch_size), dtype=np.int64)
         self.row_losses = np.empty(self.batch_size)

@@ -36,8 +36,8 @@ from fastmlp.backends.numba_backend.tiles import (
     ROWS,
     SHORT,
     ask_for_panel,
+    asks_ahead,
     divide_rows,
-    lies_beyond_cache,
     multiply_tile,
     pick_rows,
 )
@@ -79,9 +79,12 @@ def lists_size(batch_size: Any, chunk: Any) -> Any:
 
 
 @inlined
-def marks_of_vector(x: Any, i: Any) -> Any:
-    """Return a bit for each element of the vector at x[i]: whether it is not zero."""
-    return lane_bits(load(x, i) != zero(x))
+def marks_of(x: Any, first: Any, n: Any) -> Any:
+    """Return a bit for each of the elements of x in the vectors that hold `n` from `first` on."""
+    bits = 0
+    for i in range(0, n, lanes(x)):
+        bits |= lane_bits(load(x, first + i) != zero(x)) << i
+    return bits
 
 
 @kernel
@@ -89,18 +92,11 @@ def mark_terms(x: Any, n_columns: Any, words: Any) -> None:
     """Write a bit for each element of a row: whether it is not zero."""
     out_of_line()
     whole = n_columns // WORD
-    for word in range(whole):
-        bits = 0
-        for i in range(0, WORD, lanes(x)):
-            bits |= marks_of_vector(x, word * WORD + i) << i
-        store_index(words, word, bits)
+    for word in range(whole):  # apart from the rest: its loop is unrolled
+        store_index(words, word, marks_of(x, word * WORD, WORD))
     rest = n_columns - whole * WORD
-    if rest > 0:
-        bits = 0
-        for i in range(0, rest, lanes(x)):
-            bits |= marks_of_vector(x, whole * WORD + i) << i
-        # What lies behind the last column counts as zero.
-        store_index(words, whole, bits & ((1 << rest) - 1))
+    if rest > 0:  # what lies behind the last column counts as zero
+        store_index(words, whole, marks_of(x, whole * WORD, rest) & ((1 << rest) - 1))
 
 
 @kernel
@@ -188,7 +184,10 @@ def multiply_listed_tiles(
     out_stride: Any,
     ahead: Any,
 ) -> Any:
-    """Compute `n_tiles` tiles of ``len(count)`` rows from `row` on; return the row after them."""
+    """Compute `n_tiles` tiles of ``len(count)`` rows from `row` on, by a list for each.
+
+    Returns the row and the list after them.
+    """
     for _ in range(n_tiles):
         terms = advance_index(lists, 1)
         multiply_tile(
@@ -266,7 +265,7 @@ def multiply_rows_by_terms(
     """
     out_of_line()
     width, step = n_words(depth), lanes(a)
-    asks = lies_beyond_cache(depth * (last_panel - first_panel) * step)
+    asks = asks_ahead(depth * (last_panel - first_panel) * step, ahead)
     for block in range(0, n_rows, ROWS):
         count = smaller(ROWS, n_rows - block)
         marks = advance_index(words, block * width)

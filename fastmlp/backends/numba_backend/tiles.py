@@ -320,9 +320,9 @@ def turn_rows(
 
 
 @inlined
-def lies_beyond_cache(size: Any) -> bool:
-    """Return whether so many weights lie beyond the second-level cache, to be asked for ahead."""
-    return size >= 1 << 18
+def asks_ahead(size: Any, ahead: Any) -> bool:
+    """Return whether weights are asked for ahead: so many lie beyond the second-level cache."""
+    return leads_somewhere(ahead) and size >= 1 << 18
 
 
 @kernel
@@ -399,7 +399,7 @@ def multiply_rows(
     step = lanes(a)
     part = depth if depth <= DEPTH + DEPTH // 2 else DEPTH
     packs = part < depth and last_panel - first_panel >= WORTH_PACKING
-    asks = leads_somewhere(ahead) and lies_beyond_cache(depth * (last_panel - first_panel) * step)
+    asks = asks_ahead(depth * (last_panel - first_panel) * step, ahead)
     copy = advance(packed, PACKED_ROWS + step)
     for block in range(0, n_rows, ROWS):
         count = smaller(ROWS, n_rows - block)
