@@ -106,9 +106,38 @@ def test_a_program_is_compiled_once_and_said_so_once(tmp_path: Path):
 
 @pytest.mark.slow
 def test_a_program_is_loaded_without_what_compiles_programs(tmp_path: Path):
-    lists_compilers = "import sys\nprint('numba.np.arraymath' in sys.modules)"
+    lists_compilers = "import sys\nprint('numba.cpython.rangeobj' in sys.modules)"
     assert run(APPLY + lists_compilers, tmp_path) == ("[-0.5, -0.5]\nTrue", SAYS)
     assert run(APPLY + lists_compilers, tmp_path) == ("[-0.5, -0.5]\nFalse", "")
+
+
+COMPILES_OTHERS = """
+import sys
+import numba
+from numba.core.registry import cpu_target
+from numba.core.types.functions import BaseFunction
+from numba.core import utils
+before = BaseFunction.get_call_type, utils.pysignature, set(vars(cpu_target.target_context))
+print("numba.np.arraymath" in sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_numba_compiles_everything_else_as_before(tmp_path: Path):
+    tries_others = """
+print("numba.np.arraymath" in sys.modules)
+context = cpu_target.target_context
+assert before == (BaseFunction.get_call_type, utils.pysignature, set(vars(context)))
+@numba.njit
+def other(a):
+    return sorted({str(i): x for i, x in enumerate(np.cumsum(a))}.items())
+print(other(np.ones(2)))
+"""
+    output, _ = run(COMPILES_OTHERS + APPLY + tries_others, tmp_path)
+    assert output.splitlines() == [
+        *("False", "[-0.5, -0.5]", "False"),
+        "[('0', 1.0), ('1', 2.0)]",
+    ]
 
 
 @pytest.mark.slow

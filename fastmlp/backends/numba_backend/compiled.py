@@ -33,7 +33,7 @@ from numba.core.runtime import rtsys
 
 from fastmlp import __version__
 from fastmlp.backends.numba_backend import program, single
-from fastmlp.backends.numba_backend.registry import ProgramCompiler
+from fastmlp.backends.numba_backend.registry import ProgramCompiler, remembering
 
 _lock = threading.RLock()
 
@@ -194,7 +194,7 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
         )(function)
         signature = _signatures(numba.from_dtype(dtype))[name]
         dispatcher._cache = _AnnouncingCache(name)
-        with _no_garbage_collection():
+        with _no_garbage_collection(), remembering():
             dispatcher.compile(signature)
         # The entry point skips the dispatcher's look at every argument: types are fixed here.
         entry: Callable[..., Any] = dispatcher.overloads[signature].entry_point

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ else:
 
 #: How programs are compiled.
 ProgramCompiler = lean.ProgramCompiler if LEAN else Compiler
+remembering = lean.remembering if LEAN else contextlib.nullcontext
 
 Typer = Callable[..., Signature | None]
 Lowering = Callable[..., Any]
