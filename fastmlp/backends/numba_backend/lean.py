@@ -19,6 +19,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from llvmlite.binding import create_pass_builder, create_pipeline_tuning_options
 from numba.core import utils
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, Flags, compile_extra
@@ -103,10 +104,29 @@ class _KernelCompiler(CompilerBase):
         return [_pipeline(NopythonTypeInference)]
 
 
+class _ProgramLibrary(JITCodeLibrary):
+    """The machine code of a program.
+
+    Kernels say themselves what is a vector, and which loops are unrolled. So LLVM's first level of
+    optimization, once, gives code as fast as Numba's twice the third, in two thirds of the time.
+    """
+
+    def _optimize_final_module(self) -> None:
+        options = create_pipeline_tuning_options(speed_level=1)
+        options.loop_vectorization = options.slp_vectorization = False
+        builder = create_pass_builder(self._codegen._tm, options)
+        passes = builder.getModulePassManager()
+        passes.add_refprune_pass()
+        passes.run(self._final_module, builder)
+
+
 class ProgramCompiler(CompilerBase):
     """As for kernels, but arrays are counted, and their names reused for pointers to them."""
 
     def define_pipelines(self) -> list[PassManager]:
+        state = self.state
+        state.library = _ProgramLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()  # for the file that it is kept in
         return [_pipeline(ReconstructSSA, NopythonTypeInference, PreLowerStripPhis, IRLegalization)]
 
 
