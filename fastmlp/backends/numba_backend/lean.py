@@ -198,4 +198,6 @@ def _load_registries() -> None:
     from numba.cpython import builtins, iterators, numbers, rangeobj, slicing, tupleobj  # noqa: F401
     from numba.np import arrayobj, npyimpl  # noqa: F401
 
-    context.install_registry(npyimpl.registry)
+    # What Numba registers as it goes may be in any registry that it has used before.
+    for registry in (npyimpl.registry, *context._registries):
+        context.install_registry(registry)
