@@ -120,7 +120,8 @@ from numba.core.types.functions import BaseFunction
 
 def insides():
     context = cpu_target.target_context
-    return BaseFunction.get_call_type, utils.pysignature, context.get_abi_sizeof
+    methods = context.get_abi_sizeof, context.load_additional_registries
+    return BaseFunction.get_call_type, utils.pysignature, *methods
 
 before = insides()
 
