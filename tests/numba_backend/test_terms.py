@@ -12,6 +12,7 @@ from fastmlp.backends.numba_backend import terms, tiles
 from fastmlp.backends.numba_backend.integers import index_pointer, nowhere
 from fastmlp.backends.numba_backend.program import CHUNK
 from fastmlp.backends.numba_backend.simd import LANES_BYTES, pointer
+from fastmlp.losses import LOSSES
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
@@ -164,3 +165,62 @@ def test_training_on_zeros_has_the_same_bits_on_any_threads(sizes, batch_size):
     np.testing.assert_allclose(one, trained("numpy"), rtol=1e-9, atol=1e-13)
     for n_threads in () if config.DISABLE_JIT else (2, 3, 4):
         np.testing.assert_array_equal(trained("numba", n_threads=n_threads), one)
+
+
+BLANKS = {"none": [], "first": [0], "middle": [1], "last": [2], "two": [1, 2], "all": [0, 1, 2]}
+
+
+@pytest.mark.parametrize("blank", BLANKS.values(), ids=BLANKS)
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.95], ids=lambda share: f"{share} zeros")
+@pytest.mark.parametrize("width", [9, 70, 200])
+@both_dtypes
+def test_a_blank_batch_gives_the_biases_outputs(dtype, width, share, blank):
+    rng, size = np.random.default_rng(8), 8 if config.DISABLE_JIT else 32
+    X = rng.normal(size=(3 * size, 100)) * (rng.random((3 * size, 100)) >= share)
+    for batch in blank:
+        X[batch * size : (batch + 1) * size] = 0
+    X, y = X.astype(dtype), rng.normal(size=(3 * size, 3)).astype(dtype)
+
+    def trained(backend, kind, n_threads=None, at_once=3):
+        network = MLP([100, width, 3], output_activation="linear", dtype=kind)
+        network.parameters += np.linspace(-0.1, 0.1, network.n_parameters, dtype=kind)
+        session = get_backend(backend).bind(
+            network, LOSSES["mse"], SGD(), batch_size=size, n_threads=n_threads
+        )
+        logits = np.full((3 * size, 3), np.nan, kind)
+        for first in range(0, 3, at_once):
+            rows = np.arange(first * size, (first + at_once) * size)
+            rates = np.full(at_once, 0.01)
+            session.train(
+                X.astype(kind), y.astype(kind), rows, rates, None, logits[rows[0] :][: len(rows)]
+            )
+        return logits
+
+    expected = trained("numpy", np.float64)
+    one = trained("numba", dtype, 1)
+    np.testing.assert_allclose(one, expected, rtol=0, atol=300 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(trained("numba", dtype, 1, at_once=1), one)
+    for n_threads in () if config.DISABLE_JIT else (2, 3):
+        np.testing.assert_array_equal(trained("numba", dtype, n_threads), one)
+
+
+@pytest.mark.parametrize("n_features", [1, 15, 16, 37, 100])
+@pytest.mark.parametrize("width", [9, 70])
+@pytest.mark.parametrize("share", [0.0, 0.9], ids=lambda share: f"{share} zeros")
+def test_scaled_inputs_are_rounded_once_wherever_they_lie(n_features, width, share):
+    rng, n_samples = np.random.default_rng(9), 20
+    X = rng.normal(size=(n_samples, n_features)) * (rng.random((n_samples, n_features)) >= share)
+    X, scale = X.astype(np.float32), np.float32(1 / 255)
+
+    def session_of(X, **options):
+        network = MLP([n_features, width, 3], seed=1, **options)
+        session = get_backend("numba").bind(network, batch_size=8)
+        session.train(X, np.arange(n_samples) % 3, np.arange(n_samples), np.full(3, 0.1))
+        return session
+
+    ours, plain = session_of(X, input_scale=1 / 255), session_of(X * scale)
+    np.testing.assert_array_equal(ours.store().parameters, plain.store().parameters)
+    np.testing.assert_array_equal(ours.logits(X), plain.logits(X * scale))
+    row = np.empty(3, np.float32)
+    assert ours.row_function("linear")(X[0], row)
+    np.testing.assert_array_equal(row, ours.logits(X)[0])

@@ -92,7 +92,7 @@ class NumbaSession(Session):
             batch_size,
             n_blocks,
         )
-        self.hyper = _hyper(loss, optimizer, regularization, network.input_scale)
+        self.hyper = _hyper(loss, optimizer, regularization, self.dtype.type(network.input_scale))
         self.threads = _ThreadChoice(n_threads, self.layer_shapes, batch_size)
         self._allocate(loss, optimizer)
         self._scratch = np.empty(0, dtype=self.dtype)
@@ -507,7 +507,7 @@ def _hyper(
     values[e.MAX_NORM] = math.inf if r.max_norm is None else r.max_norm
     values[e.EMA_RATE] = 0.0 if r.ema is None else 1 - r.ema
     values[e.NOISE] = r.input_noise
-    values[e.INPUT_SCALE] = input_scale
+    values[e.INPUT_SCALE] = input_scale  # in the dtype: lanes and single elements agree
     values[e.MOMENTUM] = getattr(optimizer, "momentum", 0.0)
     values[e.NESTEROV] = getattr(optimizer, "nesterov", False)
     values[e.BETA_1] = getattr(optimizer, "beta_1", 0.0)

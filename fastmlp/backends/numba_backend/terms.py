@@ -269,7 +269,7 @@ def multiply_rows_by_terms(
     for block in range(0, n_rows, ROWS):
         count = smaller(ROWS, n_rows - block)
         marks = advance_index(words, block * width)
-        for first_word in range(0, width, SPAN // WORD):
+        for first_word in range(0, larger(width, 1), SPAN // WORD):  # of no columns: biases
             begin, last_word = first_word * WORD, smaller(first_word + SPAN // WORD, width)
             list_columns_of_rows(marks, width, count, first_word, last_word, lists)
             n_columns = smaller(SPAN, depth - begin)
