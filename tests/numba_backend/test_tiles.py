@@ -10,6 +10,7 @@ from fastmlp.backends.numba_backend import tiles
 from fastmlp.backends.numba_backend.ahead import ADDRESSES, N_ROWS, ROW_BYTES, ahead_size
 from fastmlp.backends.numba_backend.integers import index_pointer, nowhere
 from fastmlp.backends.numba_backend.simd import LANES_BYTES, pointer
+from fastmlp.losses import LOSSES
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
@@ -241,3 +242,28 @@ def test_wide_layers_train_as_the_reference(has_zero_columns):
     np.testing.assert_allclose(one, trained("numpy"), rtol=1e-9, atol=1e-12)
     for n_threads in (2, 3):
         np.testing.assert_array_equal(trained("numba", n_threads=n_threads), one)
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="too much for plain Python")
+@both_dtypes
+@pytest.mark.parametrize("n_first", [31, 250, 600])  # narrow; packed in float64; in both dtypes
+@pytest.mark.parametrize("batch_size", [64, 65, 128, 300])  # of 784 inputs 65 rows and more are far
+def test_dense_layers_train_as_the_reference(batch_size, n_first, dtype):
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(batch_size, 784)).astype(dtype)
+    y = rng.normal(size=(batch_size, 10)).astype(dtype)
+
+    def trained(backend, kind, **threads):
+        network = MLP([784, n_first, 130, 10], output_activation="linear", dtype=kind)
+        before = network.parameters.astype(np.float64)
+        session = get_backend(backend).bind(
+            network, LOSSES["mse"], SGD(), batch_size=batch_size, **threads
+        )
+        session.train(X.astype(kind), y.astype(kind), np.arange(batch_size), np.ones(1))
+        return session.store().parameters - before
+
+    step = trained("numpy", np.float64)
+    for n_threads in (1, 2):
+        error = np.linalg.norm(trained("numba", dtype, n_threads=n_threads) - step)
+        # Sums over inputs, units and rows, and the rounding of the weights that were stepped from.
+        assert error <= 2000 * np.finfo(dtype).eps * np.linalg.norm(step)

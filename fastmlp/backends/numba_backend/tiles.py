@@ -268,7 +268,8 @@ def pack_some(
         tile, rows = advance(out, row * depth), advance(source, row * row_stride)
         for k in range(depth):
             if row_stride == 1:  # whole vectors: what is too much is overwritten by the next
-                store(tile, k * len(count), load(rows, k * depth_stride))
+                for r in range(0, len(count), lanes(tile)):  # a tile may be higher than a vector
+                    store(tile, k * len(count) + r, load(rows, k * depth_stride + r))
                 continue
             for r in range(len(count)):
                 x = load_scalar(rows, r * row_stride + k * depth_stride)
