@@ -323,18 +323,14 @@ def info(options: argparse.Namespace) -> None:
 
 def _numba_facts(peak: bool) -> list[tuple[str, str]]:
     """Return what the Numba backend finds on this machine, for `fastmlp info`."""
-    from llvmlite import binding
-
     from fastmlp.backends.numba_backend.compiled import cache_folder
+    from fastmlp.backends.numba_backend.machine import VECTORS
     from fastmlp.backends.numba_backend.peak import measure_peak
     from fastmlp.backends.numba_backend.threads import usable_cores
-    from fastmlp.backends.numba_backend.tiles import FULL
 
-    features = binding.get_host_cpu_features()
-    bits = 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
     facts = [
-        ("SIMD width", f"{bits} bits ({bits // 32} float32, {bits // 64} float64)"),
-        ("tile height", f"{len(FULL)} rows"),
+        ("SIMD", str(VECTORS)),
+        ("tile height", f"{VECTORS.tile_rows} rows"),
         ("threads", str(usable_cores())),
         ("cache folder", str(cache_folder())),
     ]

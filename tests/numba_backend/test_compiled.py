@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import stat
@@ -16,6 +17,7 @@ from numba import config
 
 import fastmlp
 from fastmlp.backends.numba_backend.compiled import _forget_old_programs, cache_folder
+from fastmlp.backends.numba_backend.machine import TILE_ROWS, VECTORS
 
 pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
 
@@ -146,7 +148,9 @@ def test_a_damaged_file_is_compiled_again(tmp_path: Path):
     expected, _ = run(APPLY, tmp_path)
     (program,) = programs(tmp_path)
     whole = program.read_bytes()
-    for damage in (b"", b"nonsense", whole[: len(whole) // 2]):
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    for damage in (b"", b"nonsense", whole[:middle], flipped):
         program.write_bytes(damage)
         assert run(APPLY, tmp_path) == (expected, SAYS)
         assert len(program.read_bytes()) > len(whole) // 2
@@ -198,6 +202,43 @@ def test_a_read_only_package_is_cached_all_the_same(tmp_path: Path):
         for folder in folders:
             folder.chmod(stat.S_IRWXU)
     assert not [path for path in package.rglob("*") if "__pycache__" in path.parts]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["zip", "pyc"])
+def test_a_package_without_source_files_is_compiled_too(tmp_path: Path, form: str):
+    package, cache = copied_package(tmp_path / "package"), tmp_path / "cache"
+    if form == "zip":
+        archive = shutil.make_archive(str(tmp_path / "packed"), "zip", package)
+        shutil.rmtree(package / "fastmlp")
+        code = f"import sys; sys.path.insert(0, {archive!r})" + APPLY
+    else:
+        compileall.compile_dir(package, legacy=True, quiet=1)
+        for source in package.rglob("*.py"):
+            source.unlink()
+        code = APPLY
+    assert run(code, cache, package) == ("[-0.5, -0.5]", SAYS)
+    assert run(code, cache, package) == ("[-0.5, -0.5]", "")
+
+
+@pytest.mark.slow
+def test_a_source_in_a_folder_below_counts(tmp_path: Path):
+    package, cache = copied_package(tmp_path / "package"), tmp_path / "cache"
+    below = package / "fastmlp" / "backends" / "numba_backend" / "below"
+    below.mkdir()
+    (below / "__init__.py").write_text("")
+    assert run(APPLY, cache, package) == ("[-0.5, -0.5]", SAYS)
+    (below / "__init__.py").write_text("# edited\n")
+    assert run(APPLY, cache, package) == ("[-0.5, -0.5]", SAYS)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(VECTORS.native == "sse2", reason="there is nothing below it")
+def test_programs_of_other_heights_and_instructions_are_other_files(tmp_path: Path, monkeypatch):
+    for n_files, name in enumerate(TILE_ROWS, start=1):
+        monkeypatch.setenv("FASTMLP_SIMD", name)
+        assert run(APPLY, tmp_path) == ("[-0.5, -0.5]", SAYS)
+        assert len(programs(tmp_path)) == n_files
 
 
 def test_readers_of_memory_maps_and_read_only_arrays_share_one_program():

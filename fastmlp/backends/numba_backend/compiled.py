@@ -2,8 +2,8 @@
 
 Numba's own cache looks at one source file, lies beside it, and fails to start where that folder
 is read-only. This one is keyed by all sources of this package, the versions of Numba, LLVM and
-Python, and the processor; it lies in the user's cache folder; and without a writable folder
-kernels are compiled in every process.
+Python, and the processor as the kernels see it; damage to its files is noticed; it lies in the
+user's cache folder; and without a writable folder kernels are compiled in every process.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import contextlib
 import functools
 import gc
 import hashlib
+import importlib.util
+import marshal
 import os
 import pickle
+import pkgutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.abc import InspectLoader
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +35,15 @@ from numba.core.compiler import CompileResult
 from numba.core.runtime import rtsys
 
 from fastmlp import __version__
+from fastmlp._files import write_atomically
 from fastmlp.backends.numba_backend import program, single
+from fastmlp.backends.numba_backend.machine import VECTORS
 from fastmlp.backends.numba_backend.registry import ProgramCompiler, remembering
 
 _lock = threading.RLock()
+
+#: Bytes before a program in its file, by which damage is seen.
+_DIGEST_SIZE = hashlib.sha256().digest_size
 
 #: Whether programs run as plain Python, for stepping through kernels and counting coverage.
 JIT_DISABLED = bool(config.DISABLE_JIT)
@@ -63,19 +71,40 @@ def cache_folder() -> Path:
     return base / "fastmlp" / "kernels"
 
 
+#: Modules of the vocabulary whose constants kernels take.
+_VOCABULARY = ("fastmlp.activations", "fastmlp.regularization")
+
+
 @functools.cache
 def _fingerprint() -> str:
     """Return a hash of everything that compiled code depends on, except the processor."""
     digest = hashlib.sha256()
     versions = (__version__, numba.__version__, llvmlite.__version__, sys.version)
     digest.update(repr(versions).encode())
-    package = Path(__file__).parent
-    # Kernels take constants from these two rooms of the vocabulary.
-    vocabulary = [package.parents[1] / name for name in ("activations.py", "regularization.py")]
-    for source in sorted([*package.glob("*.py"), *vocabulary]):
-        digest.update(source.name.encode())
-        digest.update(source.read_bytes())
+    package = __name__.rpartition(".")[0]
+    for name in sorted([*_modules_below(package), *_VOCABULARY]):
+        digest.update(name.encode())
+        digest.update(_content_of(name))
     return digest.hexdigest()
+
+
+def _modules_below(package: str) -> Iterator[str]:
+    """Yield the names of all modules of a package, wherever it was loaded from."""
+    spec = importlib.util.find_spec(package)
+    locations = spec.submodule_search_locations if spec else None
+    for _, name, is_package in pkgutil.iter_modules(locations, f"{package}."):
+        yield name
+        if is_package:
+            yield from _modules_below(name)
+
+
+def _content_of(module: str) -> bytes:
+    """Return a module's source, or its code where it came without."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or not isinstance(spec.loader, InspectLoader):
+        raise ImportError(f"the source of {module} cannot be found", name=module)
+    source = spec.loader.get_source(module)
+    return marshal.dumps(spec.loader.get_code(module)) if source is None else source.encode()
 
 
 def _forget_old_programs() -> None:
@@ -111,7 +140,7 @@ class _KernelCache(_Cache):
         rtsys.initialize(target_context)
         try:
             path = self._path(sig, target_context.codegen())
-            payload = path.read_bytes()
+            payload = _whole(path.read_bytes())
             with contextlib.suppress(OSError):  # a read-only cache serves as well
                 os.utime(path)
             return CompileResult._rebuild(target_context, *pickle.loads(payload))
@@ -123,20 +152,28 @@ class _KernelCache(_Cache):
         path = self._path(sig, data.codegen)
         with contextlib.suppress(OSError):  # no writable cache: the process keeps its own copy
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(payload)
-                os.replace(temporary, path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+            write_atomically(path, hashlib.sha256(payload).digest() + payload)
             _forget_old_programs()
 
     def _path(self, sig: Any, codegen: Any) -> Path:
         key = hashlib.sha256()
-        key.update(repr((_fingerprint(), str(sig), codegen.magic_tuple())).encode())
+        machine = (*codegen.magic_tuple(), VECTORS)
+        key.update(repr((_fingerprint(), str(sig), machine)).encode())
         return cache_folder() / f"{self._name}-{key.hexdigest()[:32]}.bin"
+
+
+def _whole(content: bytes) -> bytes:
+    """Return what a file of the cache holds; one damaged bit of machine code ends the process.
+
+    Raises
+    ------
+    ValueError
+        If it is not what was written.
+    """
+    digest, payload = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise ValueError("the file is damaged")
+    return payload
 
 
 def _signatures(dtype: types.Type) -> dict[str, tuple[Any, ...]]:

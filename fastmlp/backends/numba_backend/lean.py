@@ -16,10 +16,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from llvmlite.binding import create_pass_builder, create_pipeline_tuning_options
+from llvmlite.binding import (
+    ModuleRef,
+    create_pass_builder,
+    create_pipeline_tuning_options,
+    parse_assembly,
+)
 from numba.core import utils
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, Flags, compile_extra
@@ -37,6 +43,8 @@ from numba.core.typed_passes import (
 )
 from numba.core.types.functions import BaseFunction
 from numba.core.untyped_passes import IRProcessing, ReconstructSSA, TranslateByteCode
+
+from fastmlp.backends.numba_backend.machine import VECTORS
 
 
 def compile_kernel(function: Callable[..., Any], args: tuple[Any, ...], inline: bool) -> Any:
@@ -112,12 +120,22 @@ class _ProgramLibrary(JITCodeLibrary):
     """
 
     def _optimize_final_module(self) -> None:
+        if VECTORS.instructions is not None:
+            self._final_module: ModuleRef = _limited(self._final_module, VECTORS.instructions)
         options = create_pipeline_tuning_options(speed_level=1)
         options.loop_vectorization = options.slp_vectorization = False
         builder = create_pass_builder(self._codegen._tm, options)
         passes = builder.getModulePassManager()
         passes.add_refprune_pass()
         passes.run(self._final_module, builder)
+
+
+def _limited(module: ModuleRef, attributes: str) -> ModuleRef:
+    """Return a module whose functions have these attributes too."""
+    text = re.sub(r"^(define .*)( \{)$", rf"\1 {attributes}\2", str(module), flags=re.MULTILINE)
+    limited = parse_assembly(text)
+    limited.name = module.name
+    return limited
 
 
 class ProgramCompiler(CompilerBase):

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import binding
-
 from fastmlp.backends.numba_backend.ahead import list_pieces, take_requests
 from fastmlp.backends.numba_backend.integers import (
     address_of,
@@ -25,6 +23,7 @@ from fastmlp.backends.numba_backend.integers import (
     prefetch,
     smaller,
 )
+from fastmlp.backends.numba_backend.machine import VECTORS
 from fastmlp.backends.numba_backend.simd import (
     LANES_BYTES,
     advance,
@@ -41,20 +40,8 @@ from fastmlp.backends.numba_backend.simd import (
     transpose_square,
 )
 
-
-def _tile_height() -> int:
-    """Return how many rows of accumulators the machine's vector registers hold."""
-    features = binding.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 12
-    has_32_registers = "arm" in binding.get_default_triple() or "aarch64" in (
-        binding.get_default_triple()
-    )
-    return 6 if features.get("avx2") or has_32_registers else 2
-
-
 #: Rows of a full tile, as tuples whose lengths the kernels are unrolled by.
-FULL = (0,) * _tile_height()
+FULL = (0,) * VECTORS.tile_rows
 SHORT = (0,) * (len(FULL) - 1)
 HALF = (0,) * (len(FULL) // 2)
 ONE = (0,)
