@@ -21,7 +21,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from importlib.abc import InspectLoader
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +99,9 @@ def _modules_below(package: str) -> Iterator[str]:
 
 def _content_of(module: str) -> bytes:
     """Return a module's source, or its code where it came without."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or not isinstance(spec.loader, InspectLoader):
-        raise ImportError(f"the source of {module} cannot be found", name=module)
-    source = spec.loader.get_source(module)
-    return marshal.dumps(spec.loader.get_code(module)) if source is None else source.encode()
+    loader: Any = importlib.util.find_spec(module).loader  # type: ignore[union-attr]
+    source = loader.get_source(module)
+    return marshal.dumps(loader.get_code(module)) if source is None else source.encode()
 
 
 def _forget_old_programs() -> None:
