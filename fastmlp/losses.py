@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _checks
-from fastmlp.activations import OutputActivation, softplus
+from fastmlp.activations import OutputActivation
 
 Array = NDArray[Any]
 
@@ -99,7 +99,10 @@ class CrossEntropy(Loss):
             shifted = logits - logits.max(axis=1, keepdims=True)
             log_sum = np.log(np.exp(shifted).sum(axis=1))
             return log_sum * targets.sum(axis=1) - np.sum(targets * shifted, axis=1)
-        return np.mean(softplus(logits) - targets * logits, axis=1)
+        # A sum of what is not negative: nothing cancels where a row is sure, of either label.
+        size = np.abs(logits)
+        own = np.where(logits > 0, 1 - targets, targets) * size + np.log1p(np.exp(-size))
+        return np.asarray(np.mean(own, axis=1))
 
     def gradient(self, outputs: Array, targets: Array) -> Array:
         raise NotImplementedError("cross entropy is differentiated by the logits, in `delta`")
@@ -110,7 +113,8 @@ class CrossEntropy(Loss):
         targets = self._smooth(targets, output)
         if output.name == "softmax":
             return outputs * targets.sum(axis=1, keepdims=True) - targets
-        return (outputs - targets) / outputs.shape[1]
+        others = output.forward(-logits, out=np.empty_like(logits))  # 1 - outputs, all digits
+        return ((1 - targets) * outputs - targets * others) / outputs.shape[1]
 
     def _smooth(self, targets: Array, output: OutputActivation) -> Array:
         if self.label_smoothing == 0.0:

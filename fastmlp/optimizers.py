@@ -186,9 +186,8 @@ class Adam(Optimizer):
         first, second = moments
         first *= self.beta_1
         first += (1 - self.beta_1) * gradient
-        np.square(gradient, out=gradient)
         second *= self.beta_2
-        second += (1 - self.beta_2) * gradient
+        second += (1 - self.beta_2) * gradient * gradient  # a square alone overflows sooner
         np.sqrt(second, out=gradient)
         gradient /= math.sqrt(1 - self.beta_2**step)
         gradient += self.epsilon

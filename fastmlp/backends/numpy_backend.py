@@ -152,9 +152,7 @@ class NumpySession(Session):
         if regularization.clip_value is not None:
             np.clip(gradient, -regularization.clip_value, regularization.clip_value, out=gradient)
         if regularization.clip_norm is not None:
-            norm = float(np.linalg.norm(gradient.astype(np.float64)))
-            if norm > regularization.clip_norm:
-                gradient *= regularization.clip_norm / norm
+            _limit_norm(gradient, regularization.clip_norm)
         self.step += 1
         self.optimizer.update(parameters, gradient, self.moments, learning_rate, self.step)
         if regularization.max_norm is not None:
@@ -176,7 +174,20 @@ def _shares(sample_weight: Array | None, n_samples: int, dtype: np.dtype[Any]) -
     return sample_weight / dtype.type(total) if total > 0 else np.zeros(n_samples, dtype=dtype)
 
 
+def _limit_norm(gradient: Array, limit: float) -> None:
+    largest = float(np.max(np.abs(gradient)))
+    if not 0 < largest < np.inf:
+        return  # nothing to scale, or divergence, which the trainer sees
+    # By the largest element, so that no square overflows or vanishes.
+    norm = float(np.linalg.norm(gradient.astype(np.float64) / largest))
+    if norm > limit / largest:
+        gradient *= limit / largest / norm
+
+
 def _limit_norms(weights: list[Array], limit: float) -> None:
     for w in weights:
-        norms = np.sqrt(np.sum(np.square(w), axis=0))
-        w *= np.minimum(1, limit / np.maximum(norms, np.finfo(w.dtype).tiny)).astype(w.dtype)
+        largest = np.max(np.abs(w), axis=0)
+        unit = np.where(largest > 0, largest, 1)
+        norms = np.sqrt(np.sum(np.square(w / unit), axis=0))
+        bounds = (limit / unit).astype(w.dtype)
+        w *= np.where(norms > bounds, bounds / np.maximum(norms, 1), 1).astype(w.dtype)

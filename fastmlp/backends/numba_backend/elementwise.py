@@ -27,6 +27,7 @@ from fastmlp.backends.numba_backend.simd import (
     full,
     inlined,
     kernel,
+    lane_max,
     lane_sum,
     lanes,
     load,
@@ -37,6 +38,7 @@ from fastmlp.backends.numba_backend.simd import (
     select,
     sqrt,
     store,
+    store_scalar,
     zero,
 )
 from fastmlp.backends.numba_backend.simd_math import (
@@ -44,6 +46,7 @@ from fastmlp.backends.numba_backend.simd_math import (
     exp,
     expm1,
     log,
+    log1p,
     sigmoid,
     softplus,
     tanh,
@@ -328,8 +331,11 @@ def elementwise_losses(
             a = logit
             outer = one
         if code == 0:  # binary cross entropy, from logits
+            # Sums of what is not negative: nothing cancels where a row is sure, of either label.
             target = fma(target, keep, spread)
-            value, slope = softplus(logit) - target * logit, a - target
+            size, rest = absolute(logit), one - target
+            value = fma(select(logit > zero(z), rest, target), size, log1p(exp(-size)))
+            slope = rest * a - target * sigmoid(-logit)
         elif code == 5:  # poisson, from logits
             value, slope = a - target * logit, a - target
         elif code == 6:  # custom: the derivative by the logits is what is given as targets
@@ -568,22 +574,59 @@ def average(w: Any, mean: Any, n: Any, rate: Any) -> None:
 def limit_norms(panel: Any, n_in: Any, limit: Any) -> None:
     """Scale each unit's incoming weights, a lane of a panel, down to the norm `limit`."""
     out_of_line()
+    end, step = n_in * lanes(panel), lanes(panel)
+    top = zero(panel)
+    for i in range(0, end, step):
+        top = maximum(top, absolute(load(panel, i)))
+    # By the largest weight, so that no square overflows or vanishes.
+    unit = select(top > zero(panel), top, full(panel, 1.0))
     total = zero(panel)
-    for i in range(0, n_in * lanes(panel), lanes(panel)):
-        total = fma(load(panel, i), load(panel, i), total)
-    norm = sqrt(total)
-    bound = full(panel, limit)
+    for i in range(0, end, step):
+        share = load(panel, i) / unit
+        total = fma(share, share, total)
+    norm, bound = sqrt(total), full(panel, limit) / unit
     factor = select(norm > bound, bound / norm, full(panel, 1.0))
-    for i in range(0, n_in * lanes(panel), lanes(panel)):
+    for i in range(0, end, step):
         store(panel, i, load(panel, i) * factor)
 
 
+#: Fields of what a panel contributes to the gradient's norm.
+LARGEST, SQUARES, N_NORM = range(3)
+
+
 @kernel
-def sum_of_squares(g: Any, n: Any) -> Any:
-    """Return the sum of the squares of `n` elements, in float64, in a fixed order."""
+def measure_norm(g: Any, n: Any, out: Any) -> None:
+    """Write the largest magnitude of `n` elements, and the sum of squares of their shares of it.
+
+    In a fixed order, and scaled so that no square overflows or vanishes.
+    """
     out_of_line()
+    top = zero(g)
+    for i in range(0, n, lanes(g)):
+        top = maximum(top, absolute(load(g, i)))
+    largest = np.float64(lane_max(top))
+    unit = full(g, largest if largest > 0.0 else 1.0)
     total = 0.0
     for i in range(0, n, lanes(g)):
-        v = load(g, i)
-        total += np.float64(lane_sum(v * v))
-    return total
+        share = load(g, i) / unit
+        total += np.float64(lane_sum(share * share))
+    store_scalar(out, LARGEST, largest)
+    store_scalar(out, SQUARES, total)
+
+
+@kernel
+def clipping_factor(norms: Any, n: Any, limit: Any) -> Any:
+    """Return what scales a gradient down to the norm `limit`, given `n` panels' norms."""
+    out_of_line()
+    largest = 0.0
+    for i in range(n):
+        own = load_scalar(norms, i * N_NORM + LARGEST)
+        largest = own if own > largest else largest
+    if largest == 0.0:
+        return 1.0
+    squares = 0.0
+    for i in range(n):
+        share = load_scalar(norms, i * N_NORM + LARGEST) / largest
+        squares += load_scalar(norms, i * N_NORM + SQUARES) * (share * share)
+    norm, bound = np.sqrt(squares), limit / largest
+    return bound / norm if norm > bound else 1.0

@@ -49,6 +49,7 @@ from fastmlp.backends.numba_backend.elementwise import (
     L2,
     LOSS_PARAMETER,
     MAX_NORM,
+    N_NORM,
     N_RATES,
     NOISE,
     RATE,
@@ -57,13 +58,14 @@ from fastmlp.backends.numba_backend.elementwise import (
     activate,
     add_noise,
     average,
+    clipping_factor,
     descend,
     drop,
     finish_gradient,
     limit_norms,
     losses_of_rows,
+    measure_norm,
     slope_from_output,
-    sum_of_squares,
     update,
 )
 from fastmlp.backends.numba_backend.integers import (
@@ -959,7 +961,7 @@ def update_whole(
     hyper: Any,
     thread: Any,
     n_threads: Any,
-    partial_sums: Any,
+    norms: Any,
     rates: Any,
 ) -> None:
     """Update a thread's panels by the gradient's block, clipped to its norm."""
@@ -968,11 +970,7 @@ def update_whole(
     n_panels = 0
     for layer in range(load_index(spec, N_LAYERS)):
         n_panels += field(layers, layer, OUT_PANELS)
-    squares = 0.0
-    for i in range(n_panels):
-        squares += load_scalar(partial_sums, i)
-    norm = np.sqrt(squares)
-    factor = load_scalar(hyper, CLIP_NORM) / norm if norm > load_scalar(hyper, CLIP_NORM) else 1.0
+    factor = clipping_factor(norms, n_panels, load_scalar(hyper, CLIP_NORM))
     for layer in range(load_index(spec, N_LAYERS)):
         n_in = field(layers, layer, N_IN)
         p0 = first_panel_of(layers, layer, thread, n_threads)
@@ -1026,7 +1024,7 @@ def train_batches(
     columns: Any,
     terms: Any,
     ahead: Any,
-    partial_sums: Any,
+    norms: Any,
     sync: Any,
 ) -> bool:
     """Do what `train` describes, given pointers and the lengths of `order` and `losses`."""
@@ -1362,15 +1360,15 @@ def train_batches(
                 for panel in range(p0, p1):
                     where = field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step_lanes
                     gradient = advance(memory, load_index(spec, GRADIENT) + where)
-                    squares = sum_of_squares(gradient, (n_in + 1) * step_lanes)
-                    store_scalar(partial_sums, panel_number + panel, squares)
+                    own_norm = advance(norms, (panel_number + panel) * N_NORM)
+                    measure_norm(gradient, (n_in + 1) * step_lanes, own_norm)
                 panel_number += n_panels
         if whole and load_index(spec, GRADIENT_ONLY) == 0:
             if not meet(sync, n_threads):
                 return False
-            update_whole(memory, spec, layers, hyper, thread, n_threads, partial_sums, step_rates)
+            update_whole(memory, spec, layers, hyper, thread, n_threads, norms, step_rates)
         # Divided by panels or columns, a thread goes on with weights that only it has changed; the
-        # partial sums, read above, are next written after two more barriers.
+        # norms, read above, are next written after two more barriers.
         goes_on = by_panels or (narrow and not whole)
         if not goes_on and not meet(sync, n_threads):
             return False
@@ -1408,7 +1406,7 @@ def train(
     columns: Any,
     terms: Any,
     ahead: Any,
-    partial_sums: Any,
+    norms: Any,
     sync: Any,
 ) -> bool:
     """Train over `order` in batches as one thread of a team; all threads get the same arguments.
@@ -1441,8 +1439,8 @@ def train(
         The marks of two batches' rows, then each thread's lists of terms.
     ahead : array of int64
         Each thread's list of rows to ask for.
-    partial_sums : array of float64
-        One number for each panel of each layer.
+    norms : array of float64
+        What each panel of each layer contributes to the gradient's norm.
     sync : array of int64, of N_SYNC elements
 
     Returns
@@ -1475,7 +1473,7 @@ def train(
         index_pointer(columns, 0),
         index_pointer(terms, 0),
         index_pointer(ahead, 0),
-        pointer(partial_sums, 0),
+        pointer(norms, 0),
         index_pointer(sync, 0),
     )
 
@@ -1485,7 +1483,7 @@ def apply(
     layers: Any,
     hyper: Any,
     memory: Any,
-    partial_sums: Any,
+    norms: Any,
     rates: Any,
 ) -> None:
     """Clip the gradient's block, on one thread, and update the parameters by it.
@@ -1494,7 +1492,7 @@ def apply(
     """
     spec, layers = index_pointer(spec, 0), index_pointer(layers, 0)
     hyper, memory = pointer(hyper, 0), pointer(memory, 0)
-    partial_sums, rates = pointer(partial_sums, 0), pointer(rates, 0)
+    norms, rates = pointer(norms, 0), pointer(rates, 0)
     number = 0
     for layer in range(load_index(spec, N_LAYERS)):
         n_in = field(layers, layer, N_IN)
@@ -1504,9 +1502,9 @@ def apply(
             gradient = advance(memory, load_index(spec, GRADIENT) + where)
             n = (n_in + 1) * step
             finish_gradient(gradient, gradient, n, False, 0.0, 0.0, load_scalar(hyper, CLIP_VALUE))
-            store_scalar(partial_sums, number, sum_of_squares(gradient, n))
+            measure_norm(gradient, n, advance(norms, number * N_NORM))
             number += 1
-    update_whole(memory, spec, layers, hyper, 0, 1, partial_sums, rates)
+    update_whole(memory, spec, layers, hyper, 0, 1, norms, rates)
 
 
 def predict(

@@ -144,7 +144,7 @@ class NumbaSession(Session):
         self.terms = np.zeros(marks + lists, dtype=np.int64)
         self.ahead = np.zeros(self.threads.most * ahead_size(self.batch_size), dtype=np.int64)
         self.row_losses = np.empty(self.batch_size)
-        self.partial_sums = np.empty(int(layout.layers[:, lay.OUT_PANELS].sum()))
+        self.norms = np.empty(e.N_NORM * int(layout.layers[:, lay.OUT_PANELS].sum()))
 
     # State -----------------------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ class NumbaSession(Session):
             self.layout.layers.reshape(-1),
             self.hyper,
             self.memory,
-            self.partial_sums,
+            self.norms,
             self._rates(np.array([learning_rate])),
         )
         self.step += 1
@@ -410,7 +410,7 @@ class NumbaSession(Session):
             self.columns,
             self.terms,
             self.ahead,
-            self.partial_sums,
+            self.norms,
         )
         if n_threads is None:
             n_threads, _ = self.threads.next_call(1)
