@@ -186,6 +186,9 @@ FAR = 1 << 16
 #: Matrices of at least this many elements are divided by panels among threads.
 LARGE = 1 << 16
 
+#: Panels a thread from which on shares differ little, whether they divide evenly or not.
+ABOUT_EVEN = 4
+
 _PATIENCE = 5000
 
 
@@ -987,7 +990,7 @@ def update_whole(
 @inlined
 def divide_evenly(panels: Any, n_threads: Any) -> bool:
     """Return whether several threads can have about equal shares of whole panels."""
-    return n_threads > 1 and (panels % n_threads == 0 or panels >= 4 * n_threads)
+    return n_threads > 1 and (panels % n_threads == 0 or panels >= ABOUT_EVEN * n_threads)
 
 
 @inlined

@@ -307,10 +307,14 @@ def turn_rows(
         transpose_square(square, step, count, advance(out, k * step), step, rest)
 
 
+#: Elements of a matrix from which on its weights lie beyond the second-level cache.
+BEYOND_CACHE = 1 << 18
+
+
 @inlined
 def asks_ahead(size: Any, ahead: Any) -> bool:
-    """Return whether weights are asked for ahead: so many lie beyond the second-level cache."""
-    return leads_somewhere(ahead) and size >= 1 << 18
+    """Return whether weights are asked for ahead."""
+    return leads_somewhere(ahead) and size >= BEYOND_CACHE
 
 
 @kernel
