@@ -1,0 +1,1 @@
+"""Random settings, computed by every backend and by an oracle, and compared."""

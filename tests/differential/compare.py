@@ -1,0 +1,197 @@
+"""What a setting gives with a backend, compared with the reference and with itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastmlp.backends import Backend, get_backend
+from fastmlp.backends.base import Session
+from fastmlp.network import layer_views
+
+from .displaced import DisplacedSession
+from .generator import Setting
+from .problem import Problem
+
+Array = np.ndarray[Any, Any]
+
+#: A backend may differ from the reference by so many times what displacing it changes ...
+_FACTOR = 2
+#: ... and by so many roundings of the result itself.
+_ROUNDINGS = 32
+#: Pairs of displaced runs: few at first, more where those do not explain a difference.
+_FEW_PAIRS, _MORE_PAIRS = 1, 6
+
+
+def disagreements(setting: Setting, backend: Backend) -> list[str]:
+    """Return in what a backend differs from the reference, or from itself run otherwise."""
+    problem = Problem(setting)
+    with np.errstate(all="ignore"):
+        found = _run(problem, problem.bind(backend, setting.dtype, setting.threads), setting.calls)
+        again = _again(problem, backend)
+        found_again = [
+            f"{name} have other bits with other threads, calls and forms of the rows"
+            for name in found
+            if not np.array_equal(found[name], again[name], equal_nan=True)
+        ]
+        return [*found_again, *_one_row(problem, backend), *_beyond_bounds(problem, found)]
+
+
+def reference_run(problem: Problem) -> dict[str, Array]:
+    """Return what the reference computes, in float64, of the numbers that the dtype holds."""
+    return _run_in_float64(problem, problem.bind(get_backend("numpy"), "float64"))
+
+
+def allowed(problem: Problem, expected: dict[str, Array], n_pairs: int) -> dict[str, float]:
+    """Return by how much every part of the results may differ from those of the reference."""
+    eps = float(np.finfo(problem.dtype).eps)
+    setting = problem.setting
+    bounds = {
+        part: _ROUNDINGS * eps * float(np.linalg.norm(values))
+        for part, values in _parts(expected, setting)
+    }
+    for number in range(2 * n_pairs):
+        session = DisplacedSession(
+            problem.network("float64"),
+            setting.loss,
+            problem.optimizer,
+            setting.regularization,
+            setting.batch_size,
+            setting.seed,
+        ).displace_by(eps, number // 2, 1 - number % 2 * 2)
+        displaced = dict(_parts(_run_in_float64(problem, session), setting))
+        for part, values in _parts(expected, setting):
+            distance = float(np.linalg.norm(displaced[part] - values))
+            bounds[part] = max(bounds[part], _FACTOR * distance)
+    return bounds
+
+
+def _beyond_bounds(problem: Problem, found: dict[str, Array]) -> list[str]:
+    expected = reference_run(problem)
+    if _overflows(expected, problem.dtype):
+        return []
+    wrong: list[str] = []
+    for n_pairs in (_FEW_PAIRS, _MORE_PAIRS):
+        wrong = beyond(problem, found, expected, allowed(problem, expected, n_pairs))
+        if not wrong:
+            return []
+    return wrong
+
+
+def _overflows(results: dict[str, Array], dtype: np.dtype[Any]) -> bool:
+    """Return whether numbers come near the end of the dtype's range, or of float64's."""
+    most = 1e-3 * float(np.finfo(dtype).max)
+    return any(not np.all(np.abs(values) < most) for values in results.values())
+
+
+def beyond(
+    problem: Problem, found: dict[str, Array], expected: dict[str, Array], bounds: dict[str, float]
+) -> list[str]:
+    """Return the parts of the results that differ by more than they may."""
+    wrong = []
+    actual = dict(_parts(found, problem.setting))
+    for part, values in _parts(expected, problem.setting):
+        distance = float(np.linalg.norm(actual[part].astype(np.float64) - values))
+        same = np.array_equal(actual[part], values, equal_nan=True)  # where both overflow
+        if not (same or distance <= bounds[part] or np.isnan(bounds[part])):
+            size = float(np.linalg.norm(values))
+            wrong.append(f"{part} of size {size:.3g} differ by {distance:.3g} > {bounds[part]:.3g}")
+    return wrong
+
+
+def _again(problem: Problem, backend: Backend) -> dict[str, Array]:
+    """Run batch by batch on other threads, with the rows in the plainest form."""
+    setting = problem.setting
+    session = problem.bind(backend, setting.dtype, setting.other_threads)
+    plain = [np.array(v, problem.dtype) for v in (problem.values, problem.predicted)]
+    return _run(problem, session, (1,) * setting.n_batches, *plain)
+
+
+def _one_row(problem: Problem, backend: Backend) -> list[str]:
+    """Compare a row by itself with the same row among many."""
+    session = problem.bind(backend, problem.setting.dtype)
+    rows = np.array(problem.predicted, problem.dtype)
+    function = session.row_function("linear")
+    if function is None or not len(rows):
+        return []
+    wrong = []
+    out = np.full(session.n_outputs, np.nan, problem.dtype)
+    if function(rows[-1], out) and not np.array_equal(out, session.logits(rows)[-1]):
+        wrong.append("the logits of a row by itself have other bits")
+    function = session.row_function(session.output_activation.name)
+    assert function is not None
+    if function(rows[-1], out):
+        expected = session.outputs(rows)[-1]
+        tolerance = 16 * np.finfo(problem.dtype).eps
+        if not np.allclose(out, expected, rtol=tolerance, atol=tolerance / 4, equal_nan=True):
+            wrong.append(f"the outputs of a row by itself are {out}, not {expected}")
+    return wrong
+
+
+def _run(
+    problem: Problem,
+    session: Session,
+    calls: tuple[int, ...],
+    X: Any = None,
+    predicted: Any = None,
+    weights: Array | None = None,
+) -> dict[str, Array]:
+    """Return everything that a session computes: a training, a gradient, and predictions."""
+    setting = problem.setting
+    X = problem.formed(problem.values) if X is None else X
+    predicted = problem.formed(problem.predicted) if predicted is None else predicted
+    weights = problem.weights if weights is None else weights
+    targets = problem.targets(session)
+    losses, first = [], 0
+    logits = np.full((setting.n_visits, session.n_outputs), np.nan, session.dtype)
+    for n_batches in calls:
+        last = first + n_batches
+        visits = slice(first * setting.batch_size, min(last * setting.batch_size, setting.n_visits))
+        rows, seen = problem.order[visits], logits[visits]
+        losses.append(session.train(X, targets, rows, problem.rates[first:last], weights, seen))
+        first = last
+    state = session.store()
+    gradient = np.full(session.n_parameters, np.nan, session.dtype)
+    rows = problem.order[: min(setting.n_gradient, setting.n_visits)]
+    loss = session.loss_and_gradient(
+        X[rows], targets[rows], gradient, None if weights is None else weights[rows]
+    )
+    moments = {f"moment {i}": moment for i, moment in enumerate(state.moments)}
+    average = {} if state.average is None else {"average": state.average}
+    return {
+        "losses": np.concatenate(losses),
+        "logits of training": logits,
+        "parameters": state.parameters,
+        "loss": np.array([loss]),
+        "gradient": gradient,
+        "predictions": session.logits(predicted),
+        **moments,
+        **average,
+    }
+
+
+def _run_in_float64(problem: Problem, session: Session) -> dict[str, Array]:
+    weights = problem.weights
+    return _run(
+        problem,
+        session,
+        (problem.setting.n_batches,),
+        problem.rounded(problem.values),
+        problem.rounded(problem.predicted),
+        None if weights is None else weights.astype(np.float64),
+    )
+
+
+def _parts(results: dict[str, Array], setting: Setting) -> Iterator[tuple[str, Array]]:
+    """Yield results by name; flat vectors layer by layer, so that small ones count too."""
+    shapes = list(zip(setting.sizes[:-1], setting.sizes[1:], strict=True))
+    for name, values in results.items():
+        if values.ndim != 1 or name in ("losses", "loss"):
+            yield name, values
+            continue
+        weights, biases = layer_views(values, shapes)
+        for layer, (w, b) in enumerate(zip(weights, biases, strict=True)):
+            yield f"{name}, weights {layer}", w
+            yield f"{name}, biases {layer}", b
