@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
+import re
+import secrets
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+if sys.platform != "win32":
+    import fcntl
+
+#: Folders whose entries are open files of this process.
+_DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
+#: Links that are followed before a path counts as a circle, as on Linux.
+_MOST_LINKS = 40
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
+def write_atomically(path: str | Path, content: bytes | memoryview) -> None:
     """Replace the file at `path` by `content`, so that no moment shows half of it.
 
     A temporary file in the same folder is written, flushed to the disk and renamed; the folder's
-    entry is flushed too, where the system can. The old file stays as it was if anything fails.
+    entry is flushed too, where the system can. The old file stays as it was if anything fails, and
+    of several writers the last one wins. Links are followed. What is no regular file, such as a
+    device or a pipe, is written to and stays what it is.
 
     Raises
     ------
     FileNotFoundError
         If there is no such folder.
+    IsADirectoryError
+        If there is a folder at `path`.
+    OSError
+        If the system refuses.
 
     Examples
     --------
@@ -27,26 +48,120 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     ...     Path(folder, "a").read_bytes()
     b'whole'
     """
-    path = Path(path).absolute()
+    path = _followed(Path(path).absolute())
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "cannot write a file where a folder is", str(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path.name}: there is no folder {path.parent}")
-    # Always the same name, so that a process that is killed often leaves one such file at most.
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+    if _is_descriptor(path) or (path.exists() and not path.is_file()):
+        _write_straight(path, content)
+    else:
+        _replace(path, content)
+
+
+def write_figure(path: str | Path, figure: Any) -> None:
+    """Write a figure of matplotlib, whole or not at all, in the format of the path's ending.
+
+    Without an ending it is a PNG, and gets that ending, as with matplotlib itself.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from matplotlib.figure import Figure
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_figure(Path(folder, "empty.svg"), Figure())
+    ...     print(Path(folder, "empty.svg").read_text()[:5])
+    <?xml
+    """
+    path = Path(path)
+    if not path.suffix and (path.is_file() or not path.exists()):
+        path = path.with_name(f"{path.name}.png")
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix.removeprefix(".") or "png")
+    write_atomically(path, picture.getbuffer())
+
+
+def _followed(path: Path) -> Path:
+    """Return where links lead to, but of an open file its name as such."""
+    for _ in range(_MOST_LINKS):
+        if _is_descriptor(path) or not path.is_symlink():
+            return path
+        path = path.parent / path.readlink()
+    raise OSError(errno.ELOOP, "its links lead in a circle", str(path))
+
+
+def _is_descriptor(path: Path) -> bool:
+    return os.path.normpath(path.parent) in _DESCRIPTORS and path.name.isdecimal()
+
+
+def _write_straight(path: Path, content: bytes | memoryview) -> None:
+    is_open = _is_descriptor(path)
+    descriptor = os.dup(int(path.name)) if is_open else os.open(path, os.O_WRONLY)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _replace(path: Path, content: bytes | memoryview) -> None:
+    with _part_of(path) as (file, part):
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
         if path.exists():
             shutil.copymode(path, part)
+        if sys.platform == "win32":
+            file.close()  # it renames no open file
         os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
     with contextlib.suppress(OSError):  # Windows cannot open a folder
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextlib.contextmanager
+def _part_of(path: Path) -> Iterator[tuple[Any, Path]]:
+    """Open a temporary file beside `path`, that goes unless it is renamed."""
+    _remove_leftovers(path)
+    while True:
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        with part.open("xb") as file:
+            try:
+                _lock(file, wait=True)
+                # Another writer may have taken it for a leftover before it was locked.
+                if part.exists():
+                    yield file, part
+                    return
+            except BaseException:
+                file.close()
+                with contextlib.suppress(OSError):
+                    part.unlink()
+                raise
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what writers that were killed have left: nobody holds a lock on it."""
+    leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # a folder may be written to and not read
+        names = [name for name in os.listdir(path.parent) if leftover.fullmatch(name)]
+    for part in map(path.with_name, names):
+        with contextlib.suppress(OSError), part.open("rb") as file:
+            _lock(file, wait=False)
+            part.unlink()
+
+
+def _lock(file: Any, *, wait: bool) -> None:
+    """Lock a file against other writers, until it is closed.
+
+    Raises
+    ------
+    OSError
+        If not `wait`, and another holds it or the system has no locks.
+    """
+    if sys.platform == "win32":
+        if not wait:
+            raise OSError(errno.ENOLCK, "there are no locks")
+    else:
+        with contextlib.suppress(OSError) if wait else contextlib.nullcontext():
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

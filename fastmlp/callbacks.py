@@ -7,11 +7,13 @@ kept), and a callback may read and even change them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fastmlp import _checks
+from fastmlp._schema import Fields, Integer, Kind, Maybe, Number
 from fastmlp._watch import Watch, counts_upward, recorded
 from fastmlp.history import History, Record
 
@@ -52,7 +54,11 @@ class Callback:
         """Let go of files and the like."""
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: numbers, strings, None and arrays by name."""
+        """Return what a checkpoint keeps, by name.
+
+        Numbers and strings (NumPy's come back as Python's), None, arrays, and lists and mappings
+        of them.
+        """
         return {}
 
     def load_state(self, trainer: Trainer, state: dict[str, Any]) -> None:
@@ -341,3 +347,23 @@ def as_callbacks(given: Iterable[Any]) -> list[Callback]:
             )
     # A file must hold what the other callbacks know of the same epoch.
     return sorted(made, key=lambda callback: isinstance(callback, Checkpoint))
+
+
+def _watch_schema(n_epochs: int) -> dict[str, Kind]:
+    return {"best": Maybe(Number(infinite=True)), "waited": Integer(0, n_epochs)}
+
+
+def _early_stopping_schema(parameters: Kind, n_epochs: int) -> Fields:
+    best = {"best_epoch": Maybe(Integer(1, n_epochs)), "best_parameters": Maybe(parameters)}
+    return Fields({**_watch_schema(n_epochs), **best})
+
+
+def _checkpoint_schema(parameters: Kind, n_epochs: int) -> Fields:
+    return Fields(_watch_schema(n_epochs))
+
+
+#: What the built-in callbacks keep in a checkpoint, by class: made from what parameters are, and
+#: from the number of epochs so far.
+STATES: Mapping[str, Callable[[Kind, int], Fields]] = MappingProxyType(
+    {"EarlyStopping": _early_stopping_schema, "Checkpoint": _checkpoint_schema}
+)

@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
-import zipfile
+import zlib
 from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastmlp._files import write_atomically
+from fastmlp._npz import NpzError, NpzFile
+from fastmlp._schema import (
+    Anything,
+    Exactly,
+    Fields,
+    Floats,
+    Integer,
+    Items,
+    Kind,
+    Maybe,
+    Number,
+    shown,
+)
+from fastmlp.backends.base import TrainingState
+from fastmlp.callbacks import STATES
+from fastmlp.errors import CheckpointError
+from fastmlp.lbfgs import LBFGS
+from fastmlp.optimizers import Optimizer
+from fastmlp.schedules import ReduceOnPlateau, Schedule
 
-_FORMAT = "fastmlp checkpoint 1"
+Array = NDArray[Any]
+
+_FORMAT = "fastmlp checkpoint 2"
+#: Of earlier versions: arrays without checksums, settings as text.
+_OLD_FORMAT = "fastmlp checkpoint 1"
+#: Text takes up to 25 times its size when it is read: this is the record of 400,000 epochs.
+_MOST_TEXT_BYTES = 2**26
+_ARRAY_KINDS = "biufcSUmM"
+
+
+# The file ------------------------------------------------------------------------------------
 
 
 def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -24,8 +56,14 @@ def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     path : str or Path
         Replaced if it exists.
     content : mapping
-        Keys are strings; values are arrays, mappings, or what JSON can hold (integers of any
-        size and floats come back exactly).
+        Keys are strings; values are arrays, mappings, lists, or what JSON can hold (integers of
+        any size and floats come back exactly). NumPy's scalars come back as Python's, tuples as
+        lists.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything else; the message says where.
 
     Examples
     --------
@@ -35,12 +73,18 @@ def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     ...     read_checkpoint(Path(folder, "a.npz"))
     {'epoch': 2, 'x': array([0, 1, 2])}
     """
-    arrays: dict[str, Any] = {}
-    values = {"format": _FORMAT, "content": _without_arrays(content, arrays)}
+    arrays: dict[str, Array] = {}
+    values = {"format": _FORMAT, "content": _without_arrays(plain(content), arrays)}
+    text = json.dumps(values).encode()
+    if len(text) > _MOST_TEXT_BYTES:
+        raise ValueError(
+            f"{Path(path).name} would hold {len(text)} bytes of text, but may hold "
+            f"{_MOST_TEXT_BYTES}: keep long lists of numbers as arrays"
+        )
     packed = io.BytesIO()
-    text = np.frombuffer(json.dumps(values).encode(), dtype=np.uint8)
-    np.savez(packed, values=text, **arrays)
-    write_atomically(path, packed.getvalue())
+    stored: dict[str, Any] = {"values": np.frombuffer(text, dtype=np.uint8), **arrays}
+    np.savez(packed, **stored)
+    write_atomically(path, packed.getbuffer())
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -50,7 +94,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     ------
     FileNotFoundError
         If there is no file.
-    ValueError
+    CheckpointError
         If the file is damaged or no checkpoint of fastmlp.
 
     Examples
@@ -60,39 +104,408 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ...
     FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.npz'
     """
-    packed = io.BytesIO(Path(path).read_bytes())
     try:
-        with np.load(packed, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        values = json.loads(arrays.pop("values").tobytes())
-        if values["format"] != _FORMAT:
-            raise ValueError(f"its format is {values['format']!r}, not {_FORMAT!r}")
-        content = _with_arrays(values["content"], arrays)
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise ValueError(
-            f"{Path(path).name} is damaged or no checkpoint of fastmlp ({error})"
-        ) from error
-    return dict(content)
+        with NpzFile(path, packed=False) as file:
+            return _content(file)
+    except NpzError as error:
+        raise _damaged(path, error.reason) from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from error
 
 
-def _without_arrays(value: Any, arrays: dict[str, Any]) -> Any:
-    """Return `value` with arrays moved into `arrays`, and their names in their places."""
+def _damaged(path: str | Path, reason: object) -> CheckpointError:
+    return CheckpointError(f"{Path(path).name} is damaged or no checkpoint of fastmlp ({reason})")
+
+
+def plain(value: Any, where: str = "content") -> Any:
+    """Return nested content as `read_checkpoint` will: Python's own values, lists and arrays.
+
+    Raises
+    ------
+    TypeError
+        If something cannot be kept in a file; the message says where it is.
+
+    Examples
+    --------
+    >>> plain({"best": np.float32(0.5), "seen": (1, np.bool_(True))})
+    {'best': 0.5, 'seen': [1, True]}
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in _ARRAY_KINDS:
+        return np.asarray(value, order="C")
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"a checkpoint holds only strings as keys, got {value!r} in {where}")
+        return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    value = _own_scalar(value)
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise TypeError(
+        "a checkpoint holds numbers, strings, None, arrays of them, lists and mappings, "
+        f"got {value!r} as {where}"
+    )
+
+
+def _own_scalar(value: Any) -> Any:
+    """Return Python's own number or string where `value` is one of NumPy's."""
+    if isinstance(value, np.bool_):
+        return bool(value)
+    for kind, theirs in ((int, np.integer), (float, np.floating), (str, np.str_)):
+        if isinstance(value, theirs):
+            return kind(value)
+    return value
+
+
+def _without_arrays(value: Any, arrays: dict[str, Array]) -> Any:
+    """Return plain content with arrays moved into `arrays`, and their names in their places."""
     if isinstance(value, np.ndarray):
         name = f"array_{len(arrays)}"
         arrays[name] = value
-        return {"array": name}
-    if isinstance(value, Mapping):
+        return {"array": name, "crc32": _crc32(value)}
+    if isinstance(value, dict):
         return {"map": {key: _without_arrays(item, arrays) for key, item in value.items()}}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_without_arrays(item, arrays) for item in value]
     return value
 
 
-def _with_arrays(value: Any, arrays: dict[str, Any]) -> Any:
-    if isinstance(value, dict):
-        if "array" in value:
-            return arrays[value["array"]]
-        return {key: _with_arrays(item, arrays) for key, item in value["map"].items()}
+def _content(file: NpzFile) -> dict[str, Any]:
+    """Return what an archive holds; whatever else it holds is a ValueError."""
+    if "values" not in file:
+        raise ValueError("it has no array 'values'")
+    text = file["values"]
+    if text.dtype != np.uint8 or text.ndim != 1 or len(text) > _MOST_TEXT_BYTES:
+        raise ValueError(f"its values are {shown(text)}")
+    values = json.loads(text.tobytes().decode("utf-8"), object_pairs_hook=_without_twins)
+    Fields({"format": Anything(), "content": _MAP}).check(values, "it")
+    if values["format"] not in (_FORMAT, _OLD_FORMAT):
+        raise ValueError(f"its format is {shown(values['format'])}, not {_FORMAT!r}")
+    arrays = {name: file[name] for name in file if name != "values"}
+    content = _with_arrays(values["content"], arrays, has_checksums=values["format"] == _FORMAT)
+    if arrays:
+        raise ValueError(f"it holds arrays that have no place: {', '.join(arrays)}")
+    return dict(content)
+
+
+_MAP = Fields({"map": Fields(others=Anything())})
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError(f"a name stands twice among {shown([name for name, _ in pairs])}")
+    return made
+
+
+def _with_arrays(value: Any, arrays: dict[str, Array], *, has_checksums: bool) -> Any:
+    """Return `value` with arrays in the places of their names; they leave `arrays`."""
     if isinstance(value, list):
-        return [_with_arrays(item, arrays) for item in value]
-    return value
+        return [_with_arrays(item, arrays, has_checksums=has_checksums) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "map" in value:
+        _MAP.check(value, "a mapping")
+        return {
+            key: _with_arrays(item, arrays, has_checksums=has_checksums)
+            for key, item in value["map"].items()
+        }
+    name = value.get("array")
+    if not isinstance(name, str) or name not in arrays:
+        raise ValueError(f"it lacks the array {shown(name)}, or names it twice")
+    array = arrays.pop(name)
+    wanted = {"array": name, "crc32": _crc32(array)} if has_checksums else {"array": name}
+    if value != wanted:
+        raise ValueError(f"the array {name!r} is not the one that was written")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _crc32(array: Array) -> int:
+    """Return the checksum of an array's elements, which ties it to its place in the text.
+
+    The checksums of a ZIP archive do not tell one array from another.
+    """
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+# What a trainer's file holds -----------------------------------------------------------------
+
+_PCG64 = Fields(
+    {
+        "bit_generator": Exactly("PCG64"),
+        "state": Fields({"state": Integer(0, 2**128 - 1), "inc": Integer(1, 2**128 - 1, odd=True)}),
+        "has_uint32": Integer(0, 1),
+        "uinteger": Integer(0, 2**32 - 1),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """What a checkpoint must fit: the trainer that writes or reads it.
+
+    Parameters
+    ----------
+    state : TrainingState
+        Shapes, dtype, and whether there is an average are to be the same.
+    optimizer : Optimizer or LBFGS
+    schedule : Schedule
+    score : str
+        The name of the score that every epoch records.
+    settings : mapping
+        What must be the same by value, by name.
+
+    Examples
+    --------
+    >>> from fastmlp.network import MLP
+    >>> from fastmlp.optimizers import SGD
+    >>> from fastmlp.regularization import Regularization
+    >>> from fastmlp.schedules import Constant
+    >>> state = TrainingState.initial(MLP([2, 3]), SGD(), Regularization())
+    >>> owner = Owner(state, SGD(), Constant(), "accuracy", {})
+    >>> owner.schema.fields["parameters"].allowed
+    'an array of float32 and shape (9,), all finite'
+    """
+
+    state: TrainingState
+    optimizer: Optimizer | LBFGS
+    schedule: Schedule
+    score: str
+    settings: Mapping[str, Any]
+
+    @property
+    def schema(self) -> Fields:
+        """What must be in the file, place by place."""
+        state, updates = self.state, self.optimizer
+        vector = Floats(state.parameters.shape, state.parameters.dtype)
+        squares = () if isinstance(updates, LBFGS) else updates.squares
+        moments = Floats(state.moments.shape, state.moments.dtype, True, squares)
+        has_plateau = isinstance(self.schedule, ReduceOnPlateau)
+        best = Maybe(Number(infinite=True)) if has_plateau else Exactly(None)
+        waited = Integer(0) if has_plateau else Integer(0, 0)
+        return Fields(
+            {
+                "settings": Fields(others=Anything()),
+                "parameters": vector,
+                "moments": moments,
+                "average": Exactly(None) if state.average is None else vector,
+                "step": Integer(0, 2**62),
+                "generator": _PCG64,
+                "records": Items(self._record_schema),
+                "planned_epochs": Integer(0, 2**62),
+                "plateau": Fields({"best": best, "waited": waited}),
+                "plateau_factor": Number(0, 1) if has_plateau else Number(1, 1),
+                "callbacks": Fields(others=Fields(others=Anything())),
+            }
+        )
+
+    @property
+    def _record_schema(self) -> Fields:
+        any_number = Number(infinite=True, nan=True)
+        known: dict[str, Kind] = {"epoch": Integer(1), "loss": Number()}
+        if isinstance(self.optimizer, LBFGS):
+            known["loss"] = any_number  # nothing looks at it before the next epoch
+        else:
+            known["learning_rate"] = Number(0)
+        known |= {self.score: any_number, "seconds": Number(0)}
+        return Fields(known, others=any_number)
+
+    def check(self, content: Mapping[str, Any]) -> None:
+        """Raise ValueError unless a file's content fits the schema, and hangs together."""
+        self.schema.check(content)
+        records, plateau = content["records"], content["plateau"]
+        for i, record in enumerate(records):
+            Integer(i + 1, i + 1).check(record["epoch"], f"content.records[{i}].epoch")
+        Integer(len(records)).check(content["planned_epochs"], "content.planned_epochs")
+        least = 0 if isinstance(self.optimizer, LBFGS) else len(records)
+        Integer(least, None if records else 0).check(content["step"], "content.step")
+        Integer(0, len(records)).check(plateau["waited"], "content.plateau.waited")
+        if isinstance(self.schedule, ReduceOnPlateau) and plateau["best"] is not None:
+            seen = [record.get(self.schedule.metric) for record in records]
+            if plateau["best"] not in seen:
+                raise ValueError(
+                    f"content.plateau.best is {shown(plateau['best'])}, but must be a value of "
+                    f"{self.schedule.metric!r} in content.records"
+                )
+        for name, state in content["callbacks"].items():
+            built_in = STATES.get(name.rpartition(" ")[0])
+            if built_in is not None:
+                schema = built_in(self.schema.fields["parameters"], len(records))
+                schema.check(state, f"content.callbacks.{name}")
+
+
+def save(path: str | Path, content: Mapping[str, Any], owner: Owner) -> None:
+    """Write a trainer's checkpoint, if `load` would take it.
+
+    Parameters
+    ----------
+    path : str or Path
+    content : mapping
+        As `Owner.schema` says, but for the settings.
+    owner : Owner
+
+    Raises
+    ------
+    CheckpointError
+        If the trainer is in no state that training could go on from.
+    TypeError
+        If a callback's state is nothing that a file can hold.
+    """
+    settings = {name: described(setting) for name, setting in owner.settings.items()}
+    whole = plain({"settings": settings, **content})
+    try:
+        owner.check(whole)
+    except ValueError as error:
+        raise CheckpointError(f"{Path(path).name} is not written: {error}") from None
+    write_checkpoint(path, whole)
+
+
+def load(path: str | Path, owner: Owner) -> dict[str, Any]:
+    """Return what `save` wrote, if it is as the owner needs it.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    CheckpointError
+        If it is damaged, no checkpoint, or of a trainer with other settings.
+    """
+    content = read_checkpoint(path)
+    name = Path(path).name
+    try:
+        if "configuration" in content:
+            content["settings"] = settings_of_text(content.pop("configuration"))
+        Fields({"settings": owner.schema.fields["settings"]}, Anything()).check(content)
+        check_settings(content["settings"], owner.settings)
+    except ValueError as error:
+        raise CheckpointError(f"{name} {error}") from None
+    try:
+        owner.check(content)
+    except ValueError as error:
+        raise CheckpointError(f"{name} holds no state of this trainer: {error}") from None
+    return content
+
+
+# A trainer's settings ------------------------------------------------------------------------
+
+
+def described(thing: Any) -> Any:
+    """Return a setting in a form that a file can hold, and that compares by value.
+
+    A description of the vocabulary becomes a mapping of its fields, with its class as ``kind``;
+    functions, which cannot be compared, are left out. Mappings become sorted pairs.
+
+    Examples
+    --------
+    >>> from fastmlp.optimizers import SGD
+    >>> described(SGD(np.float64(0.5)))["learning_rate"], described({1: 2.0, 0: 1.0})
+    (0.5, [[0, 1.0], [1, 2.0]])
+    """
+    if is_dataclass(thing):
+        values = {item.name: getattr(thing, item.name) for item in fields(thing)}
+        kept = {name: described(item) for name, item in values.items() if not callable(item)}
+        return {"kind": type(thing).__name__, **kept}
+    if isinstance(thing, Mapping):
+        pairs = [[_own_scalar(key), described(item)] for key, item in thing.items()]
+        return sorted(pairs, key=lambda pair: (str(type(pair[0])), pair[0]))
+    if isinstance(thing, list | tuple | np.ndarray):
+        return [described(item) for item in thing]
+    scalar = _own_scalar(thing)
+    is_plain = scalar is None or isinstance(scalar, str | bool | int | float)
+    return scalar if is_plain else repr(scalar)
+
+
+def check_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raise ValueError if a checkpoint is of a trainer with other settings.
+
+    Parameters
+    ----------
+    theirs : mapping
+        What `described` made of the settings of the trainer that wrote the file. A description's
+        fields that did not exist then have their defaults.
+    ours : mapping
+        The settings themselves.
+
+    Examples
+    --------
+    >>> check_settings({"seed": 3}, {"seed": np.int64(3)})
+    >>> check_settings({"seed": 3}, {"seed": 4})
+    Traceback (most recent call last):
+        ...
+    ValueError: was saved with seed 3, but this trainer has 4
+    """
+    for name, setting in ours.items():
+        wanted = described(setting)
+        seen = _completed(theirs.get(name), setting)
+        if seen != wanted:
+            raise ValueError(
+                f"was saved with {name} {_readable(seen)}, but this trainer has {_readable(wanted)}"
+            )
+
+
+def settings_of_text(texts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as `described` gives them, from the texts of a file of format 1.
+
+    Raises
+    ------
+    ValueError
+        If something is not such a text.
+
+    Examples
+    --------
+    >>> settings_of_text({"optimizer": "SGD(learning_rate=0.5)", "dtype": "float32"})
+    {'optimizer': {'kind': 'SGD', 'learning_rate': 0.5}, 'dtype': 'float32'}
+    """
+    Fields(others=Anything()).check(texts, "content.configuration")
+    return {name: _of_text(text, f"content.configuration.{name}") for name, text in texts.items()}
+
+
+def _of_text(text: Any, where: str) -> Any:
+    if text == "custom":  # the whole text of a custom loss
+        return {"kind": "CustomLoss"}
+    try:
+        return _of_node(ast.parse(text, mode="eval").body)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{where} is {shown(text)}, but must be a setting's text") from error
+
+
+def _of_node(node: ast.expr) -> Any:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_of_node(item) for item in node.elts]
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return described({_of_node(k): _of_node(v) for k, v in pairs if k is not None})
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Attribute):  # np.float64(0.5)
+            return ast.literal_eval(node.args[0]) if node.args else None
+        return {
+            "kind": _of_node(node.func),
+            **{str(item.arg): _of_node(item.value) for item in node.keywords},
+        }
+    return ast.literal_eval(node)
+
+
+def _completed(theirs: Any, ours: Any) -> Any:
+    """Return `theirs` with the defaults of the fields that it lacks."""
+    if is_dataclass(ours) and isinstance(theirs, dict):
+        if theirs.get("kind") != type(ours).__name__:
+            return theirs
+        defaults = {item.name: item.default for item in fields(ours)}
+        known = {name: described(v) for name, v in defaults.items() if v is not MISSING}
+        return known | theirs
+    if isinstance(ours, list | tuple) and isinstance(theirs, list) and len(ours) == len(theirs):
+        return [_completed(*pair) for pair in zip(theirs, ours, strict=True)]
+    return theirs
+
+
+def _readable(setting: Any) -> str:
+    if isinstance(setting, dict) and "kind" in setting:
+        items = ", ".join(
+            f"{name}={_readable(item)}" for name, item in setting.items() if name != "kind"
+        )
+        return f"{setting['kind']}({items})"
+    if isinstance(setting, list):
+        return f"[{', '.join(map(_readable, setting))}]"
+    return setting if isinstance(setting, str) else shown(setting)

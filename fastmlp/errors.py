@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 
+class CheckpointError(ValueError):
+    """A file is damaged, no checkpoint, or the checkpoint of another trainer.
+
+    Examples
+    --------
+    >>> issubclass(CheckpointError, ValueError)
+    True
+    """
+
+
 class DivergenceError(ArithmeticError):
     """The loss or the parameters became NaN or infinite.
 

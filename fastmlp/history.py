@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastmlp._files import write_atomically
+from fastmlp._files import write_atomically, write_figure
 
 Record = dict[str, float]
 
@@ -89,7 +89,8 @@ class History:
         Parameters
         ----------
         path : str or Path, optional
-            Where the picture is written, in the format of its ending. Default: nowhere.
+            Where the picture is written, whole or not at all, in the format of its ending.
+            Default: nowhere.
         axes : sequence of two matplotlib Axes, optional
             Where losses and scores are drawn. Default: a new figure.
 
@@ -136,7 +137,7 @@ class History:
             if ax.lines:
                 ax.legend()
         if path is not None:
-            losses.figure.savefig(path)
+            write_figure(path, losses.figure)
         return losses.figure
 
     def __getitem__(self, name: str) -> list[float]:

@@ -29,6 +29,8 @@ class Optimizer(ABC):
     """
 
     name: ClassVar[str]
+    #: Moments that are sums or means of squares, which are never negative.
+    squares: ClassVar[tuple[int, ...]] = ()
     learning_rate: float = 0.01
 
     def __post_init__(self) -> None:
@@ -152,6 +154,7 @@ class Adam(Optimizer):
     """
 
     name: ClassVar[str] = "adam"
+    squares: ClassVar[tuple[int, ...]] = (1,)
     #: True where weight decay shrinks the parameters directly, apart from the gradient.
     decoupled_decay: ClassVar[bool] = False
     learning_rate: float = 0.001
@@ -238,6 +241,7 @@ class RMSprop(Optimizer):
     """
 
     name: ClassVar[str] = "rmsprop"
+    squares: ClassVar[tuple[int, ...]] = (0,)
     smoothing: float = 0.99
     epsilon: float = 1e-8
     momentum: float = 0.0
@@ -295,6 +299,7 @@ class Adagrad(Optimizer):
     """
 
     name: ClassVar[str] = "adagrad"
+    squares: ClassVar[tuple[int, ...]] = (0,)
     epsilon: float = 1e-10
     weight_decay: float = 0.0
 

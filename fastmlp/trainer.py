@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import _checks
+from fastmlp import _checks, checkpoint
 from fastmlp._mapped import gather_rows, is_mapped, release_pages
 from fastmlp._progress import Display, display
 from fastmlp._watch import Watch, counts_upward, recorded
@@ -26,11 +26,10 @@ from fastmlp._weights import (
 )
 from fastmlp.backends.base import Backend, Session, TrainingState, default_loss, get_backend
 from fastmlp.callbacks import Callback, as_callbacks
-from fastmlp.checkpoint import read_checkpoint, write_checkpoint
 from fastmlp.errors import DivergenceError, TrainingInterrupted
 from fastmlp.history import History, Record
 from fastmlp.lbfgs import LBFGS
-from fastmlp.losses import LOSSES, CustomLoss, Loss
+from fastmlp.losses import LOSSES, Loss
 from fastmlp.metrics import Metric, Scores, resolve_metric, running_score, score_name, score_targets
 from fastmlp.network import MLP, as_rows, check_finite
 from fastmlp.optimizers import OPTIMIZERS, SGD, Optimizer
@@ -326,6 +325,10 @@ class Trainer:
         ------
         FileNotFoundError
             If there is no such folder.
+        CheckpointError
+            If the network's parameters were set to NaN or infinite values.
+        TypeError
+            If a callback's state is nothing that a file can hold.
 
         Examples
         --------
@@ -339,45 +342,37 @@ class Trainer:
         self._adopt()
         progress = self._progress
         callbacks = {key: callback.state() for key, callback in _keyed(self._callbacks)}
-        write_checkpoint(
-            path,
-            {
-                "configuration": self._configuration(),
-                "parameters": progress.state.parameters,
-                "moments": progress.state.moments,
-                "average": progress.state.average,
-                "step": progress.state.step,
-                "generator": progress.generator,
-                "records": progress.records,
-                "planned_epochs": progress.planned_epochs,
-                "plateau": vars(progress.plateau),
-                "plateau_factor": progress.plateau_factor,
-                "callbacks": {**self._callback_states, **callbacks},
-            },
-        )
+        content = {
+            "parameters": progress.state.parameters,
+            "moments": progress.state.moments,
+            "average": progress.state.average,
+            "step": progress.state.step,
+            "generator": progress.generator,
+            "records": progress.records,
+            "planned_epochs": progress.planned_epochs,
+            "plateau": vars(progress.plateau),
+            "plateau_factor": progress.plateau_factor,
+            "callbacks": {**self._callback_states, **callbacks},
+        }
+        checkpoint.save(path, content, self._owner())
 
     def load_checkpoint(self, path: str | Path) -> None:
         """Take over what `save_checkpoint` wrote, the network's parameters included.
 
-        The trainer must be made like the one that wrote it; backend and threads may differ. The
-        next fit's ``epochs`` are further epochs, and with the same backend it goes on with the
-        same bits as if it had never been interrupted.
+        The trainer must be made like the one that wrote it, with settings of the same values;
+        backend and threads may differ. The next fit's ``epochs`` are further epochs, and with the
+        same backend it goes on with the same bits as if it had never been interrupted. A file
+        that is refused changes nothing, and no file takes more memory than its size calls for.
 
         Raises
         ------
         FileNotFoundError
             If there is no file.
-        ValueError
-            If it is damaged, no checkpoint, or of a trainer with other settings.
+        CheckpointError
+            If it is damaged, no checkpoint, or of a trainer with other settings. It is a
+            ValueError.
         """
-        content = read_checkpoint(path)
-        theirs, ours = content["configuration"], self._configuration()
-        for name in ours:
-            if theirs.get(name) != ours[name]:
-                raise ValueError(
-                    f"{Path(path).name} was saved with {name} {theirs.get(name)}, "
-                    f"but this trainer has {ours[name]}"
-                )
+        content = checkpoint.load(path, self._owner())
         self._progress = _Progress(
             TrainingState(
                 content["parameters"], content["moments"], content["average"], content["step"]
@@ -730,23 +725,27 @@ class Trainer:
             raise ValueError("validation_data must be a pair (X, y)")
         return self._data(validation_data[0], validation_data[1])
 
-    def _configuration(self) -> dict[str, str]:
-        """Return what must be the same where a checkpoint is loaded."""
+    def _owner(self) -> checkpoint.Owner:
+        """Return what a checkpoint must fit."""
         network = self.network
-        return {
-            "layer_sizes": str(list(network.layer_sizes)),
-            "hidden_activations": str(list(network.hidden_activations)),
-            "output_activation": str(network.output_activation),
-            "dtype": str(network.dtype),
-            "input_scale": str(network.input_scale),
-            "loss": self.loss.name if isinstance(self.loss, CustomLoss) else str(self.loss),
-            "optimizer": str(self.optimizer),
-            "batch_size": str(self.batch_size),
-            "seed": str(self.seed),
-            "schedule": str(self.schedule),
-            "regularization": str(self.regularization),
-            "class_weight": str(self.class_weight),
+        settings = {
+            "layer_sizes": network.layer_sizes,
+            "hidden_activations": network.hidden_activations,
+            "output_activation": network.output_activation,
+            "dtype": network.dtype.name,
+            "input_scale": network.input_scale,
+            "loss": self.loss,
+            "optimizer": self.optimizer,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "schedule": self.schedule,
+            "regularization": self.regularization,
+            "class_weight": self.class_weight,
         }
+        score = score_name(network.output_activation)
+        return checkpoint.Owner(
+            self._progress.state, self.optimizer, self.schedule, score, settings
+        )
 
 
 def _optimizer(given: Any) -> Optimizer | LBFGS:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastmlp._files import write_atomically
+from fastmlp._files import write_atomically, write_figure
 
 #: Whom all others are compared with, where they took part.
 _YARDSTICKS = ("numpy", "numba")
@@ -189,7 +189,7 @@ class Report:
             ax.margins(x=0.15)
             ax.set_title(f"{workload}: {self.tasks[workload].summary}", fontsize=8)
         axes[-1].set_xlabel("seconds per epoch (median)")
-        figure.savefig(path)
+        write_figure(path, figure)
 
 
 _HEADINGS = (
