@@ -221,11 +221,13 @@ def _with_arrays(value: Any, arrays: dict[str, Array], *, has_checksums: bool) -
 
 
 def _crc32(array: Array) -> int:
-    """Return the checksum of an array's elements, which ties it to its place in the text.
+    """Return the checksum of an array, which ties it to its place in the text.
 
     The checksums of a ZIP archive do not tell one array from another.
     """
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
+    form = f"{little.dtype.str} {array.shape}".encode()
+    return zlib.crc32(little.view(np.uint8).data, zlib.crc32(form))
 
 
 # What a trainer's file holds -----------------------------------------------------------------
@@ -285,7 +287,7 @@ class Owner:
         waited = Integer(0) if has_plateau else Integer(0, 0)
         return Fields(
             {
-                "settings": Fields(others=Anything()),
+                "settings": Fields({name: Anything() for name in self.settings}),
                 "parameters": vector,
                 "moments": moments,
                 "average": Exactly(None) if state.average is None else vector,
@@ -436,7 +438,7 @@ def check_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     """
     for name, setting in ours.items():
         wanted = described(setting)
-        seen = _completed(theirs.get(name), setting)
+        seen = _completed(theirs[name], setting)
         if seen != wanted:
             raise ValueError(
                 f"was saved with {name} {_readable(seen)}, but this trainer has {_readable(wanted)}"
