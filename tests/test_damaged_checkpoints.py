@@ -527,9 +527,7 @@ def test_a_setting_that_did_not_exist_yet_had_its_default(tmp_path):
     )
     make_trainer("momentum").load_checkpoint(tmp_path / "run.npz")
     other = make_trainer(optimizer=SGD(0.1, momentum=0.9, nesterov=True))
-    with pytest.raises(
-        CheckpointError, match="nesterov=False.*but this trainer has.*nesterov=True"
-    ):
+    with pytest.raises(CheckpointError, match=r"nesterov=False.*nesterov=True"):
         other.load_checkpoint(tmp_path / "run.npz")
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from fastmlp.datasets import load_digits, load_fashion_mnist, load_mnist
+from fastmlp.datasets import idx, load_digits, load_fashion_mnist, load_mnist
 from fastmlp.datasets.idx import parse_idx, unpack
 from fastmlp.datasets.mnist import MNIST, TEST_LABELS, TRAIN_IMAGES, Source, load
 from fastmlp.datasets.table import read_table
@@ -171,9 +171,38 @@ def test_damaged_packing_is_one_clear_sentence(tmp_path: Path, damage):
         unpack(path)
 
 
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(idx, "MOST_BYTES", 10**5)
+    path = tmp_path / "labels.gz"
+    path.write_bytes(gzip.compress(bytes(10**5)))
+    assert len(unpack(path)) == 10**5
+    path.write_bytes(gzip.compress(bytes(10**5 + 1)))
+    with pytest.raises(ValueError, match=r"labels\.gz unpacks to more than 100000 bytes"):
+        unpack(path)
+
+
+@given(data=st.data(), packed=st.booleans())
+def test_a_mutated_file_is_refused_in_one_way_or_read(tmp_path_factory, data, packed: bool):
+    whole = gzip.compress(VECTOR * 10, mtime=0) if packed else VECTOR
+    at, value = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(whole)))
+    changed = (whole[:at] + bytes([value]) + whole[at + 1 :])[: cut or None]
+    path = tmp_path_factory.mktemp("idx") / "labels"
+    path.write_bytes(changed)
+    try:
+        values = unpack(path) if packed else parse_idx(changed, str(path))
+    except ValueError as error:
+        assert str(error).startswith(str(path))  # noqa: PT017 (it may be right as well)
+    else:
+        assert len(values) > 0
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (bytes([0, 0, 8, 255]) + bytes(4 * 255), "is not an idx file of unsigned bytes"),
+        (bytes([0, 0, 8, 2]) + bytes(4) + b"\xff" * 4, r"holds no value: its shape is \(0, 42949"),
+        (bytes([0, 0, 8, 3]) + b"\xff" * 12, "announces 79228162458924105385300197375 values"),
         (b"", "is not an idx file"),
         (b"\0\0\x08", "is not an idx file"),
         (b"\0\0\x08\x00", "is not an idx file"),

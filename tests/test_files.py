@@ -48,7 +48,7 @@ def test_a_link_to_nothing_makes_its_target(tmp_path):
 def test_links_in_a_circle_are_refused(tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
-    with pytest.raises(OSError, match="circle|[Ll]oop|levels"):
+    with pytest.raises(OSError, match="circle"):
         HISTORY.to_csv(tmp_path / "a")
     assert (tmp_path / "a").is_symlink()
 

@@ -15,6 +15,10 @@ Labeled: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 Split: TypeAlias = tuple[Labeled, Labeled]
 
 UNSIGNED_BYTE = 0x08
+#: Five times what MNIST's largest file holds, so that no small file fills the memory.
+MOST_BYTES = 2**28
+_BYTES_AT_ONCE = 2**20
+_MOST_AXES = 8
 
 
 def unpack(path: Path) -> bytes:
@@ -35,7 +39,7 @@ def unpack(path: Path) -> bytes:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is not gzip, is damaged or is cut short.
+        If the file is not gzip, is damaged or is cut short, or unpacks to more than 256 MiB.
 
     Examples
     --------
@@ -48,9 +52,15 @@ def unpack(path: Path) -> bytes:
     """
     try:
         with gzip.open(path) as file:
-            return file.read()
+            blocks, n_bytes = [], 0
+            while n_bytes <= MOST_BYTES and (block := file.read(_BYTES_AT_ONCE)):
+                blocks.append(block)
+                n_bytes += len(block)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is not a complete gzip file: {error}") from error
+    if n_bytes > MOST_BYTES:
+        raise ValueError(f"{path} unpacks to more than {MOST_BYTES} bytes, the most that is read")
+    return b"".join(blocks)
 
 
 def parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
@@ -86,7 +96,8 @@ def parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
     """
     n_axes = content[3] if len(content) >= 4 else 0
     header_size = 4 + 4 * n_axes
-    if content[:3] != bytes([0, 0, UNSIGNED_BYTE]) or n_axes == 0 or len(content) < header_size:
+    is_idx = content[:3] == bytes([0, 0, UNSIGNED_BYTE]) and 0 < n_axes <= _MOST_AXES
+    if not is_idx or len(content) < header_size:
         raise ValueError(f"{name} is not an idx file of unsigned bytes")
     shape = tuple(int(n) for n in np.frombuffer(content, ">u4", n_axes, offset=4))
     n_values = len(content) - header_size
@@ -95,6 +106,8 @@ def parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
             f"{name} is incomplete or damaged: its header announces {math.prod(shape)} values "
             f"(shape {shape}), but {n_values} follow"
         )
+    if n_values == 0:
+        raise ValueError(f"{name} holds no value: its shape is {shape}")
     return np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
 
 
