@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from fastmlp._schema import (
     Number,
     shown,
 )
+from fastmlp._settings import check_settings, described, own_scalar, settings_of_text
 from fastmlp.backends.base import TrainingState
 from fastmlp.callbacks import STATES
 from fastmlp.errors import CheckpointError
@@ -138,23 +138,13 @@ def plain(value: Any, where: str = "content") -> Any:
         return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    value = _own_scalar(value)
+    value = own_scalar(value)
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise TypeError(
         "a checkpoint holds numbers, strings, None, arrays of them, lists and mappings, "
         f"got {value!r} as {where}"
     )
-
-
-def _own_scalar(value: Any) -> Any:
-    """Return Python's own number or string where `value` is one of NumPy's."""
-    if isinstance(value, np.bool_):
-        return bool(value)
-    for kind, theirs in ((int, np.integer), (float, np.floating), (str, np.str_)):
-        if isinstance(value, theirs):
-            return kind(value)
-    return value
 
 
 def _without_arrays(value: Any, arrays: dict[str, Array]) -> Any:
@@ -386,128 +376,3 @@ def load(path: str | Path, owner: Owner) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{name} holds no state of this trainer: {error}") from None
     return content
-
-
-# A trainer's settings ------------------------------------------------------------------------
-
-
-def described(thing: Any) -> Any:
-    """Return a setting in a form that a file can hold, and that compares by value.
-
-    A description of the vocabulary becomes a mapping of its fields, with its class as ``kind``;
-    functions, which cannot be compared, are left out. Mappings become sorted pairs.
-
-    Examples
-    --------
-    >>> from fastmlp.optimizers import SGD
-    >>> described(SGD(np.float64(0.5)))["learning_rate"], described({1: 2.0, 0: 1.0})
-    (0.5, [[0, 1.0], [1, 2.0]])
-    """
-    if is_dataclass(thing):
-        values = {item.name: getattr(thing, item.name) for item in fields(thing)}
-        kept = {name: described(item) for name, item in values.items() if not callable(item)}
-        return {"kind": type(thing).__name__, **kept}
-    if isinstance(thing, Mapping):
-        pairs = [[_own_scalar(key), described(item)] for key, item in thing.items()]
-        return sorted(pairs, key=lambda pair: (str(type(pair[0])), pair[0]))
-    if isinstance(thing, list | tuple | np.ndarray):
-        return [described(item) for item in thing]
-    scalar = _own_scalar(thing)
-    is_plain = scalar is None or isinstance(scalar, str | bool | int | float)
-    return scalar if is_plain else repr(scalar)
-
-
-def check_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Raise ValueError if a checkpoint is of a trainer with other settings.
-
-    Parameters
-    ----------
-    theirs : mapping
-        What `described` made of the settings of the trainer that wrote the file. A description's
-        fields that did not exist then have their defaults.
-    ours : mapping
-        The settings themselves.
-
-    Examples
-    --------
-    >>> check_settings({"seed": 3}, {"seed": np.int64(3)})
-    >>> check_settings({"seed": 3}, {"seed": 4})
-    Traceback (most recent call last):
-        ...
-    ValueError: was saved with seed 3, but this trainer has 4
-    """
-    for name, setting in ours.items():
-        wanted = described(setting)
-        seen = _completed(theirs[name], setting)
-        if seen != wanted:
-            raise ValueError(
-                f"was saved with {name} {_readable(seen)}, but this trainer has {_readable(wanted)}"
-            )
-
-
-def settings_of_text(texts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as `described` gives them, from the texts of a file of format 1.
-
-    Raises
-    ------
-    ValueError
-        If something is not such a text.
-
-    Examples
-    --------
-    >>> settings_of_text({"optimizer": "SGD(learning_rate=0.5)", "dtype": "float32"})
-    {'optimizer': {'kind': 'SGD', 'learning_rate': 0.5}, 'dtype': 'float32'}
-    """
-    Fields(others=Anything()).check(texts, "content.configuration")
-    return {name: _of_text(text, f"content.configuration.{name}") for name, text in texts.items()}
-
-
-def _of_text(text: Any, where: str) -> Any:
-    if text == "custom":  # the whole text of a custom loss
-        return {"kind": "CustomLoss"}
-    try:
-        return _of_node(ast.parse(text, mode="eval").body)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{where} is {shown(text)}, but must be a setting's text") from error
-
-
-def _of_node(node: ast.expr) -> Any:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_of_node(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
-        pairs = zip(node.keys, node.values, strict=True)
-        return described({_of_node(k): _of_node(v) for k, v in pairs if k is not None})
-    if isinstance(node, ast.Call):
-        if isinstance(node.func, ast.Attribute):  # np.float64(0.5)
-            return ast.literal_eval(node.args[0]) if node.args else None
-        return {
-            "kind": _of_node(node.func),
-            **{str(item.arg): _of_node(item.value) for item in node.keywords},
-        }
-    return ast.literal_eval(node)
-
-
-def _completed(theirs: Any, ours: Any) -> Any:
-    """Return `theirs` with the defaults of the fields that it lacks."""
-    if is_dataclass(ours) and isinstance(theirs, dict):
-        if theirs.get("kind") != type(ours).__name__:
-            return theirs
-        defaults = {item.name: item.default for item in fields(ours)}
-        known = {name: described(v) for name, v in defaults.items() if v is not MISSING}
-        return known | theirs
-    if isinstance(ours, list | tuple) and isinstance(theirs, list) and len(ours) == len(theirs):
-        return [_completed(*pair) for pair in zip(theirs, ours, strict=True)]
-    return theirs
-
-
-def _readable(setting: Any) -> str:
-    if isinstance(setting, dict) and "kind" in setting:
-        items = ", ".join(
-            f"{name}={_readable(item)}" for name, item in setting.items() if name != "kind"
-        )
-        return f"{setting['kind']}({items})"
-    if isinstance(setting, list):
-        return f"[{', '.join(map(_readable, setting))}]"
-    return setting if isinstance(setting, str) else shown(setting)

@@ -46,6 +46,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "history",
             "metrics",
             "_progress",
+            "_settings",
             "_watch",
             "_weights",
         },
