@@ -25,7 +25,7 @@ from fastmlp._weights import (
     sample_weights,
 )
 from fastmlp.backends.base import Backend, Session, TrainingState, default_loss, get_backend
-from fastmlp.callbacks import Callback, as_callbacks
+from fastmlp.callbacks import STATES, Callback, as_callbacks
 from fastmlp.errors import DivergenceError, TrainingInterrupted
 from fastmlp.history import History, Record
 from fastmlp.lbfgs import LBFGS
@@ -790,6 +790,8 @@ def _keyed(callbacks: Iterable[Callback]) -> list[tuple[str, Callback]]:
     keyed = []
     for callback in callbacks:
         kind = type(callback).__qualname__
+        if kind in STATES and type(callback).__module__ != Callback.__module__:
+            kind = f"{type(callback).__module__}.{kind}"  # another's of a built-in's name
         counts[kind] = counts.get(kind, 0) + 1
         keyed.append((f"{kind} {counts[kind]}", callback))
     return keyed

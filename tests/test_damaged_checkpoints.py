@@ -460,6 +460,18 @@ def test_states_of_numpy_scalars_come_back_as_python_values(name, tmp_path):
     assert type(value) is type(expected)
 
 
+def test_a_callback_of_a_built_in_name_keeps_a_state_of_its_own(tmp_path):
+    own = type("EarlyStopping", (Remembering,), {"__module__": "mine"})
+    first, second = make_trainer("momentum"), make_trainer("momentum")
+    callbacks = [own("own"), EarlyStopping("loss"), Checkpoint(tmp_path / "run.npz")]
+    first.fit(X, Y, 1, callbacks=callbacks, verbose=False)
+    second.load_checkpoint(tmp_path / "run.npz")
+    callbacks = [own(), EarlyStopping("loss")]
+    second.fit(X, Y, 0, callbacks=callbacks, verbose=False)
+    assert callbacks[0].value == "own"
+    assert callbacks[1].best == first.history["loss"][0]
+
+
 @pytest.mark.parametrize(
     "array",
     [
