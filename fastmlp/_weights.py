@@ -96,6 +96,17 @@ def class_weights(given: Mapping[Any, float] | str, labels: Array, n_classes: in
     return each[labels]
 
 
+def total_weight(weights: Array | None, n_rows: int) -> float:
+    """Return the sum of weights, or the number of rows where there are none.
+
+    Examples
+    --------
+    >>> total_weight(None, 3), total_weight(np.array([0.5, 1.0]), 2)
+    (3.0, 1.5)
+    """
+    return float(n_rows) if weights is None else float(weights.sum(dtype=np.float64))
+
+
 def batch_weights(n_rows: int, batch_size: int, weights: Array | None) -> Array:
     """Return every batch's number of rows, or the sum of their weights, as float64.
 

@@ -157,6 +157,9 @@ class Adam(Optimizer):
     squares: ClassVar[tuple[int, ...]] = (1,)
     #: True where weight decay shrinks the parameters directly, apart from the gradient.
     decoupled_decay: ClassVar[bool] = False
+    #: True where epsilon is added to the root before the correction of its bias: the paper's
+    #: epsilon hat, at the end of its section 2.
+    epsilon_hat: ClassVar[bool] = False
     learning_rate: float = 0.001
     beta_1: float = 0.9
     beta_2: float = 0.999
@@ -192,8 +195,9 @@ class Adam(Optimizer):
         second *= self.beta_2
         second += (1 - self.beta_2) * gradient * gradient  # a square alone overflows sooner
         np.sqrt(second, out=gradient)
-        gradient /= math.sqrt(1 - self.beta_2**step)
-        gradient += self.epsilon
+        root = math.sqrt(1 - self.beta_2**step)
+        gradient /= root
+        gradient += self.epsilon / root if self.epsilon_hat else self.epsilon
         np.divide(first, gradient, out=gradient)
         gradient *= learning_rate / (1 - self.beta_1**step)
         parameters -= gradient

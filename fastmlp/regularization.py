@@ -93,15 +93,50 @@ class Regularization:
             )
         return tuple(float(rate) for rate in self.dropout)
 
-    def penalty(self, weights: list[Array]) -> float:
-        """Return l1 * sum|w| + l2 / 2 * sum w^2."""
-        total = 0.0
+    def l2_of(self, total_weight: Any) -> Any:
+        """Return the coefficient of the L2 penalty in batches of this total weight.
+
+        Parameters
+        ----------
+        total_weight : float or ndarray of float64
+            The number of a batch's samples, or the sum of their weights; at least 0.
+
+        Returns
+        -------
+        float or ndarray of float64
+            Here `l2` whatever the weight; `DividedL2` divides it.
+        """
+        return self.l2
+
+    def penalty(self, weights: list[Array], total_weight: float = 1.0) -> float:
+        """Return l1 * sum|w| + l2 / 2 * sum w^2, in a batch of this total weight."""
+        total, l2 = 0.0, float(self.l2_of(total_weight))
         for w in weights:
             if self.l1:
                 total += self.l1 * float(np.abs(w).sum(dtype=np.float64))
-            if self.l2:
-                total += 0.5 * self.l2 * float(np.vdot(w, w))
+            if l2:
+                total += 0.5 * l2 * float(np.vdot(w, w))
         return total
+
+
+@dataclass(frozen=True)
+class DividedL2(Regularization):
+    """Regularization whose `l2` is divided by the total weight of each batch.
+
+    As if the penalty were added to the sum of a batch's losses and not to their mean; this is what
+    scikit-learn's `alpha` means. Parameters as `Regularization`.
+
+    Examples
+    --------
+    >>> DividedL2(l2=3.0).l2_of(6.0), Regularization(l2=3.0).l2_of(6.0)
+    (0.5, 3.0)
+    """
+
+    def l2_of(self, total_weight: Any) -> Any:
+        """Return l2 / total_weight, and 0 where there is no weight."""
+        weights = np.asarray(total_weight, dtype=np.float64)
+        divided = np.divide(self.l2, weights, out=np.zeros_like(weights), where=weights > 0)
+        return divided if divided.ndim else float(divided)
 
 
 def mix(value: int) -> int:

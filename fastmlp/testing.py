@@ -34,7 +34,7 @@ from fastmlp.backends.base import Backend, Session, TrainingState, get_backend
 from fastmlp.losses import LOSSES, CrossEntropy, CustomLoss, Huber, Loss, Quantile
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop
-from fastmlp.regularization import Regularization
+from fastmlp.regularization import DividedL2, Regularization
 from fastmlp.targets import prepare_targets
 from fastmlp.trainer import Trainer
 
@@ -67,6 +67,7 @@ REGULARIZATION_CASES: tuple[Regularization, ...] = (
     Regularization(),
     Regularization(l1=0.01),
     Regularization(l2=0.1),
+    DividedL2(l2=3.0),
     Regularization(dropout=0.5),
     Regularization(dropout=(0.2, 0.4, 0.1)),
     Regularization(input_noise=0.1),

@@ -107,7 +107,7 @@ class DividesByTheBatchSize(Wrong):
 
 
 class DropsThePartialBatch(Wrong):
-    def _train(self, X, y, order, learning_rates, sample_weight, logits):
+    def _train(self, X, y, order, learning_rates, sample_weight, logits, penalties):
         whole = len(order) // self.batch_size
         losses = np.zeros(len(learning_rates))
         rows = order[: whole * self.batch_size]
@@ -141,9 +141,9 @@ class DrawsOtherMasks(Wrong):
 
 
 class PenalizesTwice(Wrong):
-    def _add_penalty_gradient(self, gradient):
-        super()._add_penalty_gradient(gradient)
-        super()._add_penalty_gradient(gradient)
+    def _add_penalty_gradient(self, gradient, total):
+        super()._add_penalty_gradient(gradient, total)
+        super()._add_penalty_gradient(gradient, total)
 
 
 class ClipsByTheWrongNorm(Wrong):
@@ -200,8 +200,8 @@ class ComputesDoublesInSinglePrecision(Wrong):
 
 
 class ReportsLogitsAfterTheUpdate(Wrong):
-    def _train(self, X, y, order, learning_rates, sample_weight, logits):
-        losses = super()._train(X, y, order, learning_rates, sample_weight, logits)
+    def _train(self, X, y, order, learning_rates, sample_weight, logits, penalties):
+        losses = super()._train(X, y, order, learning_rates, sample_weight, logits, penalties)
         if logits is not None:
             logits[:] = self._logits(X[order])
         return losses

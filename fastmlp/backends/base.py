@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _checks
+from fastmlp._weights import total_weight
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.network import MLP, as_rows
 from fastmlp.optimizers import SGD, Optimizer
@@ -265,7 +266,12 @@ class Session(ABC):
         return None
 
     def loss_and_gradient(
-        self, X: Any, y: Any, gradient: Array, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        gradient: Array,
+        sample_weight: Any = None,
+        logits: Array | None = None,
     ) -> float:
         """Return the loss of rows, penalties included, and write its gradient.
 
@@ -281,11 +287,14 @@ class Session(ABC):
             Overwritten, never added to; in the network's dtype.
         sample_weight : array-like of shape (n_samples,), optional
             Weights at least 0 of the mean over samples.
+        logits : ndarray of shape (n_samples, n_outputs), optional
+            Where the rows' logits are written.
         """
         rows, targets, weights = self._checked(X, y, sample_weight)
         self._check_flat(gradient, "gradient")
-        loss = self._loss_and_gradient(rows, targets, weights, gradient)
-        return loss + self.penalty()
+        self._check_logits(logits, len(targets))
+        loss = self._loss_and_gradient(rows, targets, weights, gradient, logits)
+        return loss + self.penalty(total_weight(weights, len(targets)))
 
     def update(self, gradient: Array, learning_rate: float | None = None) -> None:
         """Clip `gradient`, apply one optimizer update, and count the step.
@@ -309,6 +318,7 @@ class Session(ABC):
         learning_rates: Array,
         sample_weight: Array | None = None,
         logits: Array | None = None,
+        penalties: Array | None = None,
     ) -> Array:
         """Train over the samples in the given order, in batches, one update a batch.
 
@@ -324,6 +334,8 @@ class Session(ABC):
         sample_weight : ndarray of shape (n_samples,), optional
         logits : ndarray of shape (len(order), n_outputs), optional
             Where each sample's logits are written, as they were before its batch's update.
+        penalties : ndarray of float64, of shape (n_batches,), optional
+            Where every batch's L1 and L2 penalties before its update are written.
 
         Returns
         -------
@@ -349,17 +361,19 @@ class Session(ABC):
             raise ValueError(f"order must point at rows 0 to {rows.shape[0] - 1}")
         if sample_weight is not None:
             sample_weight = self._weights(sample_weight, rows.shape[0])
-        if logits is not None and logits.shape != (len(order), self.n_outputs):
-            raise ValueError(
-                f"logits must have shape {(len(order), self.n_outputs)}, got {logits.shape}"
-            )
-        return self._train(rows, y, order, learning_rates, sample_weight, logits)
+        self._check_logits(logits, len(order))
+        if penalties is not None and penalties.shape != (n_batches,):
+            raise ValueError(f"penalties must have shape {(n_batches,)}, got {penalties.shape}")
+        return self._train(rows, y, order, learning_rates, sample_weight, logits, penalties)
 
-    def penalty(self) -> float:
-        """Return the L1 and L2 penalties of the current weights."""
+    def penalty(self, total_weight: float = 1.0) -> float:
+        """Return the L1 and L2 penalties of the current weights, in a batch of this total weight.
+
+        The weight matters to `DividedL2` only.
+        """
         if not (self.regularization.l1 or self.regularization.l2):
             return 0.0
-        return self.regularization.penalty(self._weight_matrices())
+        return self.regularization.penalty(self._weight_matrices(), total_weight)
 
     # What a backend implements ---------------------------------------------------------------
 
@@ -398,19 +412,23 @@ class Session(ABC):
         learning_rates: Array,
         sample_weight: Array | None,
         logits: Array | None,
+        penalties: Array | None,
     ) -> Array:
         losses = np.empty(len(learning_rates))
         gradient = np.empty(self.n_parameters, dtype=self.dtype)
         for batch, rate in enumerate(learning_rates):
             span = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
             rows = order[span]
+            weights = None if sample_weight is None else sample_weight[rows]
             losses[batch] = self._loss_and_gradient(
                 X[rows],
                 y[rows],
-                None if sample_weight is None else sample_weight[rows],
+                weights,
                 gradient,
                 None if logits is None else logits[span],
             )
+            if penalties is not None:
+                penalties[batch] = self.penalty(total_weight(weights, len(rows)))
             self._update(gradient, float(rate))
         return losses
 
@@ -436,6 +454,12 @@ class Session(ABC):
                 f"sample_weight must hold finite numbers of at least 0, got {weights[bad][0]:g}"
             )
         return weights
+
+    def _check_logits(self, logits: Array | None, n_samples: int) -> None:
+        if logits is not None and logits.shape != (n_samples, self.n_outputs):
+            raise ValueError(
+                f"logits must have shape {(n_samples, self.n_outputs)}, got {logits.shape}"
+            )
 
     def _check_flat(self, vector: Array, what: str) -> None:
         if vector.shape != (self.n_parameters,) or vector.dtype != self.dtype:

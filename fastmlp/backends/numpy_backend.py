@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp._weights import total_weight
 from fastmlp.backends.base import Backend, Session, TrainingState
 from fastmlp.losses import Loss
 from fastmlp.network import MLP, layer_views
@@ -95,9 +96,10 @@ class NumpySession(Session):
         outputs = output.forward(z, out=np.empty_like(z))
         values = self.loss.value(z, outputs, targets, output)
         delta = self.loss.delta(z, outputs, targets, output)
-        shares = _shares(sample_weight, len(z), self.dtype)
+        total = total_weight(sample_weight, len(z))
+        shares = _shares(sample_weight, len(z), total, self.dtype)
         self._backward(delta * shares[:, None], inputs, slopes, gradient)
-        self._add_penalty_gradient(gradient)
+        self._add_penalty_gradient(gradient, total)
         return float(np.dot(values.astype(np.float64), shares.astype(np.float64)))
 
     def _forward(self, X: Any) -> tuple[list[Array], list[Array], Array]:
@@ -138,8 +140,8 @@ class NumpySession(Session):
                 delta = delta @ self.network.weights[layer].T
                 delta *= slopes[layer - 1]
 
-    def _add_penalty_gradient(self, gradient: Array) -> None:
-        l1, l2 = self.regularization.l1, self.regularization.l2
+    def _add_penalty_gradient(self, gradient: Array, total: float) -> None:
+        l1, l2 = self.regularization.l1, self.regularization.l2_of(total)
         if not (l1 or l2):
             return
         for w, g in zip(
@@ -166,11 +168,12 @@ class NumpySession(Session):
         )
 
 
-def _shares(sample_weight: Array | None, n_samples: int, dtype: np.dtype[Any]) -> Array:
+def _shares(
+    sample_weight: Array | None, n_samples: int, total: float, dtype: np.dtype[Any]
+) -> Array:
     """Return each sample's share of the mean; none where all weights are zero."""
     if sample_weight is None:
         return np.full(n_samples, 1 / n_samples, dtype=dtype)
-    total = float(sample_weight.sum(dtype=np.float64))
     return sample_weight / dtype.type(total) if total > 0 else np.zeros(n_samples, dtype=dtype)
 
 

@@ -180,7 +180,7 @@ def _signatures(dtype: types.Type) -> dict[str, tuple[Any, ...]]:
         "train": (
             *(number, number, integers, integers, reals, reals, floats),
             *(floats, number, integers, floats, floats, types.float64),
-            *(integers, reals, reals, reals, floats),
+            *(integers, reals, reals, reals, reals, floats),
             *(integers, integers, integers, reals, integers),
         ),
         "apply": (integers, integers, reals, floats, reals, reals),

@@ -401,7 +401,6 @@ def losses_of_rows(
 # Hyper-parameters of penalties, clipping and optimizers, by position in one float64 array.
 (
     L1,
-    L2,
     CLIP_VALUE,  # infinite for none
     CLIP_NORM,  # infinite for none
     MAX_NORM,  # infinite for none
@@ -410,7 +409,6 @@ def losses_of_rows(
     NESTEROV,
     BETA_1,
     BETA_2,
-    EPSILON,
     WEIGHT_DECAY,
     DECOUPLED,
     LOSS_PARAMETER,
@@ -418,12 +416,12 @@ def losses_of_rows(
     NOISE,
     INPUT_SCALE,
     N_HYPER,
-) = range(18)
+) = range(16)
 
 
-# What a step multiplies by: the learning rate, and with Adam's bias corrections, at step t,
-# rate / (1 - beta_1^t) and 1 / sqrt(1 - beta_2^t).
-RATE, CORRECTED_RATE, CORRECTED_ROOT, N_RATES = range(4)
+# What may differ from step to step: the learning rate; with Adam's bias corrections, at step t,
+# rate / (1 - beta_1^t) and 1 / sqrt(1 - beta_2^t); epsilon; and the coefficient of the L2 penalty.
+RATE, CORRECTED_RATE, CORRECTED_ROOT, EPSILON, L2, N_RATES = range(6)
 
 
 @kernel
@@ -490,7 +488,7 @@ def update(
             full(w, 1.0 - load_scalar(hyper, BETA_1)),
             full(w, 1.0 - load_scalar(hyper, BETA_2)),
         )
-        epsilon = full(w, load_scalar(hyper, EPSILON))
+        epsilon = full(w, load_scalar(rates, EPSILON))
         corrected = full(w, load_scalar(rates, CORRECTED_RATE))
         root = full(w, load_scalar(rates, CORRECTED_ROOT))
         shrink = full(w, 1.0 - rate * load_scalar(hyper, WEIGHT_DECAY))
@@ -512,7 +510,7 @@ def update(
             full(w, 1.0 - load_scalar(hyper, BETA_2)),
         )
         epsilon, momentum = (
-            full(w, load_scalar(hyper, EPSILON)),
+            full(w, load_scalar(rates, EPSILON)),
             full(w, load_scalar(hyper, MOMENTUM)),
         )
         for i in range(0, n, lanes(w)):
@@ -526,7 +524,7 @@ def update(
                 store(second, i, direction)
             store(w, i, weight - step * direction)
     elif optimizer == 3:
-        epsilon = full(w, load_scalar(hyper, EPSILON))
+        epsilon = full(w, load_scalar(rates, EPSILON))
         for i in range(0, n, lanes(w)):
             weight = load(w, i)
             gradient = fma(decay, weight, load(g, i) * factor)
@@ -590,8 +588,20 @@ def limit_norms(panel: Any, n_in: Any, limit: Any) -> None:
         store(panel, i, load(panel, i) * factor)
 
 
-#: Fields of what a panel contributes to the gradient's norm.
-LARGEST, SQUARES, N_NORM = range(3)
+#: Fields of what a panel contributes to the gradient's norm, and to the penalty.
+LARGEST, SQUARES, PENALTY, N_NORM = range(4)
+
+
+@kernel
+def penalty_of(w: Any, n: Any, l1: Any, l2: Any) -> Any:
+    """Return l1 * sum|w| + l2 / 2 * sum w^2 over `n` elements, in a fixed order."""
+    out_of_line()
+    squares, sizes = zero(w), zero(w)
+    for i in range(0, n, lanes(w)):
+        v = load(w, i)
+        squares = fma(v, v, squares)
+        sizes = sizes + absolute(v)
+    return 0.5 * l2 * np.float64(lane_sum(squares)) + l1 * np.float64(lane_sum(sizes))
 
 
 @kernel

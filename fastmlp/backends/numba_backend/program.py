@@ -52,6 +52,7 @@ from fastmlp.backends.numba_backend.elementwise import (
     N_NORM,
     N_RATES,
     NOISE,
+    PENALTY,
     RATE,
     SMOOTHING,
     WEIGHT_DECAY,
@@ -65,6 +66,7 @@ from fastmlp.backends.numba_backend.elementwise import (
     limit_norms,
     losses_of_rows,
     measure_norm,
+    penalty_of,
     slope_from_output,
     update,
 )
@@ -720,7 +722,7 @@ def settle_rows(
     """Finish the gradient of some rows of a panel; apply it, or keep it if wanted `whole`."""
     out_of_line()
     step = lanes(gradient)
-    l1, l2, clip = load_scalar(hyper, L1), load_scalar(hyper, L2), load_scalar(hyper, CLIP_VALUE)
+    l1, l2, clip = load_scalar(hyper, L1), load_scalar(rates, L2), load_scalar(hyper, CLIP_VALUE)
     if clip < np.inf or (penalized and (l1 > 0.0 or l2 > 0.0)):
         w = advance(memory, offset)
         finish_gradient(gradient, w, n_rows * step, penalized, l1, l2, clip)
@@ -766,14 +768,14 @@ def settle_zeros(
 
 
 @inlined
-def is_plain(spec: Any, hyper: Any) -> bool:
+def is_plain(spec: Any, hyper: Any, rates: Any) -> bool:
     """Return whether an update is the gradient times the learning rate and nothing else."""
     return (
         load_index(spec, OPTIMIZER) == 0
         and load_index(spec, N_MOMENTS) == 0
         and load_scalar(hyper, WEIGHT_DECAY) == 0.0
         and load_scalar(hyper, L1) == 0.0
-        and load_scalar(hyper, L2) == 0.0
+        and load_scalar(rates, L2) == 0.0
         and load_scalar(hyper, CLIP_VALUE) == np.inf
     )
 
@@ -807,7 +809,7 @@ def settle_columns(
     stop = last_column
     if last < load_index(columns, N_ACTIVE):
         stop = load_index(columns, ACTIVE + last)
-    if not whole and is_plain(spec, hyper):
+    if not whole and is_plain(spec, hyper, rates):
         # Weights whose gradient is zero stay as they are.
         panel, active = advance(memory, offset), advance_index(columns, ACTIVE + first)
         descend(panel, active, last - first, gradient, load_scalar(rates, RATE))
@@ -957,6 +959,50 @@ def first_panel_of(layers: Any, layer: Any, thread: Any, n_threads: Any) -> Any:
 
 
 @kernel
+def sum_penalties(
+    memory: Any,
+    spec: Any,
+    layers: Any,
+    hyper: Any,
+    thread: Any,
+    n_threads: Any,
+    norms: Any,
+    rates: Any,
+) -> None:
+    """Write the penalty of each of a thread's panels."""
+    out_of_line()
+    step, number = lanes(memory), 0
+    for layer in range(load_index(spec, N_LAYERS)):
+        n_in = field(layers, layer, N_IN)
+        p0 = first_panel_of(layers, layer, thread, n_threads)
+        p1 = first_panel_of(layers, layer, thread + 1, n_threads)
+        for panel in range(p0, p1):
+            weights = advance(memory, field(layers, layer, WEIGHTS) + panel * (n_in + 1) * step)
+            l1, l2 = load_scalar(hyper, L1), load_scalar(rates, L2)
+            penalty = penalty_of(weights, n_in * step, l1, l2)
+            store_scalar(norms, (number + panel) * N_NORM + PENALTY, penalty)
+        number += field(layers, layer, OUT_PANELS)
+
+
+@inlined
+def count_panels(spec: Any, layers: Any) -> Any:
+    """Return the number of panels of all layers."""
+    n_panels = 0
+    for layer in range(load_index(spec, N_LAYERS)):
+        n_panels += field(layers, layer, OUT_PANELS)
+    return n_panels
+
+
+@inlined
+def whole_penalty(norms: Any, n_panels: Any) -> Any:
+    """Return the sum of the panels' penalties."""
+    total = 0.0
+    for i in range(n_panels):
+        total += load_scalar(norms, i * N_NORM + PENALTY)
+    return total
+
+
+@kernel
 def update_whole(
     memory: Any,
     spec: Any,
@@ -970,9 +1016,7 @@ def update_whole(
     """Update a thread's panels by the gradient's block, clipped to its norm."""
     out_of_line()
     step = lanes(memory)
-    n_panels = 0
-    for layer in range(load_index(spec, N_LAYERS)):
-        n_panels += field(layers, layer, OUT_PANELS)
+    n_panels = count_panels(spec, layers)
     factor = clipping_factor(norms, n_panels, load_scalar(hyper, CLIP_NORM))
     for layer in range(load_index(spec, N_LAYERS)):
         n_in = field(layers, layer, N_IN)
@@ -1022,6 +1066,8 @@ def train_batches(
     rates: Any,
     losses: Any,
     n_batches: Any,
+    penalties: Any,
+    n_penalties: Any,
     row_losses: Any,
     logits: Any,
     columns: Any,
@@ -1030,7 +1076,7 @@ def train_batches(
     norms: Any,
     sync: Any,
 ) -> bool:
-    """Do what `train` describes, given pointers and the lengths of `order` and `losses`."""
+    """Do what `train` describes, given pointers and the lengths of arrays."""
     out_of_line()
     n_layers, batch_size = load_index(spec, N_LAYERS), load_index(spec, BATCH_SIZE)
     last = n_layers - 1
@@ -1204,6 +1250,9 @@ def train_batches(
             complete = whole_rows
             if whole_rows and not meet(sync, n_threads):
                 return False
+        step_rates = advance(rates, batch * N_RATES)
+        if n_penalties > 0:  # every thread is past its last update, and before the next
+            sum_penalties(memory, spec, layers, hyper, thread, n_threads, norms, step_rates)
         losses_and_deltas(
             memory,
             spec,
@@ -1280,7 +1329,9 @@ def train_batches(
             for row in range(n):
                 loss += load_scalar(row_losses, row)
             store_scalar(losses, batch, loss)
-        step_rates = advance(rates, batch * N_RATES)
+            if n_penalties > 0:
+                penalty = whole_penalty(norms, count_panels(spec, layers))
+                store_scalar(penalties, batch, penalty)
         for layer in range(n_layers):
             inputs = _one_of_three(layer, buffer, hidden, field(layers, layer, INPUTS))
             n_in, n_out = field(layers, layer, N_IN), field(layers, layer, N_OUT)
@@ -1404,6 +1455,7 @@ def train(
     order: Any,
     rates: Any,
     losses: Any,
+    penalties: Any,
     row_losses: Any,
     logits: Any,
     columns: Any,
@@ -1433,6 +1485,8 @@ def train(
     order : array of int64
     rates : array of float64, of shape (n_batches * N_RATES,)
     losses : array of float64, of shape (n_batches,)
+    penalties : array of float64, of shape (n_batches,) or (0,)
+        Written if not empty: the penalties before every batch's update.
     row_losses : array of float64, of shape (batch_size,)
     logits : array of shape (len(order) * n_outputs,)
         Written if spec[WANTS_LOGITS].
@@ -1443,7 +1497,7 @@ def train(
     ahead : array of int64
         Each thread's list of rows to ask for.
     norms : array of float64
-        What each panel of each layer contributes to the gradient's norm.
+        What each panel of each layer contributes to the gradient's norm, and to the penalty.
     sync : array of int64, of N_SYNC elements
 
     Returns
@@ -1471,6 +1525,8 @@ def train(
         pointer(rates, 0),
         pointer(losses, 0),
         losses.shape[0],
+        pointer(penalties, 0),
+        penalties.shape[0],
         pointer(row_losses, 0),
         pointer(logits, 0),
         index_pointer(columns, 0),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp._weights import batch_weights, total_weight
 from fastmlp.backends.base import Backend, Session, TrainingState
 from fastmlp.backends.numba_backend import elementwise as e
 from fastmlp.backends.numba_backend import layout as lay
@@ -40,6 +41,7 @@ _PORTION_BYTES = 4 << 20
 _CALL_SECONDS = 0.1
 #: Below this many multiply-adds a step, meeting costs more than a second thread brings.
 _WORTH_A_TEAM = 400_000
+_NO_REALS = np.empty(0)
 
 
 class NumbaBackend(Backend):
@@ -252,7 +254,8 @@ class NumbaSession(Session):
     ) -> float:
         """Write the gradient of rows forward and back; return their loss without penalties."""
         n_samples = X.shape[0]
-        total = float(n_samples if sample_weight is None else sample_weight.sum(dtype=np.float64))
+        total = total_weight(sample_weight, n_samples)
+        rates = self._rates(np.zeros(1), self.regularization.l2_of(total))
         spec, hyper = self.spec.copy(), self.hyper.copy()
         spec[p.GRADIENT_ONLY] = 1
         hyper[e.CLIP_VALUE] = math.inf
@@ -270,11 +273,12 @@ class NumbaSession(Session):
                 None if sample_weight is None else sample_weight[rows],
                 total if total > 0 else math.inf,
                 np.arange(n_rows),
-                np.zeros(1),
+                rates,
                 None if logits is None else logits[rows],
+                _NO_REALS,
             )[0]
             whole += self._block(2 + self.optimizer.n_moments)
-            hyper[[e.L1, e.L2]] = 0.0  # penalties belong to the objective once
+            hyper[e.L1] = rates[:, e.L2] = 0.0  # penalties belong to the objective once
         self.layout.unpack(whole, gradient)
         return float(loss)
 
@@ -286,20 +290,31 @@ class NumbaSession(Session):
             self.hyper,
             self.memory,
             self.norms,
-            self._rates(np.array([learning_rate])),
+            self._rates(np.array([learning_rate]), 0.0).reshape(-1),
         )
         self.step += 1
 
-    def _rates(self, learning_rates: Array) -> Array:
-        """Return what the next steps multiply by, as the kernels take it."""
+    def _rates(self, learning_rates: Array, l2: Array | float) -> Array:
+        """Return what differs in each of the next steps, of shape (n_steps, N_RATES)."""
         rates = np.ones((len(learning_rates), e.N_RATES))
-        rates[:, e.RATE] = learning_rates
+        rates[:, e.RATE], rates[:, e.L2] = learning_rates, l2
+        rates[:, e.EPSILON] = getattr(self.optimizer, "epsilon", 0.0)
         if isinstance(self.optimizer, Adam):
             steps = self.step + 1 + np.arange(len(rates))
             correction = 1 - self.optimizer.beta_1**steps
             rates[:, e.CORRECTED_RATE] = learning_rates / correction
             rates[:, e.CORRECTED_ROOT] = 1 / np.sqrt(1 - self.optimizer.beta_2**steps)
-        return rates.reshape(-1)
+            if self.optimizer.epsilon_hat:
+                rates[:, e.EPSILON] *= rates[:, e.CORRECTED_ROOT]
+        return rates
+
+    def _batch_l2(self, order: Array, sample_weight: Array | None) -> Array | float:
+        """Return the coefficient of the L2 penalty, of each batch where it may differ."""
+        if self.regularization.l2 == 0:
+            return 0.0
+        weights = None if sample_weight is None else sample_weight[order]
+        totals = batch_weights(len(order), self.batch_size, weights)
+        return np.asarray(self.regularization.l2_of(totals))
 
     def _train(
         self,
@@ -309,13 +324,15 @@ class NumbaSession(Session):
         learning_rates: Array,
         sample_weight: Array | None,
         logits: Array | None,
+        penalties: Array | None,
     ) -> Array:
         if isinstance(self.loss, CustomLoss):  # NumPy has to look at every batch
-            return super()._train(X, y, order, learning_rates, sample_weight, logits)
+            return super()._train(X, y, order, learning_rates, sample_weight, logits, penalties)
         losses = np.empty(len(learning_rates))
         native = _native_rows(X, self.dtype)
         if native is not None:
-            self._train_native(*native, y, sample_weight, order, learning_rates, logits, losses)
+            results = (logits, losses, penalties)
+            self._train_native(*native, y, sample_weight, order, learning_rates, *results)
             return losses
         batches = max(1, _portion(self.n_inputs, self.dtype) // self.batch_size)
         for first in range(0, len(losses), batches):
@@ -331,6 +348,7 @@ class NumbaSession(Session):
                 learning_rates[first : first + batches],
                 None if logits is None else logits[span],
                 losses[first : first + batches],
+                None if penalties is None else penalties[first : first + batches],
             )
         return losses
 
@@ -344,6 +362,7 @@ class NumbaSession(Session):
         learning_rates: Array,
         logits: Array | None,
         losses: Array,
+        penalties: Array | None,
     ) -> None:
         compiled("train", self.dtype)  # now, so that the first call's time is not that of compiling
         first = 0
@@ -351,8 +370,11 @@ class NumbaSession(Session):
             n_threads, batches = self.threads.next_call(len(losses) - first)
             span = slice(first * self.batch_size, (first + batches) * self.batch_size)
             self.spec[p.FIRST_STEP] = self.step
+            batch = slice(first, first + batches)
+            part = _NO_REALS if penalties is None else np.empty(batches)
+            rates = self._rates(learning_rates[batch], self._batch_l2(order[span], sample_weight))
             started = time.perf_counter()
-            losses[first : first + batches] = self._run(
+            losses[batch] = self._run(
                 self.spec,
                 self.hyper,
                 X,
@@ -361,10 +383,13 @@ class NumbaSession(Session):
                 sample_weight,
                 0.0,
                 order[span],
-                learning_rates[first : first + batches],
+                rates,
                 None if logits is None else logits[span],
+                part,
                 n_threads,
             )
+            if penalties is not None:
+                penalties[batch] = part
             self.threads.learn(n_threads, batches, time.perf_counter() - started)
             self.step += batches
             first += batches
@@ -379,17 +404,18 @@ class NumbaSession(Session):
         sample_weight: Array | None,
         total_weight: float,
         order: Array,
-        learning_rates: Array,
+        rates: Array,
         logits: Array | None,
+        penalties: Array,
         n_threads: int | None = None,
     ) -> Array:
-        """Run the program over `order` and return every batch's loss."""
+        """Run the program over `order` and return every batch's loss; fill `penalties`."""
         spec[p.TARGET_WIDTH] = 0 if y.ndim == 1 else y.shape[1]
         spec[p.HAS_WEIGHTS] = sample_weight is not None
         spec[p.WANTS_LOGITS] = logits is not None
         spec[p.FIRST_STEP] = self.step
         no_floats = np.empty(0, dtype=self.dtype)
-        losses = np.empty(len(learning_rates))
+        losses = np.empty(len(rates))
         arguments = (
             spec,
             self.layout.layers.reshape(-1),
@@ -403,8 +429,9 @@ class NumbaSession(Session):
             no_floats if sample_weight is None else _writable(np.ascontiguousarray(sample_weight)),
             total_weight,
             order,
-            self._rates(learning_rates),
+            rates.reshape(-1),
             losses,
+            penalties,
             self.row_losses,
             no_floats if logits is None else logits.reshape(-1),
             self.columns,
@@ -501,7 +528,7 @@ def _hyper(
     """Return the array of the kernels' real parameters."""
     values = np.zeros(e.N_HYPER)
     r = regularization
-    values[e.L1], values[e.L2] = r.l1, r.l2
+    values[e.L1] = r.l1
     values[e.CLIP_VALUE] = math.inf if r.clip_value is None else r.clip_value
     values[e.CLIP_NORM] = math.inf if r.clip_norm is None else r.clip_norm
     values[e.MAX_NORM] = math.inf if r.max_norm is None else r.max_norm
@@ -512,7 +539,6 @@ def _hyper(
     values[e.NESTEROV] = getattr(optimizer, "nesterov", False)
     values[e.BETA_1] = getattr(optimizer, "beta_1", 0.0)
     values[e.BETA_2] = getattr(optimizer, "beta_2", getattr(optimizer, "smoothing", 0.0))
-    values[e.EPSILON] = getattr(optimizer, "epsilon", 0.0)
     values[e.WEIGHT_DECAY] = getattr(optimizer, "weight_decay", 0.0)
     values[e.DECOUPLED] = getattr(optimizer, "decoupled_decay", False)
     values[e.LOSS_PARAMETER] = getattr(loss, "scale", getattr(loss, "threshold", 0.0))
