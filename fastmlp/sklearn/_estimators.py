@@ -31,12 +31,12 @@ from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.backends.base import Backend, get_backend
 from fastmlp.losses import LOSSES, CrossEntropy, Loss, Quantile
 from fastmlp.network import MLP
-from fastmlp.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer
-from fastmlp.regularization import Regularization
+from fastmlp.optimizers import OPTIMIZERS, SGD, Optimizer
+from fastmlp.regularization import DividedL2
 from fastmlp.schedules import SCHEDULES, Schedule
 from fastmlp.sklearn._callbacks import FitCallbacks
-from fastmlp.sklearn._lbfgs import minimize_lbfgs
-from fastmlp.sklearn._objective import Objective, OptimizerState, Samples
+from fastmlp.sklearn._lbfgs import in_float64, minimize_lbfgs
+from fastmlp.sklearn._objective import EpsilonHatAdam, Objective, OptimizerState, Samples
 from fastmlp.sklearn._stochastic import StochasticFit, Validation, print_iteration
 from fastmlp.targets import prepare_targets
 
@@ -162,11 +162,14 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         loss = self._resolve_loss()
         if first_pass:
             self._initialize([X.shape[1], *hidden, self._count_outputs(y, loss)], loss, X.dtype)
-        network = self._show(self._live_network())
+        network = self._live_network()
+        if self._uses_lbfgs() and self.dtype is None:
+            network = in_float64(network)  # as scikit-learn, for float32 inputs too
+        self._show(network)
         n_terms = 1 if self.out_activation_ == "softmax" else self.n_outputs_
         objective = Objective(loss, self.alpha, n_terms)
         samples = Samples(X, self._targets(y, loss), self._loss_weights(y, weights))
-        if samples.mean_weight == 0:
+        if samples.total_weight == 0:
             raise ValueError("class_weight and sample_weight leave no sample of positive weight")
         with np.errstate(all="ignore"):  # what diverges is reported below, once
             if self._uses_lbfgs():
@@ -328,8 +331,8 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             network,
             objective.loss,
             optimizer,
-            Regularization(
-                l2=objective.l2(batch_size * samples.mean_weight),
+            DividedL2(
+                l2=objective.l2,
                 dropout=self.dropout,
                 clip_norm=None if clip is None else clip / terms,
             ),
@@ -382,8 +385,8 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 nesterov=bool(self.nesterovs_momentum) and momentum > 0,
                 weight_decay=self.weight_decay / n_terms,
             )
-        kind = AdamW if self.weight_decay else Adam
-        return kind(rate, self.beta_1, self.beta_2, self.epsilon / n_terms, self.weight_decay)
+        epsilon = self.epsilon / n_terms
+        return EpsilonHatAdam(rate, self.beta_1, self.beta_2, epsilon, self.weight_decay)
 
     # Validation sets -------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from fastmlp.backends.base import Backend, TrainingState
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD
-from fastmlp.regularization import Regularization
+from fastmlp.regularization import DividedL2
 from fastmlp.sklearn._objective import Objective, Samples
 
 Array = NDArray[Any]
@@ -43,43 +42,31 @@ def minimize_lbfgs(
     report : callable or None
         Called after each iteration with its number and the loss.
     """
-    double = MLP(
-        network.layer_sizes,
-        network.hidden_activations,
-        network.output_activation,
-        dtype=np.float64,
-    )
-    weights = samples.weights
-    samples = replace(
-        samples,
-        targets=samples.targets.astype(np.float64)
-        if samples.targets.ndim == 2
-        else samples.targets,
-        weights=None if weights is None else weights.astype(np.float64),
-    )
-    l2 = objective.l2(len(samples.targets) * samples.mean_weight)
+    double = in_float64(network)
+    output, (targets, weights) = double.output_activation, (samples.targets, samples.weights)
+    targets = targets.astype(np.float64) if targets.ndim == 2 else targets
+    weights = None if weights is None else weights.astype(np.float64)
     session = backend.bind(
         double,
         objective.loss,
         SGD(),
-        Regularization(l2=l2),
-        batch_size=min(len(samples.targets), _ROWS_AT_ONCE),
+        DividedL2(l2=objective.l2),
+        batch_size=min(len(targets), _ROWS_AT_ONCE),
         n_threads=n_threads,
     )
     no_moments = np.empty((0, double.n_parameters))
     gradient = np.empty(double.n_parameters)
+    logits = np.empty((len(targets), double.n_outputs)) if objective.clips else None
 
     def value_and_gradient(parameters: Array) -> tuple[float, Array]:
         session.load(TrainingState(parameters, no_moments, None, 0))
-        loss = session.loss_and_gradient(samples.X, samples.targets, gradient, samples.weights)
-        return loss * objective.n_terms, gradient * objective.n_terms
-
-    constant = objective.constant(samples)
-
-    def as_reported(parameters: Array, value: float) -> float:
         double.parameters = parameters
-        penalty = session.regularization.penalty(double.weights)
-        return objective.reported(value / objective.n_terms - penalty, penalty, constant)
+        total = session.loss_and_gradient(samples.X, targets, gradient, weights, logits)
+        penalty = session.regularization.penalty(double.weights, samples.total_weight)
+        rows = objective.differences(targets, logits, output)
+        value = objective.reported(total - penalty, penalty) + np.average(rows, weights=weights)
+        # Of several outputs' squared errors, scikit-learn's gradient is not its value's.
+        return float(value), gradient * objective.n_terms
 
     iterations = 0
 
@@ -87,8 +74,7 @@ def minimize_lbfgs(
         nonlocal iterations
         iterations += 1
         if report is not None:
-            value = float(intermediate_result.fun)
-            report(iterations, as_reported(intermediate_result.x, value))
+            report(iterations, float(intermediate_result.fun))
 
     result = scipy.optimize.minimize(
         value_and_gradient,
@@ -99,4 +85,16 @@ def minimize_lbfgs(
         options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
     )
     network.parameters = result.x
-    return result, as_reported(result.x, float(result.fun))
+    return result, float(result.fun)
+
+
+def in_float64(network: MLP) -> MLP:
+    """Return a copy of a network, in float64."""
+    double = MLP(
+        network.layer_sizes,
+        network.hidden_activations,
+        network.output_activation,
+        dtype=np.float64,
+    )
+    double.parameters = network.parameters
+    return double

@@ -25,8 +25,6 @@ Array = NDArray[Any]
 
 #: Epochs of small data are run together, up to so many rows.
 _ROWS_AT_ONCE = 10_000
-#: A penalty that may be interpolated between epochs.
-_SMALL_PENALTY = 3e-5
 #: An adaptive learning rate at or below this ends the fit.
 _SMALLEST_RATE = 1e-6
 
@@ -91,6 +89,8 @@ class StochasticFit:
         estimator = self.estimator
         self.runner.begin(self.network.parameters, estimator._optimizer)
         estimator.n_iter_ = 0
+        if estimator.early_stopping and estimator.best_validation_score_ == -np.inf:
+            self._best = self.network.parameters.copy()  # kept if no score is a number
         try:
             self.callbacks.begin()
             self._run_epochs(one_epoch)
@@ -140,8 +140,7 @@ class StochasticFit:
             or (self.adapts and estimator.learning_rate == "invscaling")
         )
         whole_batches = len(self.rows) % self.session.batch_size == 0
-        # Between the calls the penalty is interpolated: only where it hardly counts.
-        if watched or not whole_batches or self.runner.penalty > min(estimator.tol, _SMALL_PENALTY):
+        if watched or not whole_batches:
             return 1
         before_stop = estimator.n_iter_no_change + 1 - estimator._no_improvement_count
         left = estimator.max_iter - estimator.n_iter_

@@ -331,8 +331,8 @@ class NumbaSession(Session):
         losses = np.empty(len(learning_rates))
         native = _native_rows(X, self.dtype)
         if native is not None:
-            results = (logits, losses, penalties)
-            self._train_native(*native, y, sample_weight, order, learning_rates, *results)
+            given = (*native, y, sample_weight, order, learning_rates)
+            self._train_native(*given, logits, losses, penalties)
             return losses
         batches = max(1, _portion(self.n_inputs, self.dtype) // self.batch_size)
         for first in range(0, len(losses), batches):
