@@ -14,6 +14,7 @@ from sklearn.datasets import load_breast_cancer, load_iris
 
 import fastmlp.sklearn as ours
 from fastmlp import Backend
+from fastmlp.backends import get_backend
 
 X_IRIS, Y_IRIS = load_iris(return_X_y=True)
 X_CANCER, Y_CANCER = load_breast_cancer(return_X_y=True)  # unscaled: outputs saturate
@@ -109,31 +110,131 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
-@pytest.mark.parametrize("solver", ["sgd", "adam"])
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("task", TASKS)
-def test_stochastic_fits_are_scikit_learns(
-    task: str, setting: str, solver: str, weighted: bool, backend: Backend
-):
+def fit_task(task: str, backend: Backend, weighted: bool, **parameters: Any) -> tuple[Any, Any]:
+    """Return scikit-learn's estimator and ours, fitted to a task."""
     kind, loss, y = TASKS[task]
     weights = {"sample_weight": WEIGHTS} if weighted else {}
-    parameters = {"solver": solver} | SETTINGS[setting] | loss
-    models = fit_both(kind, backend, lambda m: m.fit(X_SMALL, y, **weights), **parameters)
+    if loss:  # counts diverge sooner
+        parameters["learning_rate_init"] = parameters.get("learning_rate_init", 0.01) / 10
+    return fit_both(kind, backend, lambda m: m.fit(X_SMALL, y, **weights), **loss, **parameters)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("task", TASKS)
+def test_sgd_is_scikit_learns(task: str, setting: str, backend: Backend):
+    assert_same(*fit_task(task, backend, False, solver="sgd", **SETTINGS[setting]), X_SMALL)
+
+
+@pytest.mark.parametrize("setting", ["a smaller last batch", "whole batches", "early stopping"])
+@pytest.mark.parametrize("task", TASKS)
+def test_weighted_samples_are_scikit_learns(task: str, setting: str, backend: Backend):
+    assert_same(*fit_task(task, backend, True, solver="sgd", **SETTINGS[setting]), X_SMALL)
+
+
+@pytest.mark.parametrize("setting", ["a smaller last batch", "stops", "early stopping"])
+@pytest.mark.parametrize("task", TASKS)
+def test_adam_is_scikit_learns(task: str, setting: str, backend: Backend):
+    parameters = {"epsilon": 1e-3} | SETTINGS[setting]
+    assert_same(*fit_task(task, backend, True, solver="adam", **parameters), X_SMALL)
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize("alpha", [0.0, 5.0])
+@pytest.mark.parametrize("task", TASKS)
+def test_lbfgs_is_scikit_learns(task: str, alpha: float, weighted: bool, backend: Backend):
+    parameters = {"solver": "lbfgs", "alpha": alpha, "activation": "tanh", "max_iter": 8}
+    assert_same(*fit_task(task, backend, weighted, **parameters), X_SMALL)
+
+
+@given(data=st.data())
+@settings(max_examples=60)
+def test_any_fit_is_scikit_learns(data: st.DataObject):
+    drawn = {
+        "solver": ["sgd", "adam"],
+        "alpha": [0.0, 1e-4, 0.3, 30.0],
+        "batch_size": ["auto", 1, 7, 16, 22, 66, 67, 200],
+        "activation": ["relu", "tanh", "logistic", "identity"],
+        "learning_rate": ["constant", "invscaling", "adaptive"],
+        "learning_rate_init": [1e-3, 0.02],
+        "momentum": [0.0, 0.5, 0.9],
+        "nesterovs_momentum": [True, False],
+        "early_stopping": [True, False],
+        "shuffle": [True, False],
+        "tol": [1e-4, 0.05],
+        "n_iter_no_change": [1, 3],
+        "hidden_layer_sizes": [(), (3,), (9, 5)],
+        "random_state": [0, 1],
+    }
+    parameters = {name: data.draw(st.sampled_from(values), name) for name, values in drawn.items()}
+    task, weighted = data.draw(st.sampled_from(list(TASKS))), data.draw(st.booleans())
+    backend = get_backend(data.draw(st.sampled_from(["numpy", "numba"])))
+    assert_same(*fit_task(task, backend, weighted, **parameters), X_SMALL)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("task", TASKS)
+def test_incremental_fits_are_scikit_learns(task: str, solver: str, backend: Backend):
+    kind, loss, y = TASKS[task]
+
+    def fit(model: Any) -> None:
+        n_classes = 3 if y.ndim == 2 else len(np.unique(y))
+        first = {"classes": np.arange(n_classes)} if kind == "MLPClassifier" else {}
+        for rows in (slice(0, 50), slice(20, 67), slice(0, 67)):
+            model.partial_fit(X_SMALL[rows], y[rows], sample_weight=WEIGHTS[rows], **first)
+            first = {}
+
+    parameters = {"solver": solver, "alpha": 1.0, "batch_size": 30, "learning_rate": "invscaling"}
+    assert_same(*fit_both(kind, backend, fit, **parameters, **loss), X_SMALL)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+@pytest.mark.parametrize("task", ["three classes", "three targets"])
+def test_warm_starts_are_scikit_learns(
+    task: str, solver: str, early_stopping: bool, backend: Backend
+):
+    kind, loss, y = TASKS[task]
+    parameters = {"solver": solver, "alpha": 1.0, "batch_size": 25, "max_iter": 6}
+    parameters |= {"warm_start": True, "early_stopping": early_stopping}
+    models = fit_both(
+        kind, backend, lambda m: m.fit(X_SMALL, y).fit(X_SMALL, y), **parameters, **loss
+    )
     assert_same(*models, X_SMALL)
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("alpha", [0.0, 1e-4, 5.0])
+@pytest.mark.parametrize("alpha", [1e-4, 1.0])
+def test_a_smaller_last_batch_at_any_alpha(alpha: float, backend: Backend):
+    parameters = {"solver": "sgd", "alpha": alpha, "batch_size": 40, "max_iter": 20}
+    models = fit_both("MLPClassifier", backend, lambda m: m.fit(X_IRIS, Y_IRIS), **parameters)
+    assert_same(*models, X_IRIS)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+@pytest.mark.parametrize("three", [False, True])
+def test_clipped_probabilities_are_scikit_learns(solver: str, three: bool, backend: Backend):
+    X, y = (100 * X_IRIS, Y_IRIS) if three else (X_CANCER, Y_CANCER)
+    parameters = {"solver": solver, "max_iter": 3, "learning_rate_init": 1e-5, "momentum": 0}
+    their, our = fit_both("MLPClassifier", backend, lambda m: m.fit(X, y), **parameters)
+    if solver == "sgd":
+        assert max(their.loss_curve_) > 2  # so large a loss is of what is clipped
+    assert_same(their, our, X, tolerance=1e-6 if solver == "lbfgs" else 1e-9)
+
+
+def test_scores_that_are_no_numbers_leave_the_first_weights(backend: Backend):
+    parameters = {"solver": "sgd", "learning_rate_init": 1e200, "early_stopping": True}
+    y = TASKS["one target"][2]
+    models = fit_both("MLPRegressor", backend, lambda m: m.fit(X_SMALL, y), **parameters)
+    for its, mine in zip(models[0].coefs_, models[1].coefs_, strict=True):
+        np.testing.assert_array_equal(mine, its)
+
+
 @pytest.mark.parametrize("task", TASKS)
-def test_lbfgs_is_scikit_learns(
-    task: str, alpha: float, dtype: str, weighted: bool, backend: Backend
-):
+def test_lbfgs_leaves_float64_as_scikit_learns(task: str, backend: Backend):
     kind, loss, y = TASKS[task]
-    weights = {"sample_weight": WEIGHTS} if weighted else {}
-    X = X_SMALL.astype(dtype)
-    parameters = {"solver": "lbfgs", "alpha": alpha, "activation": "tanh"} | loss
-    models = fit_both(kind, backend, lambda m: m.fit(X, y, **weights), **parameters)
-    assert_same(*models, X, tolerance=1e-7)
-    assert models[1].coefs_[0].dtype == models[0].coefs_[0].dtype == np.float64
+    X = X_SMALL.astype(np.float32)
+    parameters = {"solver": "lbfgs", "max_iter": 4, "alpha": 1.0} | loss
+    their, our = fit_both(kind, backend, lambda m: m.fit(X, y), **parameters)
+    assert our.coefs_[0].dtype == their.coefs_[0].dtype == np.float64
+    assert our.predict(X).dtype == their.predict(X).dtype
+    # It evaluates its loss in float32.
+    np.testing.assert_allclose(our.predict(X), their.predict(X), rtol=1e-3, atol=1e-3)
