@@ -6,8 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmlp import MLP, SGD, Adam, Regularization
-from fastmlp.backends import Backend, Session
-from fastmlp.regularization import dropout_mask, gaussian_noise, mix, random_bits, stream_key
+from fastmlp.backends import Backend, Session, get_backend
+from fastmlp.regularization import (
+    DividedL2,
+    dropout_mask,
+    gaussian_noise,
+    mix,
+    random_bits,
+    stream_key,
+)
 
 SEEDS = st.integers(0, 2**40)
 
@@ -51,6 +58,63 @@ def test_penalties_add_to_loss_and_gradient(backend):
     for b in network.biases:
         b[:] = 0
     np.testing.assert_allclose(gradient - plain_gradient, network.parameters, atol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_divided_penalty_is_that_of_each_batch(backend, weighted: bool):
+    X, y = make_data(11)
+    weights = np.linspace(0.5, 2, 11) if weighted else None
+    session = make_session(backend, DividedL2(l1=0.1, l2=3.0), batch_size=4)
+    penalties = np.full(3, np.nan)
+    session.train(X, y, np.arange(11), np.full(3, 0.1), weights, penalties=penalties)
+    by_hand = make_session(backend, Regularization(), batch_size=4)
+    for batch, rows in enumerate((slice(0, 4), slice(4, 8), slice(8, 11))):
+        total = len(y[rows]) if weights is None else weights[rows].sum()
+        state = by_hand.store()
+        l2 = Regularization(l1=0.1, l2=3.0 / total)
+        one = make_session(backend, l2, batch_size=4)
+        one.load(state)
+        assert penalties[batch] == pytest.approx(one.penalty(), rel=1e-12)
+        one.train(X[rows], y[rows], np.arange(len(y[rows])), [0.1], _part(weights, rows))
+        by_hand.load(one.store())
+    np.testing.assert_allclose(
+        session.store().parameters, by_hand.store().parameters, rtol=1e-12, atol=1e-14
+    )
+
+
+def _part(weights, rows):
+    return None if weights is None else weights[rows]
+
+
+def test_a_batch_without_weight_has_no_divided_penalty(backend):
+    session = make_session(backend, DividedL2(l2=3.0))
+    before = session.store().parameters
+    penalties = np.full(1, np.nan)
+    session.train(*make_data(), np.arange(8), [0.1], np.zeros(8), penalties=penalties)
+    np.testing.assert_array_equal(session.store().parameters, before)
+    assert penalties[0] == 0
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [[784, 20, 3], [30, 600, 300, 3], [5, 3]], ids=str)
+def test_reported_penalties_do_not_depend_on_threads(sizes, n_threads: int):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(50, sizes[0])), rng.integers(0, 3, 50)
+    found = []
+    for backend, n in (("numpy", 1), ("numba", 1), ("numba", n_threads)):
+        network = MLP(sizes, dtype="float64")
+        given = (None, SGD(0.1), Regularization(l1=0.01, l2=0.1))
+        session = get_backend(backend).bind(network, *given, batch_size=20, n_threads=n)
+        found.append(np.full(3, np.nan))
+        session.train(X, y, np.arange(50), np.full(3, 0.1), penalties=found[-1])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-12)
+    np.testing.assert_array_equal(found[2], found[1])
+
+
+def test_penalties_of_another_length_are_refused(backend):
+    session = make_session(backend, Regularization())
+    with pytest.raises(ValueError, match=r"penalties must have shape \(1,\), got \(2,\)"):
+        session.train(*make_data(), np.arange(8), [0.1], penalties=np.empty(2))
 
 
 def test_the_losses_of_training_are_without_penalties(backend):

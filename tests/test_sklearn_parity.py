@@ -140,9 +140,12 @@ def test_adam_is_scikit_learns(task: str, setting: str, backend: Backend):
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("alpha", [0.0, 5.0])
+@pytest.mark.parametrize("activation", ["relu", "logistic"])
 @pytest.mark.parametrize("task", TASKS)
-def test_lbfgs_is_scikit_learns(task: str, alpha: float, weighted: bool, backend: Backend):
-    parameters = {"solver": "lbfgs", "alpha": alpha, "activation": "tanh", "max_iter": 8}
+def test_lbfgs_is_scikit_learns(
+    task: str, activation: str, alpha: float, weighted: bool, backend: Backend
+):
+    parameters = {"solver": "lbfgs", "alpha": alpha, "activation": activation}
     assert_same(*fit_task(task, backend, weighted, **parameters), X_SMALL)
 
 
