@@ -10,7 +10,9 @@ import pytest
 import sklearn.neural_network as theirs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.exceptions import ConvergenceWarning
 
 import fastmlp.sklearn as ours
 from fastmlp import Backend
@@ -241,3 +243,17 @@ def test_lbfgs_leaves_float64_as_scikit_learns(task: str, backend: Backend):
     assert our.predict(X).dtype == their.predict(X).dtype
     # It evaluates its loss in float32.
     np.testing.assert_allclose(our.predict(X), their.predict(X), rtol=1e-3, atol=1e-3)
+
+
+def test_a_batch_without_weight_has_no_loss(backend: Backend):
+    weights = np.where(np.arange(67) % 3 == 0, 0.0, 1.0)
+    parameters = {"solver": "sgd", "momentum": 0, "batch_size": 1, "shuffle": False, "max_iter": 1}
+    model = ours.MLPRegressor(random_state=0, backend=backend, **parameters)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X_SMALL, Z_SMALL, sample_weight=weights)
+    there = weights > 0
+    alone = clone(model)
+    with pytest.warns(ConvergenceWarning):
+        alone.fit(X_SMALL[there], Z_SMALL[there])
+    np.testing.assert_array_equal(model.coefs_[0], alone.coefs_[0])
+    assert model.loss_ == pytest.approx(alone.loss_ * there.mean(), rel=1e-12)

@@ -503,9 +503,12 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
     """A multilayer perceptron that classifies, as scikit-learn's, and faster.
 
     Parameters, attributes and results are those of `sklearn.neural_network.MLPClassifier`: with
-    the same `random_state`, the same initial weights and order of samples. Only Adam differs
-    slightly: it adds `epsilon` after the correction of its bias, as its authors write it. The
-    parameters from `backend` on are additions.
+    the same `random_state`, the same initial weights and order of samples, and in float64 the same
+    numbers but for rounding, by every solver. The parameters from `backend` on are additions.
+
+    What differs: sample weights below 0 are refused, and a batch whose weights are all 0 has no
+    gradient, penalty or loss (there, the fit fails). With float32 inputs, L-BFGS
+    computes in float64 (there, the loss is evaluated in float32).
 
     Parameters
     ----------
@@ -515,10 +518,11 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
         Of all hidden layers, or one for each: "relu", "tanh", "logistic", "identity" or another
         name or instance of `fastmlp.activations`.
     solver : {"adam", "sgd", "lbfgs"}, default "adam"
-        "lbfgs" is SciPy's L-BFGS-B, in float64 and on all samples at once.
+        "lbfgs" is SciPy's L-BFGS-B, in float64 and on all samples at once. Without a `dtype`, it
+        leaves float64 weights, also of float32 inputs.
     alpha : float, default 0.0001
         Adds alpha / (2 n) times the sum of all squared weights to the mean loss of n samples, the
-        size of the batch (biases are free).
+        size of each batch or the sum of its weights (biases are free).
     batch_size : int or "auto", default "auto"
         "auto" is min(200, n_samples).
     learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
@@ -557,7 +561,7 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
     n_threads : int or None, default None
         None lets the backend choose. Results do not depend on it.
     dtype : {"float32", "float64"} or None, default None
-        Of the network. None takes that of X; float32 is about twice as fast.
+        Of the network. None takes that of X (see `solver`); float32 is about twice as fast.
     optimizer : str, Optimizer or None, default None
         Takes the place of `solver`: a name of `fastmlp.optimizers`, with `learning_rate_init`, or
         an instance, with its own rate.
@@ -593,7 +597,8 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
     loss_, best_loss_ : float
         The last and the least training loss; early stopping keeps no best loss (None).
     loss_curve_ : list of float
-        The loss of each epoch, the penalty included.
+        The loss of each epoch, the penalty included: the batches' means, each before its update,
+        counted by their sizes; of "log_loss" with probabilities clipped to [eps, 1 - eps].
     validation_loss_curve_, validation_scores_ : list of float or None
         Of each epoch, where there is a validation set.
     best_validation_score_ : float or None
@@ -890,9 +895,13 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
     """A multilayer perceptron for regression, as scikit-learn's, and faster.
 
     Parameters, attributes and results are those of `sklearn.neural_network.MLPRegressor`: with
-    the same `random_state`, the same initial weights and order of samples. Only Adam differs
-    slightly: it adds `epsilon` after the correction of its bias, as its authors write it. The
-    parameters from `backend` on are additions.
+    the same `random_state`, the same initial weights and order of samples, and in float64 the same
+    numbers but for rounding, by every solver. The parameters from `backend` on are additions.
+
+    What differs: sample weights below 0 are refused, and a batch whose weights are all 0 has no
+    gradient, penalty or loss (there, the fit fails). With float32 inputs, L-BFGS
+    computes in float64 (there, the loss is evaluated in float32). Where a Poisson rate underflows
+    to 0 the loss is not NaN, as it is there.
 
     Parameters
     ----------
@@ -906,10 +915,11 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
         Of all hidden layers, or one for each: "relu", "tanh", "logistic", "identity" or another
         name or instance of `fastmlp.activations`.
     solver : {"adam", "sgd", "lbfgs"}, default "adam"
-        "lbfgs" is SciPy's L-BFGS-B, in float64 and on all samples at once.
+        "lbfgs" is SciPy's L-BFGS-B, in float64 and on all samples at once. Without a `dtype`, it
+        leaves float64 weights, also of float32 inputs.
     alpha : float, default 0.0001
         Adds alpha / (2 n) times the sum of all squared weights to the mean loss of n samples, the
-        size of the batch (biases are free).
+        size of each batch or the sum of its weights (biases are free).
     batch_size : int or "auto", default "auto"
         "auto" is min(200, n_samples).
     learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
@@ -948,7 +958,7 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
     n_threads : int or None, default None
         None lets the backend choose. Results do not depend on it.
     dtype : {"float32", "float64"} or None, default None
-        Of the network. None takes that of X; float32 is about twice as fast.
+        Of the network. None takes that of X (see `solver`); float32 is about twice as fast.
     optimizer : str, Optimizer or None, default None
         Takes the place of `solver`: a name of `fastmlp.optimizers`, with `learning_rate_init`, or
         an instance, with its own rate.
@@ -977,7 +987,9 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
     loss_, best_loss_ : float
         The last and the least training loss; early stopping keeps no best loss (None).
     loss_curve_ : list of float
-        The loss of each epoch, the penalty included.
+        The loss of each epoch, the penalty included: the batches' means, each before its update,
+        counted by their sizes. Of squared errors it is the mean over several targets, while
+        updates descend on their sum; so does L-BFGS.
     validation_loss_curve_, validation_scores_ : list of float or None
         Of each epoch, where there is a validation set.
     best_validation_score_ : float or None
