@@ -23,7 +23,7 @@ from fastmlp.backends import (
     get_backend,
 )
 from fastmlp.backends.numpy_backend import NumpyBackend
-from fastmlp.losses import LOSSES
+from fastmlp.losses import LOSSES, CustomLoss
 from fastmlp.optimizers import OPTIMIZERS
 
 EVERYTHING = Regularization(
@@ -494,3 +494,21 @@ def test_the_rates_of_all_batches_are_used(backend: Backend):
         states.append(session.store().parameters)
     changed = [bool(np.any(before != after)) for before, after in pairwise(states)]
     assert changed == [True, False, True]
+
+
+QUARTIC = CustomLoss(
+    lambda outputs, targets: np.mean((outputs - targets) ** 4, axis=1),
+    lambda outputs, targets: 4 * (outputs - targets) ** 3 / outputs.shape[1],
+)
+
+
+@pytest.mark.parametrize("loss", [LOSSES["mse"], QUARTIC], ids=lambda loss: loss.name)
+def test_rows_without_weight_have_no_loss_and_no_gradient(backend: Backend, loss):
+    network = MLP([3, 4, 2], output_activation="linear", dtype="float64")
+    session = backend.bind(network, loss, batch_size=2)
+    gradient = np.full(network.n_parameters, np.nan)
+    X, y = np.ones((4, 3)), np.ones((4, 2))
+    assert session.loss_and_gradient(X, y, gradient, np.zeros(4)) == 0
+    np.testing.assert_array_equal(gradient, 0)
+    losses = session.train(X, y, np.arange(4), np.ones(2), np.array([0.0, 0, 1, 1]))
+    assert losses[0] == 0 < losses[1]

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp._weights import total_weight
 from fastmlp.backends.numpy_backend import NumpySession, _shares
 from fastmlp.network import layer_views
 from fastmlp.regularization import gaussian_noise
@@ -108,9 +109,10 @@ class DisplacedSession(NumpySession):
         values = self.loss.value(z, outputs, targets, output)
         delta = self.loss.delta(z, outputs, targets, output)
         delta = self._moved(delta, _ROUNDINGS * np.abs(delta))
-        shares = _shares(sample_weight, len(z), self.dtype)
+        total = total_weight(sample_weight, len(z))
+        shares = _shares(sample_weight, len(z), total, self.dtype)
         self._backward(delta * shares[:, None], inputs, slopes, gradient)
-        self._add_penalty_gradient(gradient)
+        self._add_penalty_gradient(gradient, total)
         # A loss is a difference of terms of about these sizes.
         sizes = 1 + np.abs(values) + np.mean(np.abs(targets * z), axis=1)
         roundings += np.sqrt(len(z))

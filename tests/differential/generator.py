@@ -25,7 +25,7 @@ from fastmlp.losses import (
     Quantile,
 )
 from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop
-from fastmlp.regularization import Regularization
+from fastmlp.regularization import DividedL2, Regularization
 
 Rng = np.random.Generator
 
@@ -344,7 +344,8 @@ def _regularization(rng: Rng, n_layers: int) -> Regularization:
         return value if rng.random() < share else otherwise
 
     shares = tuple(_pick(rng, (0.0, 0.1, 0.5)) for _ in range(n_layers))
-    return Regularization(
+    kind = _pick(rng, (Regularization, Regularization, DividedL2))
+    return kind(
         l1=maybe((1e-3, 0.05), 0.0),
         l2=maybe((1e-3, 0.1), 0.0),
         dropout=maybe((0.5, 0.2, shares), 0.0),

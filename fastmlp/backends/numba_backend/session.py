@@ -242,7 +242,11 @@ class NumbaSession(Session):
         values = self.loss.value(z, outputs, targets, self.output_activation)
         delta = self.loss.delta(z, outputs, targets, self.output_activation)
         self._pass(X, delta.astype(self.dtype), sample_weight, gradient, None)
-        return float(np.average(values, weights=sample_weight))
+        if sample_weight is None:
+            return float(np.mean(values, dtype=np.float64))
+        total = total_weight(sample_weight, len(values))
+        weighted = float(np.dot(values.astype(np.float64), sample_weight.astype(np.float64)))
+        return weighted / total if total > 0 else 0.0  # no weights, no loss
 
     def _pass(
         self,
