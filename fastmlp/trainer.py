@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _checks, checkpoint
+from fastmlp._locks import make_locks
 from fastmlp._mapped import gather_rows, is_mapped, release_pages
 from fastmlp._progress import Display, display
 from fastmlp._watch import Watch, counts_upward, recorded
@@ -85,15 +87,67 @@ class _Progress:
     planned_epochs: int = 0
     plateau: Watch = field(default_factory=Watch)
     plateau_factor: float = 1.0
+    #: Those of the last fit.
+    callbacks: tuple[Callback, ...] = ()
+    #: What a loaded checkpoint holds for the callbacks of the next fit, until its first epoch.
+    callback_states: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def visible(self) -> Array:
         """The parameters that the network shows: the average, where one is kept."""
         return self.state.parameters if self.state.average is None else self.state.average
 
+    def showing(self, parameters: Array) -> _Progress:
+        """Return the same after the same epoch, but with other parameters."""
+        average = None if self.state.average is None else parameters.copy()
+        state = replace(self.state, parameters=parameters.copy(), average=average)
+        return replace(self, state=state)
+
+
+class _Bound:
+    """A session, and the state that it is known to hold.
+
+    The state is unknown from before the session changes until after it has: whatever interrupts,
+    no state is ever taken for another one.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._held: TrainingState | None = None
+
+    def holding(self, state: TrainingState) -> Session:
+        """Return the session with a state that is not going to change."""
+        if self._held is not state:
+            self._held = None
+            self._session.load(state)
+            self._held = state
+        return self._session
+
+    def predicting(self, parameters: Array) -> Session:
+        """Return the session, whose optimizer has no moments, with parameters to compute by."""
+        if self._held is not None and np.array_equal(self._held.parameters, parameters):
+            return self._session
+        no_moments = np.empty((0, len(parameters)), dtype=parameters.dtype)
+        return self.holding(TrainingState(parameters.copy(), no_moments, None, 0))
+
+    def changing(self, state: TrainingState) -> Session:
+        """Return the session with a state to start from."""
+        session = self.holding(state)
+        self._held = None
+        return session
+
+    def store(self) -> TrainingState:
+        """Return the state that the session has come to."""
+        state = self._session.store()
+        self._held = state
+        return state
+
 
 class Trainer:
     """Trains a network.
+
+    One thread trains at a time. Others may predict and evaluate meanwhile, by the parameters of
+    the last whole epoch.
 
     Parameters
     ----------
@@ -188,14 +242,32 @@ class Trainer:
             TrainingState.initial(network, self._updates(), self.regularization),
             dict(np.random.default_rng(self.seed).bit_generator.state),
         )
-        self._session: Session | None = None
-        #: The parameters that the session holds; None while it trains.
-        self._held: Array | None = None
+        #: The parameters that the network was last given.
+        self._published = self._progress.visible
         self._seconds_per_batch = _CHUNK_SECONDS
-        self._callbacks: list[Callback] = []
-        #: What a loaded checkpoint holds for the callbacks of the next fit.
-        self._callback_states: dict[str, dict[str, Any]] = {}
         self._stopping = False
+        self._bind_later()
+
+    def _bind_later(self) -> None:
+        #: The session that trains, and the one that predicts, also while the other trains.
+        self._training: _Bound | None = None
+        self._predicting: _Bound | None = None
+        make_locks(self)
+
+    def make_locks(self) -> None:
+        """Make the locks; not for users."""
+        #: Held by the thread that changes what training has come to.
+        self._fitting = threading.RLock()
+        #: Guards the network's parameters and the session that predicts.
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        without = ("_training", "_predicting", "_fitting", "_lock")
+        return {name: value for name, value in vars(self).items() if name not in without}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._bind_later()
 
     # What a user calls -----------------------------------------------------------------------
 
@@ -262,6 +334,8 @@ class Trainer:
         DivergenceError
             If the loss or a parameter becomes NaN or infinite; the network is left as it was
             after the last good epoch.
+        RuntimeError
+            If another thread is fitting this trainer.
 
         Warns
         -----
@@ -276,25 +350,25 @@ class Trainer:
         [1, 2]
         """
         epochs = _checks.integer(epochs, "epochs", at_least=0)
-        first = len(self._progress.records)
-        self._adopt()
-        try:
-            data = self._data(X, y, sample_weight, self.class_weight)
-            validation = None if validation_data is None else self._pair(validation_data)
-            self._callbacks = as_callbacks(callbacks)
-            self._fit(data, validation, epochs, verbose, shuffle)
-        except KeyboardInterrupt:
-            self._publish()
-            warnings.warn(
-                f"training was interrupted; the network is as it was after epoch "
-                f"{len(self._progress.records)}",
-                TrainingInterrupted,
-                stacklevel=2,
-            )
-        except BaseException:
-            self._publish()
-            raise
-        return History(self._progress.records[first:])
+        with self._alone():
+            first = len(self._progress.records)
+            self._adopt()
+            try:
+                data = self._data(X, y, sample_weight, self.class_weight)
+                validation = None if validation_data is None else self._pair(validation_data)
+                self._fit(data, validation, epochs, as_callbacks(callbacks), verbose, shuffle)
+            except KeyboardInterrupt:
+                self._publish()
+                warnings.warn(
+                    f"training was interrupted; the network is as it was after epoch "
+                    f"{len(self._progress.records)}",
+                    TrainingInterrupted,
+                    stacklevel=2,
+                )
+            except BaseException:
+                self._publish()
+                raise
+            return History(self._progress.records[first:])
 
     def stop(self) -> None:
         """End the running fit after this epoch; for callbacks.
@@ -339,9 +413,10 @@ class Trainer:
         ...     trainer.save_checkpoint(Path(folder, "run.npz"))
         ...     trainer.load_checkpoint(Path(folder, "run.npz"))
         """
-        self._adopt()
-        progress = self._progress
-        callbacks = {key: callback.state() for key, callback in _keyed(self._callbacks)}
+        with self._lock:
+            self._adopt()
+            progress = self._progress
+        callbacks = {key: callback.state() for key, callback in _keyed(progress.callbacks)}
         content = {
             "parameters": progress.state.parameters,
             "moments": progress.state.moments,
@@ -352,7 +427,7 @@ class Trainer:
             "planned_epochs": progress.planned_epochs,
             "plateau": vars(progress.plateau),
             "plateau_factor": progress.plateau_factor,
-            "callbacks": {**self._callback_states, **callbacks},
+            "callbacks": {**progress.callback_states, **callbacks},
         }
         checkpoint.save(path, content, self._owner())
 
@@ -371,9 +446,11 @@ class Trainer:
         CheckpointError
             If it is damaged, no checkpoint, or of a trainer with other settings. It is a
             ValueError.
+        RuntimeError
+            If another thread is fitting this trainer.
         """
         content = checkpoint.load(path, self._owner())
-        self._progress = _Progress(
+        loaded = _Progress(
             TrainingState(
                 content["parameters"], content["moments"], content["average"], content["step"]
             ),
@@ -382,10 +459,16 @@ class Trainer:
             content["planned_epochs"],
             Watch(**content["plateau"]),
             content["plateau_factor"],
+            callback_states=content["callbacks"],
         )
-        self._callback_states = content["callbacks"]
-        self._callbacks = []
-        self._publish()
+        with self._alone():
+            self._adopt()
+            try:
+                self._progress = loaded
+                self._publish()
+            except BaseException:
+                self._publish()
+                raise
 
     def evaluate(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Scores:
         """Return the loss (without penalties) and the score of some samples.
@@ -414,7 +497,8 @@ class Trainer:
         (0.6931, 1.0)
         """
         data = self._data(X, y, sample_weight)
-        return Scores(self._measure(self._session_of(self.network.parameters), data))
+        with self._lock:
+            return Scores(self._measure(self._predictions(), data))
 
     def predict(self, X: ArrayLike) -> Array:
         """Return what `MLP.predict` returns, computed by the trainer's backend.
@@ -444,21 +528,28 @@ class Trainer:
     # An epoch --------------------------------------------------------------------------------
 
     def _fit(
-        self, data: _Data, validation: _Data | None, epochs: int, verbose: bool, shuffle: bool
+        self,
+        data: _Data,
+        validation: _Data | None,
+        epochs: int,
+        callbacks: list[Callback],
+        verbose: bool,
+        shuffle: bool,
     ) -> None:
         first = len(self._progress.records)
         last = first + epochs
         planned = max(self._progress.planned_epochs, last)
         self._progress = replace(self._progress, planned_epochs=planned)
         self._stopping = False
-        states, self._callback_states = self._callback_states, {}
+        states = self._progress.callback_states
         with contextlib.ExitStack() as stack:
-            for callback in self._callbacks:
+            for callback in callbacks:
                 stack.callback(callback.close)
-            for key, callback in _keyed(self._callbacks):
+            for key, callback in _keyed(callbacks):
                 callback.on_fit_begin(self)
                 if key in states:
                     callback.load_state(self, states[key])
+            self._progress = replace(self._progress, callbacks=tuple(callbacks))
             n_batches = -(-data.n_samples // self.batch_size)
             shown = display(verbose, first + 1, last, n_batches)
             stack.callback(shown.close)
@@ -466,10 +557,10 @@ class Trainer:
                 self._adopt()
                 record = self._run_epoch(data, validation, shuffle, shown)
                 shown.epoch(record, last)
-                for callback in self._callbacks:
+                for callback in callbacks:
                     if callback.on_epoch_end(self, dict(record)):
                         self._stopping = True
-            for callback in self._callbacks:
+            for callback in callbacks:
                 callback.on_fit_end(self, History(self._progress.records[first:]))
 
     def _run_epoch(
@@ -488,7 +579,7 @@ class Trainer:
             raise DivergenceError(_divergence("a parameter", number))
         record.update(scores)
         if validation is not None:
-            measured = self._measure(self._session_of(after.visible), validation)
+            measured = self._measure(self._showing(after), validation)
             record.update({f"val_{name}": value for name, value in measured.items()})
         if "learning_rate" in record:  # stands behind all metrics
             record["learning_rate"] = record.pop("learning_rate")
@@ -496,7 +587,7 @@ class Trainer:
         if isinstance(self.schedule, ReduceOnPlateau):
             after = _after_plateau(after, self.schedule, record)
         # One assignment, so that an interrupt finds the old epoch or the new one.
-        self._progress = replace(after, records=(*before.records, record))
+        self._progress = replace(after, records=(*before.records, record), callback_states={})
         self._publish()
         return record
 
@@ -504,24 +595,21 @@ class Trainer:
         self, data: _Data, optimizer: Optimizer, shuffle: bool, shown: Display
     ) -> tuple[_Progress, dict[str, float]]:
         """Train an epoch of batches; return what it changes, and its scores."""
-        before, session = self._progress, self._bound()
+        before, bound = self._progress, self._bound()
         generator = np.random.default_rng()
         generator.bit_generator.state = before.generator
         n_samples = data.n_samples
         order = generator.permutation(n_samples) if shuffle else np.arange(n_samples)
         rates = self._learning_rates(optimizer, n_samples)
-        if self._held is not before.state.parameters:
-            session.load(before.state)
-        self._held = None
-        scores = self._run_batches(data, order, rates, shown)
-        state = session.store()
-        self._held = state.parameters
-        after = replace(before, state=state, generator=dict(generator.bit_generator.state))
+        scores = self._run_batches(bound.changing(before.state), data, order, rates, shown)
+        state, drawn = bound.store(), dict(generator.bit_generator.state)
+        after = replace(before, state=state, generator=drawn)
         return after, scores | {"learning_rate": float(rates[-1])}
 
     def _minimize(self, data: _Data, optimizer: LBFGS) -> tuple[_Progress, dict[str, float]]:
         """Take an epoch of full-batch steps; return what it changes, and its scores."""
-        before, session, dtype = self._progress, self._bound(), self.network.dtype
+        before, dtype = self._progress, self.network.dtype
+        session = self._bound().changing(before.state)
         part = np.empty(self.network.n_parameters, dtype=dtype)
         total = float(np.sum(_shares(data, slice(None))))
 
@@ -539,7 +627,6 @@ class Trainer:
                 release_pages(data.X)
             return loss, gradient
 
-        self._held = None
         with np.errstate(all="ignore"):  # what diverges is found by the caller
             found, n_steps, converged = optimizer.minimize(
                 loss_and_gradient, before.state.parameters
@@ -548,13 +635,13 @@ class Trainer:
         step = before.state.step + n_steps
         state = replace(before.state, parameters=found.astype(dtype), step=step)
         after = replace(before, state=state)
-        return after, self._measure(self._session_of(after.visible), data)
+        return after, self._measure(self._showing(after), data)
 
     def _run_batches(
-        self, data: _Data, order: Array, rates: Array, shown: Display
+        self, session: Session, data: _Data, order: Array, rates: Array, shown: Display
     ) -> dict[str, float]:
         """Train over `order` in chunks short enough for a progress bar and Ctrl-C."""
-        session, size = self._bound(), self.batch_size
+        size = self.batch_size
         score = running_score(self.network.output_activation, data.score_targets, size)
         losses = np.empty(len(rates))
         seen: list[Array] = []
@@ -608,43 +695,72 @@ class Trainer:
         """Return the optimizer of the session, which keeps its moments."""
         return SGD() if isinstance(self.optimizer, LBFGS) else self.optimizer
 
-    def _bound(self) -> Session:
-        if self._session is None:
-            full_batch = isinstance(self.optimizer, LBFGS)
-            self._session = self.backend.bind(
-                self.network,
-                self.loss,
-                self._updates(),
-                self.regularization,
-                batch_size=_ROWS_AT_ONCE if full_batch else self.batch_size,
-                n_threads=self.n_threads,
-                seed=self.seed,
+    def _bound(self) -> _Bound:
+        """Return the session that trains."""
+        if self._training is None:
+            self._training = self._bind(self._updates(), self.regularization)
+        return self._training
+
+    def _bind(
+        self, optimizer: Optimizer | None = None, regularization: Regularization | None = None
+    ) -> _Bound:
+        full_batch = isinstance(self.optimizer, LBFGS)
+        session = self.backend.bind(
+            self.network,
+            self.loss,
+            optimizer,
+            regularization,
+            batch_size=_ROWS_AT_ONCE if full_batch else self.batch_size,
+            n_threads=self.n_threads,
+            seed=self.seed,
+        )
+        return _Bound(session)
+
+    def _showing(self, progress: _Progress) -> Session:
+        """Return the session that trains, computing by what the network is going to show."""
+        state = progress.state
+        if state.average is not None:
+            state = replace(state, parameters=state.average)
+        return self._bound().holding(state)
+
+    def _predictions(self) -> Session:
+        """Return the session that predicts, computing by the network's parameters.
+
+        It is another one than that which trains, so that neither disturbs the other.
+        """
+        if self._predicting is None:
+            self._predicting = self._bind()
+        return self._predicting.predicting(self.network.parameters)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Refuse what would change the state of training under another thread's fit."""
+        fitting = self._fitting  # a child that is forked meanwhile has another
+        if not fitting.acquire(blocking=False):
+            raise RuntimeError(
+                "another thread is fitting this trainer; wait for it, or make a trainer for each"
             )
-        return self._session
+        try:
+            yield
+        finally:
+            fitting.release()
 
     def _adopt(self) -> None:
         """Take over the network's parameters, if someone else changed them."""
-        if not np.array_equal(self.network.parameters, self._progress.visible):
-            state = self._showing(self.network.parameters)
-            self._progress = replace(self._progress, state=state)
-
-    def _session_of(self, parameters: Array) -> Session:
-        """Return the session, computing with `parameters`."""
-        session = self._bound()
-        if self._held is None or not np.array_equal(self._held, parameters):
-            state = self._showing(parameters)
-            session.load(state)
-            self._held = state.parameters
-        return session
-
-    def _showing(self, parameters: Array) -> TrainingState:
-        """Return the state of the last whole epoch, but with other parameters."""
-        state = self._progress.state
-        average = None if state.average is None else parameters.copy()
-        return replace(state, parameters=parameters.copy(), average=average)
+        with self._lock:
+            shown, visible = self.network.parameters, self._progress.visible
+            if not np.array_equal(shown, visible):
+                if np.array_equal(shown, self._published):  # nobody did: an interrupt came between
+                    self.network.parameters = visible
+                else:
+                    self._progress = self._progress.showing(shown)
+            self._published = self._progress.visible
 
     def _publish(self) -> None:
-        self.network.parameters = self._progress.visible
+        with self._lock:
+            visible = self._progress.visible
+            self.network.parameters = visible
+            self._published = visible
 
     # Measuring -------------------------------------------------------------------------------
 
@@ -680,7 +796,8 @@ class Trainer:
     def _logits(self, X: ArrayLike) -> Array:
         rows, single = as_rows(X, self.network.n_inputs)
         check_finite(rows, self.network.dtype)
-        logits = self._session_of(self.network.parameters).logits(rows)
+        with self._lock:
+            logits = self._predictions().logits(rows)
         return logits[0] if single else logits
 
     # Checks ----------------------------------------------------------------------------------
