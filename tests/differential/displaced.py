@@ -106,9 +106,11 @@ class DisplacedSession(NumpySession):
         outputs = output.forward(z, out=np.empty_like(z))
         roundings = _ROUNDINGS + np.sqrt(self.n_outputs)
         outputs = self._moved(outputs, roundings * np.abs(outputs))
+        if output.name == "softmax":  # the sum that all are divided by
+            outputs = outputs * self._moved(np.ones((len(z), 1)), roundings)
         values = self.loss.value(z, outputs, targets, output)
         delta = self.loss.delta(z, outputs, targets, output)
-        delta = self._moved(delta, _ROUNDINGS * np.abs(delta))
+        delta = self._moved_delta(outputs, targets, delta)
         total = total_weight(sample_weight, len(z))
         shares = _shares(sample_weight, len(z), total, self.dtype)
         self._backward(delta * shares[:, None], inputs, slopes, gradient)
@@ -117,6 +119,18 @@ class DisplacedSession(NumpySession):
         sizes = 1 + np.abs(values) + np.mean(np.abs(targets * z), axis=1)
         roundings += np.sqrt(len(z))
         return float(self._moved(np.dot(values, shares), roundings * np.dot(sizes, shares)))
+
+    def _moved_delta(self, outputs: Array, targets: Array, delta: Array) -> Array:
+        """Displace the gradient by the logits."""
+        if self.output_activation.name != "softmax" or self.loss.name == "cross_entropy":
+            return self._moved(delta, _ROUNDINGS * np.abs(delta))
+        # A difference of each output's slope and the mean of all, which may nearly cancel; the
+        # mean's own roundings are common to a row.
+        slopes = np.abs(self.loss.gradient(outputs, targets))
+        mean = np.sum(slopes * outputs, axis=1, keepdims=True)
+        roundings = _ROUNDINGS + np.sqrt(self.n_outputs)
+        delta = self._moved(delta, _ROUNDINGS * outputs * (slopes + mean))
+        return delta + outputs * self._moved(np.zeros_like(mean), roundings * mean)
 
     def _backward(
         self, delta: Array, inputs: list[Array], slopes: list[Array], gradient: Array

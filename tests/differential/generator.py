@@ -161,6 +161,10 @@ def draw(seed: int) -> Setting:
     last_batch = batch_size if rng.random() < 0.4 else int(rng.integers(1, batch_size + 1))
     form, weights = _pick(rng, FORMS), _pick(rng, WEIGHTS)
     zeros = _zeros(rng)
+    regularization = _regularization(rng, len(sizes) - 1)
+    zero_parameters = _pick(rng, (0.0, 0.0, 0.0, 0.3, 1.0))
+    if regularization.l1 and n_batches > 1:
+        zero_parameters = 0.0  # on which side of its kink a zero then falls, roundings decide
     return Setting(
         seed=seed,
         sizes=sizes,
@@ -169,7 +173,7 @@ def draw(seed: int) -> Setting:
         loss=loss,
         optimizer=_optimizer(rng),
         pace=float(rng.uniform(0.1, 1.0)),
-        regularization=_regularization(rng, len(sizes) - 1),
+        regularization=regularization,
         dtype=dtype,
         input_scale=_pick(rng, (1.0, 1.0, 1 / 255, 0.3)),
         n_rows=max(1, (n_batches - 1) * batch_size + int(rng.integers(-2, 3)))
@@ -188,7 +192,7 @@ def draw(seed: int) -> Setting:
         blank_batches=tuple(
             sorted({int(rng.integers(n_batches)) for _ in range(int(rng.integers(0, 4)) // 2)})
         ),
-        zero_parameters=_pick(rng, (0.0, 0.0, 0.0, 0.3, 1.0)),
+        zero_parameters=zero_parameters,
         threads=_pick(rng, (None, 1, 2, 2, 3, 4, 5)),
         other_threads=_pick(rng, (1, 1, 2, 3, 5)),
         n_predicted=_n_predicted(rng, sizes, dtype),
