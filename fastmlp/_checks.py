@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -94,3 +95,10 @@ def integer(value: object, what: str, *, at_least: int) -> int:
     if value < at_least:
         raise ValueError(f"{what} must be at least {at_least}, got {value!r}")
     return int(value)
+
+
+def not_masked(values: object, what: str) -> None:
+    """Raise ValueError if an array is masked somewhere: what lies below a mask means nothing."""
+    masked = sys.modules.get("numpy.ma")  # not imported: nobody has made such an array
+    if masked is not None and isinstance(values, masked.MaskedArray) and masked.is_masked(values):
+        raise ValueError(f"{what} has masked values; fill them, or leave out their rows")

@@ -22,13 +22,14 @@ def sample_weights(given: ArrayLike, n_samples: int, dtype: DTypeLike) -> Array:
     Raises
     ------
     ValueError
-        If they are not `n_samples` finite numbers of at least 0, or all are 0.
+        If they are not `n_samples` finite numbers of at least 0, all are 0, or some are masked.
 
     Examples
     --------
     >>> sample_weights([1, 2], 2, "float32")
     array([1., 2.], dtype=float32)
     """
+    _checks.not_masked(given, "sample_weight")
     weights = np.asarray(given)
     if weights.shape != (n_samples,) or weights.dtype.kind not in "biuf":
         raise ValueError(
@@ -92,7 +93,7 @@ def class_weights(given: Mapping[Any, float] | str, labels: Array, n_classes: in
         each = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     else:
         for label, weight in given.items():
-            each[label] = weight
+            each[int(label)] = weight  # True and 1.0 name class 1, as in y
     return each[labels]
 
 

@@ -323,7 +323,6 @@ def info(options: argparse.Namespace) -> None:
 
 def _numba_facts(peak: bool) -> list[tuple[str, str]]:
     """Return what the Numba backend finds on this machine, for `fastmlp info`."""
-    from fastmlp.backends.numba_backend.compiled import cache_folder
     from fastmlp.backends.numba_backend.machine import VECTORS
     from fastmlp.backends.numba_backend.peak import measure_peak
     from fastmlp.backends.numba_backend.threads import usable_cores
@@ -332,7 +331,7 @@ def _numba_facts(peak: bool) -> list[tuple[str, str]]:
         ("SIMD", str(VECTORS)),
         ("tile height", f"{VECTORS.tile_rows} rows"),
         ("threads", str(usable_cores())),
-        ("cache folder", str(cache_folder())),
+        ("cache folder", _cache_place()),
     ]
     if peak:
         facts += [
@@ -340,6 +339,15 @@ def _numba_facts(peak: bool) -> list[tuple[str, str]]:
             for dtype in ("float32", "float64")
         ]
     return facts
+
+
+def _cache_place() -> str:
+    from fastmlp.backends.numba_backend.compiled import cache_folder
+
+    try:
+        return str(cache_folder())
+    except OSError as error:
+        return f"none: {error}"
 
 
 def add_warmup(commands: Any) -> None:
@@ -389,28 +397,31 @@ def warmup(options: argparse.Namespace) -> None:
     from multiprocessing import get_context
 
     get_backend("numba")
-    from fastmlp.backends.numba_backend.compiled import cache_folder
-
     started = time.perf_counter()
     dtypes = ("float32", "float64")
     # Numba compiles one function at a time in a process.
     with ProcessPoolExecutor(len(dtypes), mp_context=get_context("spawn")) as pool:
-        for dtype, times in zip(dtypes, pool.map(_compile_programs, dtypes), strict=True):
+        done = list(pool.map(_compile_programs, dtypes))
+        for dtype, (times, _) in zip(dtypes, done, strict=True):
             for program, seconds in times.items():
                 print(f"{dtype} {program:<8} {seconds:6.2f} s", flush=True)
-    print(f"ready in {time.perf_counter() - started:.2f} s; cache folder {cache_folder()}")
+    reason = next((reason for _, reason in done if reason is not None), None)
+    if reason is not None:
+        print(f"compiled, but nothing was kept: {reason}")
+        return
+    print(f"ready in {time.perf_counter() - started:.2f} s; cache folder {_cache_place()}")
 
 
-def _compile_programs(dtype: str) -> dict[str, float]:
-    """Compile or load the programs for a dtype; return how many seconds each took."""
-    from fastmlp.backends.numba_backend.compiled import compiled
+def _compile_programs(dtype: str) -> tuple[dict[str, float], str | None]:
+    """Compile or load the programs for a dtype; return their seconds, and why none were kept."""
+    from fastmlp.backends.numba_backend.compiled import compiled, why_not_kept
 
     times = {}
     for program in ("train", "apply", "predict", "row"):
         before = time.perf_counter()
         compiled(program, np.dtype(dtype))
         times[program] = time.perf_counter() - before
-    return times
+    return times, why_not_kept()
 
 
 def add_bench(commands: Any) -> None:

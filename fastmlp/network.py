@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +24,16 @@ from fastmlp.initializers import INITIALIZERS, Initializer
 Array = NDArray[Any]
 
 _ROWS_AT_ONCE = 4096
+
+#: Held while a network's parameters are copied, so that no thread reads half of an assignment. A
+#: fork waits for it: a child has all networks whole.
+copying = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=copying.acquire,
+        after_in_parent=copying.release,
+        after_in_child=copying.release,
+    )
 
 
 class MLP:
@@ -119,7 +131,7 @@ class MLP:
 
     @property
     def parameters(self) -> Array:
-        """The flat vector of all parameters; assigning copies into it."""
+        """The flat vector of all parameters; assigning copies into it, whole for other threads."""
         return self._parameters
 
     @parameters.setter
@@ -129,7 +141,8 @@ class MLP:
             raise ValueError(
                 f"parameters must have shape {self._parameters.shape}, got {values.shape}"
             )
-        self._parameters[:] = values
+        with copying:
+            self._parameters[:] = values
 
     def copy(self) -> MLP:
         """Return a network with the same architecture and a copy of the parameters.
@@ -158,7 +171,8 @@ class MLP:
         Raises
         ------
         ValueError
-            If X has another width, is not numeric, or holds NaN or infinite values.
+            If X has another width, is not numeric, masked, or holds NaN or infinite values; or if
+            the logits are NaN or infinite.
 
         Examples
         --------
@@ -166,8 +180,10 @@ class MLP:
         array([[0., 0., 0.]], dtype=float32)
         """
         rows, single = as_rows(X, self.n_inputs)
-        check_finite(rows, self.dtype)
-        logits = self.forward(rows)
+        check_finite(rows, self.dtype, self.input_scale)
+        with np.errstate(all="ignore"):  # what overflows is reported below, once
+            logits = self.forward(rows)
+        check_logits(logits)
         return logits[0] if single else logits
 
     def predict_proba(self, X: ArrayLike) -> Array:
@@ -259,7 +275,8 @@ class MLP:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {k: v for k, v in self.__dict__.items() if k not in ("weights", "biases")}
-        state["_parameters"] = self._parameters.copy()
+        with copying:
+            state["_parameters"] = self._parameters.copy()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -319,7 +336,7 @@ def as_rows(X: Any, n_features: int) -> tuple[Any, bool]:
     Raises
     ------
     ValueError
-        If X is not numeric or has another shape.
+        If X is not numeric, has another shape, or has masked values.
 
     Examples
     --------
@@ -327,6 +344,7 @@ def as_rows(X: Any, n_features: int) -> tuple[Any, bool]:
     (array([[1., 2.]]), True)
     """
     if not hasattr(X, "toarray"):
+        _checks.not_masked(X, "X")
         X = np.asarray(X)
     if X.dtype.kind not in "biuf":
         raise ValueError(f"X must hold numbers, got an array of dtype {X.dtype}")
@@ -339,8 +357,8 @@ def as_rows(X: Any, n_features: int) -> tuple[Any, bool]:
     return rows, single
 
 
-def check_finite(X: Any, dtype: DTypeLike = np.float64) -> None:
-    """Raise ValueError if rows hold NaN, or values that are infinite as `dtype`.
+def check_finite(X: Any, dtype: DTypeLike = np.float64, scale: float = 1.0) -> None:
+    """Raise ValueError if rows hold NaN, or values that are infinite as `dtype`, or times `scale`.
 
     Examples
     --------
@@ -349,27 +367,53 @@ def check_finite(X: Any, dtype: DTypeLike = np.float64) -> None:
         ...
     ValueError: X holds NaN or infinite values (first in row 0); remove or replace them
     """
-    if X.dtype.kind != "f":
+    if X.dtype.kind != "f" and scale <= 1.0:
         return
     values = X.data if hasattr(X, "toarray") else X
     for start in range(0, len(values), _ROWS_AT_ONCE):
         block = values[start : start + _ROWS_AT_ONCE]
-        # A sum is several times cheaper than a test of every element, which only doubt calls for.
-        with np.errstate(all="ignore"):
-            suspicious = not math.isfinite(float(block.sum(dtype=np.float32)))
+        suspicious = _is_suspicious(block, dtype, scale)
         release_pages(X)
         if not suspicious:
             continue
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(block.astype(dtype))
+        with np.errstate(over="ignore", invalid="ignore"):
+            converted = block.astype(dtype)
+            scaled = converted * converted.dtype.type(scale)
+        finite = np.isfinite(scaled)
         if not np.all(finite):
             where = ""
             if values.ndim == 2:
                 where = f" (first in row {start + int(np.argmin(finite.all(axis=1)))})"
             kind = "NaN or infinite values"
-            if np.all(np.isfinite(block)):
+            if np.all(np.isfinite(converted)):
+                kind = f"values that are infinite as {np.dtype(dtype)}, times input_scale={scale:g}"
+            elif np.all(np.isfinite(block)):
                 kind = f"values that are infinite as {np.dtype(dtype)}"
             raise ValueError(f"X holds {kind}{where}; remove or replace them")
+
+
+def check_logits(logits: Array) -> None:
+    """Raise ValueError if logits of finite rows are NaN or infinite.
+
+    Examples
+    --------
+    >>> check_logits(np.array([[1.0, 2.0]]))
+    """
+    if not np.all(np.isfinite(logits)):
+        raise ValueError(
+            "the network's logits are NaN or infinite: its parameters are, or they are so large "
+            f"that sums overflow {logits.dtype}"
+        )
+
+
+def _is_suspicious(block: Array, dtype: DTypeLike, scale: float) -> bool:
+    """Return False where all values are surely finite, by a look that is cheap."""
+    with np.errstate(all="ignore"):
+        if scale <= 1.0 or not block.size:
+            # A sum is several times cheaper than a test of every element.
+            return not math.isfinite(float(block.sum(dtype=np.float32)))
+        most = max(abs(float(block.max())), abs(float(block.min())))
+        return not most * scale < float(np.finfo(dtype).max) / 2
 
 
 def _layer_sizes(sizes: Sequence[int]) -> tuple[int, ...]:

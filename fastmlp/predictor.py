@@ -9,19 +9,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp.backends.base import Backend, TrainingState, get_backend
-from fastmlp.network import MLP, as_rows, check_finite
+from fastmlp._locks import make_locks
+from fastmlp.backends.base import Backend, get_backend
+from fastmlp.network import MLP, as_rows, check_finite, check_logits
 
 Array = NDArray[Any]
+
+
+class _Bound:
+    """A session that predicts by the parameters that a network had, and computes single rows."""
+
+    def __init__(self, network: MLP, backend: str | Backend, n_threads: int | None) -> None:
+        self.session = get_backend(backend).bind(network, batch_size=1, n_threads=n_threads)
+        make_locks(self)
+        self.row_logits = self.session.row_function("linear")
+        self.row_outputs = self.session.row_function(network.output_activation.name)
+
+    def make_locks(self) -> None:
+        """Make the lock; not for users."""
+        #: A session serves one thread at a time.
+        self.lock = threading.Lock()
 
 
 class Predictor:
     """Predicts by a network as it is now, on a backend.
 
-    It copies the parameters when it is made: after more training, call `refresh`. With the Numba
-    backend one row takes microseconds, call included, if it is a C-contiguous NumPy array of the
-    network's dtype, of shape (n_inputs,) or (1, n_inputs); anything else that `MLP` takes is
-    right too, but checked and converted first. Several threads may predict at once.
+    It copies the parameters when it is made: after more training, call `refresh`. Copied or
+    pickled, it keeps predicting by its own, and its network goes with it for `refresh`. With the
+    Numba backend one row takes microseconds, call included, if it is a C-contiguous NumPy array
+    of the network's dtype, of shape (n_inputs,) or (1, n_inputs); anything else that `MLP` takes
+    is right too, but checked and converted first. Several threads may predict at once.
 
     Parameters
     ----------
@@ -48,18 +65,17 @@ class Predictor:
         self, network: MLP, backend: str | Backend = "auto", n_threads: int | None = None
     ) -> None:
         self.network = network
-        self._arguments = (network, backend, n_threads)
-        self._session = get_backend(backend).bind(network, batch_size=1, n_threads=n_threads)
-        self._lock = threading.Lock()
+        self._choices = backend, n_threads
+        self._bound = _Bound(network.copy(), backend, n_threads)
         # The object by which NumPy's own arrays say float32 or float64, quick to compare with.
         self._dtype = np.dtype(network.dtype.type)
         self._n_outputs = network.n_outputs
         self._row, self._single_row = (network.n_inputs,), (1, network.n_inputs)
-        self._row_logits = self._session.row_function("linear")
-        self._row_outputs = self._session.row_function(network.output_activation.name)
 
     def refresh(self) -> None:
-        """Take over the network's current parameters; no prediction may run meanwhile.
+        """Take over the network's current parameters.
+
+        Predictions that are under way in other threads end with those that they began with.
 
         Examples
         --------
@@ -70,8 +86,7 @@ class Predictor:
         >>> predictor.predict([[3.0]])
         array([6.5], dtype=float32)
         """
-        session = self._session
-        session.load(TrainingState.initial(self.network, session.optimizer, session.regularization))
+        self._bound = _Bound(self.network.copy(), *self._choices)
 
     def logits(self, X: ArrayLike) -> Array:
         """Return the last layer's values before the output activation.
@@ -87,14 +102,15 @@ class Predictor:
         Raises
         ------
         ValueError
-            If X has another width, is not numeric, or holds NaN or infinite values.
+            If X has another width, is not numeric, masked, or holds NaN or infinite values; or if
+            the logits are NaN or infinite.
 
         Examples
         --------
         >>> Predictor(MLP([2, 3]), backend="numpy").logits([[0.0, 0.0]])
         array([[0., 0., 0.]], dtype=float32)
         """
-        logits = self._at_once(self._row_logits, X)
+        logits = self._at_once(self._bound.row_logits, X)
         return self._checked_logits(X) if logits is None else logits
 
     def predict_proba(self, X: ArrayLike) -> Array:
@@ -107,7 +123,7 @@ class Predictor:
         >>> Predictor(MLP([2, 2]), backend="numpy").predict_proba([[0.0, 0.0]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        outputs = self._at_once(self._row_outputs, X)
+        outputs = self._at_once(self._bound.row_outputs, X)
         if outputs is not None:
             return outputs
         logits = self._checked_logits(X)
@@ -146,13 +162,26 @@ class Predictor:
 
     def _checked_logits(self, X: ArrayLike) -> Array:
         rows, single = as_rows(X, self.network.n_inputs)
-        check_finite(rows, self._dtype)
-        with self._lock:  # a session serves one thread at a time
-            logits = self._session.logits(rows)
+        check_finite(rows, self._dtype, self.network.input_scale)
+        bound = self._bound
+        with bound.lock:
+            logits = bound.session.logits(rows)
+        check_logits(logits)
         return logits[0] if single else logits
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Predictor, self._arguments
+        shown = self.network.copy()
+        shown.parameters = self._bound.session.store().parameters
+        return _predictor_of, (shown, self.network, *self._choices)
 
     def __repr__(self) -> str:
         return f"Predictor({self.network!r})"
+
+
+def _predictor_of(
+    shown: MLP, network: MLP, backend: str | Backend, n_threads: int | None
+) -> Predictor:
+    """Return a predictor of `network` that predicts by the parameters of `shown`."""
+    predictor = Predictor(shown, backend, n_threads)
+    predictor.network = network
+    return predictor

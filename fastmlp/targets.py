@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp import _checks
 from fastmlp.activations import OutputActivation
 from fastmlp.losses import Loss
 
@@ -42,7 +43,7 @@ def prepare_targets(
     Raises
     ------
     ValueError
-        If the shape, the values or the kind of `y` do not fit.
+        If the shape, the values or the kind of `y` do not fit, or some are masked.
 
     Examples
     --------
@@ -51,6 +52,7 @@ def prepare_targets(
     >>> prepare_targets([0, 2], LOSSES["cross_entropy"], Softmax(), 3, np.dtype("float32"))
     array([0, 2])
     """
+    _checks.not_masked(y, "y")
     y = np.asarray(y)
     if y.dtype.kind not in "biuf":
         raise ValueError(f"y must hold numbers, got an array of dtype {y.dtype}")
@@ -81,6 +83,24 @@ def dense_targets(targets: Array, n_outputs: int, dtype: np.dtype[Any]) -> Array
     rows = np.zeros((len(targets), n_outputs), dtype=dtype)
     rows[np.arange(len(targets)), targets] = 1
     return rows
+
+
+def weight_shares(sample_weight: Array | None, n_samples: int, dtype: np.dtype[Any]) -> Array:
+    """Return each sample's share of the mean; none where all weights are zero.
+
+    Examples
+    --------
+    >>> weight_shares(np.array([3e38, 3e38], dtype="float32"), 2, np.dtype("float32"))
+    array([0.5, 0.5], dtype=float32)
+    """
+    if sample_weight is None:
+        return np.full(n_samples, 1 / n_samples, dtype=dtype)
+    largest = float(sample_weight.max())
+    if largest == 0:
+        return np.zeros(n_samples, dtype=dtype)
+    # A power of two, so that no digit is lost where the sum of the weights alone would overflow.
+    weights = np.ldexp(sample_weight.astype(np.float64), -np.frexp(largest)[1])
+    return np.asarray(weights / weights.sum(), dtype=dtype)
 
 
 def _class_numbers(y: Array, n_outputs: int) -> Array:

@@ -33,11 +33,11 @@ from fastmlp.history import History, Record
 from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.metrics import Metric, Scores, resolve_metric, running_score, score_name, score_targets
-from fastmlp.network import MLP, as_rows, check_finite
+from fastmlp.network import MLP, as_rows, check_finite, check_logits
 from fastmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastmlp.regularization import Regularization
 from fastmlp.schedules import SCHEDULES, Constant, ReduceOnPlateau, Schedule
-from fastmlp.targets import dense_targets, prepare_targets
+from fastmlp.targets import dense_targets, prepare_targets, weight_shares
 
 Array = NDArray[Any]
 
@@ -674,7 +674,7 @@ class Trainer:
             shown.advance(n_batches)
         shares = batch_weights(len(order), size, _rows(data.weights, order))
         scores = {
-            "loss": float(losses @ shares / shares.sum()),
+            "loss": float(losses @ weight_shares(shares, len(shares), shares.dtype)),
             score_name(self.network.output_activation): score.value(),
         }
         return scores | self._metric_values(seen, data.score_targets[order])
@@ -795,9 +795,10 @@ class Trainer:
 
     def _logits(self, X: ArrayLike) -> Array:
         rows, single = as_rows(X, self.network.n_inputs)
-        check_finite(rows, self.network.dtype)
+        check_finite(rows, self.network.dtype, self.network.input_scale)
         with self._lock:
             logits = self._predictions().logits(rows)
+        check_logits(logits)
         return logits[0] if single else logits
 
     # Checks ----------------------------------------------------------------------------------
@@ -822,7 +823,7 @@ class Trainer:
             raise ValueError(f"X has {rows.shape[0]} rows, but y has {len(targets)}")
         if len(targets) == 0:
             raise ValueError("X must hold at least one row, got none")
-        check_finite(rows, self.network.dtype)
+        check_finite(rows, self.network.dtype, self.network.input_scale)
         labels = score_targets(network.output_activation, targets)
         weights = given = (
             None
@@ -832,7 +833,10 @@ class Trainer:
         if class_weight is not None:
             n_classes = max(network.n_outputs, 2)
             each = class_weights(class_weight, labels.reshape(-1).astype(np.int64), n_classes)
-            weights = (each if given is None else each * given).astype(network.dtype)
+            with np.errstate(over="ignore"):
+                weights = (each if given is None else each * given).astype(network.dtype)
+            if not np.all(np.isfinite(weights)):
+                raise ValueError(f"class_weight times sample_weight overflows {network.dtype}")
             if not weights.any():
                 raise ValueError("all samples weigh 0, by their class_weight and sample_weight")
         return _Data(rows, targets, labels, given, weights)

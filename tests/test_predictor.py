@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -183,6 +184,22 @@ def test_a_pickled_predictor_predicts(backend: Backend):
     twin = pickle.loads(pickle.dumps(Predictor(network, backend)))
     assert_agrees(twin, network, rows_of(network))
     assert_agrees(twin, network, rows_of(network)[0])
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))]
+)
+def test_a_copy_predicts_by_its_own_parameters(backend: Backend, duplicate):
+    network = network_of([4, 5, 3])
+    predictor, rows = Predictor(network, backend), rows_of(network)
+    before = predictor.logits(rows)
+    network.parameters += 0.5
+    twin = duplicate(predictor)
+    np.testing.assert_array_equal(twin.logits(rows), before)
+    np.testing.assert_array_equal(duplicate(twin).logits(rows), before)
+    twin.refresh()
+    assert_agrees(twin, network, rows)
+    np.testing.assert_array_equal(predictor.logits(rows), before)
 
 
 def test_threads_share_a_predictor(backend: Backend):

@@ -18,13 +18,14 @@ from fastmlp import (
     Adam,
     DivergenceError,
     History,
+    Predictor,
     Regularization,
     Trainer,
     TrainingInterrupted,
 )
-from fastmlp.backends import Backend
+from fastmlp.backends import Backend, get_backend
 from fastmlp.backends.numpy_backend import NumpyBackend, NumpySession
-from fastmlp.losses import LOSSES
+from fastmlp.losses import LOSSES, CustomLoss
 from fastmlp.metrics import Scores
 
 RNG = np.random.default_rng(0)
@@ -486,6 +487,84 @@ def test_class_weights_must_leave_something():
     trainer = make_trainer(class_weight={0: 0.0, 1: 0.0})
     with pytest.raises(ValueError, match="all samples weigh 0"):
         trainer.fit(X[Y < 2], Y[Y < 2], verbose=False)
+
+
+@pytest.mark.parametrize("given", [{True: 5.0}, {1.0: 5.0}, {np.int64(1): 5.0}])
+def test_whatever_equals_a_class_names_it(backend, given):
+    weights, reference = (
+        make_trainer(backend, class_weight=given),
+        make_trainer(backend, class_weight={1: 5.0}),
+    )
+    fit(weights)
+    fit(reference)
+    np.testing.assert_array_equal(weights.network.parameters, reference.network.parameters)
+
+
+@pytest.mark.parametrize("given", [{False: 5.0}, {0.0: 5.0}])
+def test_false_names_class_0(given):
+    ours, reference = make_trainer(class_weight=given), make_trainer(class_weight={0: 5.0})
+    assert fit(ours)["loss"] == fit(reference)["loss"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_whose_sum_overflows_are_a_mean_still(backend, dtype):
+    def loss(weight: float) -> float:
+        trainer = Trainer(MLP([5, 3], seed=1, dtype=dtype), backend=backend, batch_size=20)
+        weights = np.full(len(X), weight, dtype)
+        return trainer.fit(X, Y, 1, sample_weight=weights, verbose=False)["loss"][0]
+
+    most = 3e38 if dtype == "float32" else 1e306
+    assert loss(most) == pytest.approx(loss(1.0), rel=1e-5)
+
+
+@pytest.mark.parametrize("what", ["X", "y", "sample_weight"])
+def test_masked_values_are_refused(what):
+    given = {"X": X, "y": Y, "sample_weight": np.ones(len(X))}
+    values = np.ma.array(given[what])
+    make_trainer().fit(**(given | {what: values}), epochs=1, verbose=False)
+    values[3] = np.ma.masked
+    with pytest.raises(ValueError, match=f"{what} has masked values"):
+        make_trainer().fit(**(given | {what: values}), epochs=1, verbose=False)
+
+
+def test_parameters_that_are_nan_predict_nothing(backend):
+    network = MLP([5, 4, 3])
+    network.parameters[-1] = np.nan
+    for one in (network, Trainer(network, backend=backend), Predictor(network, backend)):
+        for rows in (X, X[:1], X[0]):
+            with pytest.raises(ValueError, match="logits are NaN or infinite"):
+                one.predict(rows)
+
+
+def test_a_scale_that_makes_inputs_infinite_is_refused(backend):
+    network = MLP([5, 3], input_scale=1e38)
+    for one in (network, Trainer(network, backend=backend), Predictor(network, backend)):
+        for rows in (np.full((2, 5), 9.0, "float32"), np.full((2, 5), 9)):
+            with pytest.raises(ValueError, match=r"infinite as float32, times input_scale=1e\+38"):
+                one.predict(rows)
+
+
+def test_a_custom_loss_of_a_batch_without_weight_is_0(backend):
+    loss = CustomLoss(
+        lambda outputs, targets: np.mean((outputs - targets) ** 2, axis=1),
+        lambda outputs, targets: 2 * (outputs - targets) / outputs.shape[1],
+    )
+    network = MLP([5, 1], output_activation="linear")
+    gradient = np.ones(6, np.float32)
+    session = get_backend(backend).bind(network, loss)
+    assert session.loss_and_gradient(X[:4], X[:4, 0], gradient, np.zeros(4)) == 0
+    assert not gradient.any()
+
+
+def test_a_thousand_threads_are_no_more_than_help():
+    pytest.importorskip("numba")
+    from fastmlp.backends.numba_backend.threads import most_threads
+
+    trainer, one = make_trainer("numba", n_threads=1000), make_trainer("numba", n_threads=1)
+    fit(trainer)
+    fit(one)
+    assert trainer.backend.bind(trainer.network, n_threads=1000).threads.most == most_threads()
+    np.testing.assert_array_equal(trainer.network.parameters, one.network.parameters)
 
 
 def test_bad_data_keeps_the_users_change_of_the_parameters():

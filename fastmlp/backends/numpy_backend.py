@@ -13,7 +13,7 @@ from fastmlp.losses import Loss
 from fastmlp.network import MLP, layer_views
 from fastmlp.optimizers import Optimizer
 from fastmlp.regularization import Regularization, dropout_mask, gaussian_noise
-from fastmlp.targets import dense_targets
+from fastmlp.targets import dense_targets, weight_shares
 
 Array = NDArray[Any]
 
@@ -97,7 +97,7 @@ class NumpySession(Session):
         values = self.loss.value(z, outputs, targets, output)
         delta = self.loss.delta(z, outputs, targets, output)
         total = total_weight(sample_weight, len(z))
-        shares = _shares(sample_weight, len(z), total, self.dtype)
+        shares = weight_shares(sample_weight, len(z), self.dtype)
         self._backward(delta * shares[:, None], inputs, slopes, gradient)
         self._add_penalty_gradient(gradient, total)
         return float(np.dot(values.astype(np.float64), shares.astype(np.float64)))
@@ -166,15 +166,6 @@ class NumpySession(Session):
         return dropout_mask(
             self.rates[layer], self.seed, self.step, layer, (shape[0], shape[1]), self.dtype
         )
-
-
-def _shares(
-    sample_weight: Array | None, n_samples: int, total: float, dtype: np.dtype[Any]
-) -> Array:
-    """Return each sample's share of the mean; none where all weights are zero."""
-    if sample_weight is None:
-        return np.full(n_samples, 1 / n_samples, dtype=dtype)
-    return sample_weight / dtype.type(total) if total > 0 else np.zeros(n_samples, dtype=dtype)
 
 
 def _limit_norm(gradient: Array, limit: float) -> None:

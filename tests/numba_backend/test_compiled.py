@@ -287,3 +287,18 @@ print(out)
 def test_kernels_compile_without_numbas_insides(tmp_path):
     output, _ = run(WITHOUT_NUMBAS_INSIDES, tmp_path)
     assert output == "[538. 650.]"
+
+
+def test_without_a_home_folder_nothing_is_kept(monkeypatch):
+    from fastmlp import cli
+
+    monkeypatch.delenv("FASTMLP_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(OSError, match="no home folder"):
+        cache_folder()
+    assert "no home folder" in cli._cache_place()

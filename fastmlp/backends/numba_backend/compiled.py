@@ -39,7 +39,13 @@ from fastmlp.backends.numba_backend import program, single
 from fastmlp.backends.numba_backend.machine import VECTORS
 from fastmlp.backends.numba_backend.registry import ProgramCompiler, remembering
 
+#: Held while programs compile. A fork waits for it: what Numba and LLVM lock and change meanwhile,
+#: a child could neither free nor finish.
 _lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 
 #: Bytes before a program in its file, by which damage is seen.
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -53,6 +59,11 @@ def cache_folder() -> Path:
 
     ``FASTMLP_CACHE_DIR`` if set, otherwise `fastmlp` in the user's cache folder.
 
+    Raises
+    ------
+    OSError
+        If the user has no home folder.
+
     Examples
     --------
     >>> cache_folder().name
@@ -61,13 +72,18 @@ def cache_folder() -> Path:
     chosen = os.environ.get("FASTMLP_CACHE_DIR")
     if chosen:
         return Path(chosen) / "kernels"
+    try:
+        return _users_cache() / "fastmlp" / "kernels"
+    except RuntimeError as error:
+        raise OSError("the user has no home folder; FASTMLP_CACHE_DIR can name another") from error
+
+
+def _users_cache() -> Path:
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "fastmlp" / "kernels"
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 #: Modules of the vocabulary whose constants kernels take.
@@ -115,6 +131,9 @@ def _forget_old_programs() -> None:
 class _KernelCache(_Cache):
     """One file for each program, signature and machine; written whole or not at all."""
 
+    #: Why a program that this process compiled was not kept.
+    failure: OSError | None = None
+
     def __init__(self, name: str) -> None:
         self._name = name
 
@@ -146,11 +165,13 @@ class _KernelCache(_Cache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         payload = pickle.dumps(data._reduce(), protocol=pickle.HIGHEST_PROTOCOL)
-        path = self._path(sig, data.codegen)
-        with contextlib.suppress(OSError):  # no writable cache: the process keeps its own copy
+        try:
+            path = self._path(sig, data.codegen)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, hashlib.sha256(payload).digest() + payload)
             _forget_old_programs()
+        except OSError as error:  # no writable cache: the process keeps its own copy
+            _KernelCache.failure = error
 
     def _path(self, sig: Any, codegen: Any) -> Path:
         key = hashlib.sha256()
@@ -233,6 +254,17 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
         # The entry point skips the dispatcher's look at every argument: types are fixed here.
         entry: Callable[..., Any] = dispatcher.overloads[signature].entry_point
         return entry
+
+
+def why_not_kept() -> str | None:
+    """Return why programs that this process compiled are not in the cache; None if they are.
+
+    Examples
+    --------
+    >>> isinstance(why_not_kept(), str | None)
+    True
+    """
+    return None if _KernelCache.failure is None else str(_KernelCache.failure)
 
 
 class _AnnouncingCache(_KernelCache):

@@ -23,7 +23,7 @@ from fastmlp.backends.numba_backend.ahead import ahead_size
 from fastmlp.backends.numba_backend.columns import N_PARTS, list_size
 from fastmlp.backends.numba_backend.compiled import JIT_DISABLED, compiled
 from fastmlp.backends.numba_backend.terms import lists_size, n_words
-from fastmlp.backends.numba_backend.threads import run_team, usable_cores
+from fastmlp.backends.numba_backend.threads import most_threads, run_team, usable_cores
 from fastmlp.backends.numba_backend.tiles import PACKED_SIZE
 from fastmlp.losses import CustomLoss, Loss
 from fastmlp.network import MLP, layer_views
@@ -473,7 +473,7 @@ class _ThreadChoice:
         self, n_threads: int | None, layer_shapes: list[tuple[int, int]], batch_size: int
     ) -> None:
         cores = 1 if JIT_DISABLED else usable_cores()
-        self.most = (1 if JIT_DISABLED else n_threads) if n_threads else cores
+        self.most = (1 if JIT_DISABLED else min(n_threads, most_threads())) if n_threads else cores
         work = batch_size * sum(3 * n_in * n_out for n_in, n_out in layer_shapes)
         self._row_work = work / batch_size
         if n_threads or cores == 1:

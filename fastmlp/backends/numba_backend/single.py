@@ -187,6 +187,8 @@ def run_row(
             code, parameter = _whole(layer, ACTIVATION), load_scalar(layer, PARAMETER)
             activate(code, parameter, outputs, lanes(outputs), n_panels, outputs, False)
         inputs, outputs = outputs, inputs
+    if not all_finite(inputs, n_out):
+        return False
     finish_outputs(_whole(plan, OUTPUT), inputs, n_out)
     for k in range(n_out):
         store_scalar(out, k, load_scalar(inputs, k))
@@ -209,7 +211,8 @@ def row(plan: Any, memory: Any, x: Any, out: Any) -> bool:
     Returns
     -------
     bool
-        False, with nothing written, if x times the input scale holds NaN or infinite values.
+        False, with nothing written, if x times the input scale, or the logits, hold NaN or
+        infinite values.
     """
     widest = int(plan[WIDEST])
     half = widest + 64 // memory.itemsize  # a vector of zeros follows listed inputs

@@ -54,6 +54,19 @@ def usable_cores() -> int:
     return max(1, min(cores, *(limit for limit in (*limits, _quota()) if limit), cores))
 
 
+def most_threads() -> int:
+    """Return how many threads a team may have that a user asks for.
+
+    More than two for each core only wait for each other, and results do not depend on it.
+
+    Examples
+    --------
+    >>> most_threads() >= 8
+    True
+    """
+    return max(8, 2 * (os.cpu_count() or 1))
+
+
 def _positive(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() and int(text) > 0 else None
 

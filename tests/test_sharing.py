@@ -1,0 +1,176 @@
+"""Threads and forks that share a network: right numbers, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP, SGD, Trainer
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(24, 4)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 0)
+
+
+def make(backend) -> Trainer:
+    optimizer = SGD(0.1, momentum=0.9)
+    return Trainer(MLP([4, 3], seed=1), optimizer=optimizer, batch_size=12, backend=backend)
+
+
+def state(trainer: Trainer) -> tuple[bytes, int]:
+    return trainer.network.parameters.tobytes(), len(trainer.history)
+
+
+def in_threads(n_threads: int, work: Callable[[int], object]) -> list[object]:
+    """Return what calls in several threads return or raise."""
+    found: list[object] = [None] * n_threads
+    start = threading.Barrier(n_threads)
+
+    def run(number: int) -> None:
+        start.wait()
+        try:
+            found[number] = work(number)
+        except Exception as error:
+            found[number] = error
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_a_trainer_predicts_in_many_threads(backend):
+    trainer = Trainer(MLP([30, 40, 5], seed=3), backend=backend)
+    rows = [RNG.normal(size=(60 + number, 30)).astype(np.float32) for number in range(8)]
+    expected = [trainer.predict_proba(block) for block in rows]
+
+    def right(number: int) -> bool:
+        return all(
+            np.array_equal(trainer.predict_proba(rows[number]), expected[number]) for _ in range(40)
+        )
+
+    assert in_threads(8, right) == [True] * 8
+
+
+def test_predictions_during_a_fit_are_of_a_whole_epoch(backend):
+    def trainer() -> Trainer:
+        return Trainer(MLP([4, 3], seed=1), batch_size=8, backend=backend)
+
+    alone, shared = trainer(), trainer()
+    states = [alone.predict_proba(X).tobytes()]
+    see = [lambda t, record: states.append(t.predict_proba(X).tobytes())]
+    alone.fit(X, Y, 60, callbacks=see, verbose=False)
+
+    def work(number: int) -> bool:
+        if number == 0:
+            shared.fit(X, Y, 60, verbose=False)
+            return True
+        return all(shared.predict_proba(X).tobytes() in states for _ in range(60))
+
+    assert in_threads(3, work) == [True] * 3
+    assert shared.network.parameters.tobytes() == alone.network.parameters.tobytes()
+
+
+def test_a_second_fit_at_once_is_refused(backend):
+    trainer, alone = make(backend), make(backend)
+    begun = threading.Event()
+    refused = threading.Event()
+
+    def wait(trainer: Trainer, record: dict[str, float]) -> None:
+        begun.set()
+        refused.wait(60)
+
+    def work(number: int) -> object:
+        if number == 0:
+            return len(trainer.fit(X, Y, 2, callbacks=[wait], verbose=False))
+        begun.wait(60)
+        try:
+            return trainer.fit(X, Y, 2, verbose=False)
+        finally:
+            refused.set()
+
+    first, second = in_threads(2, work)
+    assert first == 2
+    assert isinstance(second, RuntimeError)
+    alone.fit(X, Y, 2, verbose=False)
+    assert state(trainer) == state(alone)
+    assert len(trainer.fit(X, Y, 1, verbose=False)) == 1
+
+
+# Forks ---------------------------------------------------------------------------------------
+
+forks_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+FORK = """
+import os, signal, sys, threading, time
+import numpy as np
+from fastmlp import MLP, Predictor
+rows = np.ones((2000, 300), "float32")
+network = MLP([300, 200, 10])
+
+def child_predicts(*given):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(100)
+        Predictor(network, "numba").predict(rows[:3])
+        for predictor in given:
+            predictor.predict(rows)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def run_forking(code: str, **environment: str) -> None:
+    child = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK + code],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, **environment},
+    )
+    assert child.returncode == 0, child.stderr
+
+
+@forks_only
+def test_a_child_predicts_that_was_forked_during_a_prediction():
+    pytest.importorskip("numba")
+    run_forking("""
+predictor = Predictor(network, "numba", n_threads=2)
+predictor.predict(rows)
+entered, leave = threading.Event(), threading.Event()
+def hold():
+    with predictor._bound.lock:
+        entered.set()
+        leave.wait(100)
+thread = threading.Thread(target=hold)
+thread.start()
+entered.wait()
+child_predicts(predictor)
+leave.set()
+thread.join()
+""")
+
+
+@forks_only
+@pytest.mark.slow
+def test_a_child_compiles_that_was_forked_while_its_parent_did(tmp_path):
+    pytest.importorskip("numba")
+    run_forking(
+        """
+from fastmlp.backends.numba_backend.compiled import compiled
+thread = threading.Thread(target=compiled, args=("predict", np.dtype("float32")))
+thread.start()
+time.sleep(1)
+child_predicts()
+thread.join()
+""",
+        FASTMLP_CACHE_DIR=str(tmp_path),
+    )
