@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from fastmlp._weights import total_weight
-from fastmlp.backends.numpy_backend import NumpySession, _shares
+from fastmlp.backends.numpy_backend import NumpySession
 from fastmlp.network import layer_views
 from fastmlp.regularization import gaussian_noise
-from fastmlp.targets import dense_targets
+from fastmlp.targets import dense_targets, weight_shares
 
 Array = np.ndarray[Any, Any]
 
@@ -112,7 +112,7 @@ class DisplacedSession(NumpySession):
         delta = self.loss.delta(z, outputs, targets, output)
         delta = self._moved_delta(outputs, targets, delta)
         total = total_weight(sample_weight, len(z))
-        shares = _shares(sample_weight, len(z), total, self.dtype)
+        shares = weight_shares(sample_weight, len(z), self.dtype)
         self._backward(delta * shares[:, None], inputs, slopes, gradient)
         self._add_penalty_gradient(gradient, total)
         # A loss is a difference of terms of about these sizes.
