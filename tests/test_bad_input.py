@@ -245,7 +245,14 @@ def test_bad_sample_weights(backend: Backend, weights, message: str):
         ({"order": [-1]}, "order must point at rows 0 to 1"),
         ({"learning_rates": [0.1, 0.1]}, r"1 batches need as many learning rates, got \(2,\)"),
         ({"y": np.array([0, 1, 2])}, "X has 2 rows, but y has 3"),
-        ({"logits": np.empty((1, 3))}, r"logits must have shape \(2, 3\), got \(1, 3\)"),
+        ({"y": np.array([0, 3])}, "labels must lie between 0 and 2 for 3 softmax outputs, got 3"),
+        ({"y": np.array([-1, 0])}, "labels must lie between 0 and 2 .* got -1"),
+        ({"y": np.zeros((2, 2))}, r"y must be a matrix of 3 target columns or class numbers"),
+        ({"order": [0.5, 1.0]}, "order must be a vector of integers, got float64"),
+        ({"logits": np.empty((1, 3))}, r"logits must be float32 of shape \(2, 3\), got float64"),
+        ({"logits": np.empty((2, 3))}, r"logits must be float32 of shape \(2, 3\), got float64"),
+        ({"logits": np.empty((2, 3), "f4", "F")}, "logits must be contiguous and writable"),
+        ({"logits": np.broadcast_to(np.float32(0), (2, 3))}, "logits .*, but is read-only"),
     ],
 )
 def test_bad_training(backend: Backend, changed, message: str):
@@ -259,7 +266,16 @@ def test_bad_training(backend: Backend, changed, message: str):
     refuses(lambda: session.train(**arguments | changed), ValueError, message)
 
 
-@pytest.mark.parametrize("gradient", [np.empty(14, np.float32), np.empty(15, np.float64)])
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        np.empty(14, np.float32),
+        np.empty(15, np.float64),
+        np.empty(30, np.float32)[::2],
+        np.broadcast_to(np.float32(0), 15),
+    ],
+    ids=["short", "float64", "strided", "read-only"],
+)
 def test_a_gradient_of_another_shape_or_dtype(backend: Backend, gradient):
     session = backend.bind(MLP([4, 3]))
     message = r"gradient must be float32 of shape \(15,\), got"

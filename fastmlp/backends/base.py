@@ -1,8 +1,9 @@
 """The interface that every backend has, and the look-up of backends by name.
 
 A backend binds a network, a loss and an optimizer; what comes back is a `Session`, which holds the
-parameters in whatever layout the backend likes and trains them. Public methods check shapes and
-dtypes once; the underscored methods that backends implement can rely on them.
+parameters in whatever layout the backend likes and trains them. Public methods check shapes,
+dtypes, labels and buffers once; the underscored methods that backends implement can rely on them,
+and their docstrings say on what. `fastmlp.testing` checks that a backend keeps the contract.
 """
 
 from __future__ import annotations
@@ -84,8 +85,9 @@ class TrainingState:
 class Backend(ABC):
     """A way to compute.
 
-    Subclasses implement `_bind`. They are chosen by an argument, by name or as an instance, and
-    hold no state of any network.
+    Subclasses implement `_bind`, and `unsupported` where there is something that they do not know.
+    They are chosen by an argument, by name or as an instance, and hold no state of any network.
+    They are pickled with the trainers that use them.
 
     Examples
     --------
@@ -131,23 +133,69 @@ class Backend(ABC):
         ------
         ValueError, TypeError
             If the loss has no meaning for the network's output, or an argument is out of range.
+        NotImplementedError
+            If this backend does not know what it is given; the message is what `unsupported`
+            returns.
         """
         loss = default_loss(network) if loss is None else loss
+        optimizer = SGD() if optimizer is None else optimizer
         loss.check_output(network.output_activation)
         loss.target_width(network.n_outputs)
         regularization = Regularization() if regularization is None else regularization
         regularization.dropout_rates(network.n_layers)
         if n_threads is not None:
             n_threads = _checks.integer(n_threads, "n_threads", at_least=1)
-        return self._bind(
-            network,
-            loss,
-            SGD() if optimizer is None else optimizer,
-            regularization,
-            _checks.integer(batch_size, "batch_size", at_least=1),
-            n_threads,
-            _checks.integer(seed, "seed", at_least=0),
-        )
+        batch_size = _checks.integer(batch_size, "batch_size", at_least=1)
+        seed = _checks.integer(seed, "seed", at_least=0)
+        reason = self.unsupported(network, loss, optimizer, regularization)
+        if reason is not None:
+            raise NotImplementedError(reason)
+        return self._bind(network, loss, optimizer, regularization, batch_size, n_threads, seed)
+
+    def unsupported(
+        self, network: MLP, loss: Loss, optimizer: Optimizer, regularization: Regularization
+    ) -> str | None:
+        """Return one sentence on what this backend does not know, or None if it knows all of it.
+
+        The default is None. A backend that computes by the formulas of the descriptions
+        themselves knows every subclass of them; one with kernels of its own should name what it
+        has none for, so that nothing is trained as something else.
+
+        Parameters
+        ----------
+        network : MLP
+        loss : Loss
+        optimizer : Optimizer
+        regularization : Regularization
+
+        Examples
+        --------
+        >>> from fastmlp.backends import get_backend
+        >>> network = MLP([2, 3])
+        >>> get_backend("numpy").unsupported(
+        ...     network, default_loss(network), SGD(), Regularization()
+        ... )
+        """
+        return None
+
+    def machine_epsilon(self, dtype: np.dtype[Any]) -> float:
+        """Return the relative spacing of the numbers that a network of `dtype` is computed with.
+
+        The default is that of `dtype`. A backend that computes float64 networks in float32, or
+        float32 products in TF32, returns that one's; the conformance kit's bounds follow it.
+
+        Parameters
+        ----------
+        dtype : dtype
+            float32 or float64.
+
+        Examples
+        --------
+        >>> from fastmlp.backends import get_backend
+        >>> get_backend("numpy").machine_epsilon(np.dtype("float64")) == 2.0**-52
+        True
+        """
+        return float(np.finfo(dtype).eps)
 
     @abstractmethod
     def _bind(
@@ -159,7 +207,19 @@ class Backend(ABC):
         batch_size: int,
         n_threads: int | None,
         seed: int,
-    ) -> Session: ...
+    ) -> Session:
+        """Return a session; every argument has been checked, and every default filled in.
+
+        The session starts from a copy of the network's parameters, with moments of zero, an
+        average that equals the parameters where `regularization.ema` is set, and step 0
+        (`TrainingState.initial`). It never writes to the network, and what becomes of the
+        network later does not reach it.
+
+        `batch_size` is the most rows of one training batch; prediction and
+        `loss_and_gradient` take any number. `n_threads` changes no bit of any result. `seed` is
+        any whole number of at least 0, also beyond 64 bits; the random numbers of a step are
+        those of `fastmlp.regularization.dropout_mask` and `gaussian_noise`.
+        """
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -171,10 +231,38 @@ class Session(ABC):
     Subclasses implement the underscored methods; `_train` has a default, the readable loop over
     `_loss_and_gradient` and `_update`. A session is used by one thread at a time.
 
+    What every implementation keeps to:
+
+    - **Numbers.** Parameters, moments, averages, gradients and logits are in the network's dtype;
+      losses are float64. `self.step` counts updates, by Python's unbounded integers.
+    - **Bits.** Equal calls give equal bits: whatever the number of threads, the load of the
+      machine, the calls into which a training is cut, the layout of X and the dtype that its
+      values came in; and a session that has loaded another's state goes on with that one's bits.
+    - **Inputs.** No argument is written, but `gradient` and `logits`. Arrays may be read-only.
+    - **Pickling.** Sessions pickle, between any two calls, with all of their state.
+
     Parameters
     ----------
     network, loss, optimizer, regularization, batch_size, seed
         As `Backend.bind` checked them.
+
+    Attributes
+    ----------
+    layer_shapes : list of (int, int)
+        (n_in, n_out) of every weight layer.
+    n_layers, n_inputs, n_outputs, n_parameters : int
+        As `MLP` has them.
+    hidden_activations : tuple of Activation
+        One for each hidden layer; they may differ.
+    output_activation : OutputActivation
+    input_scale : float
+        What the inputs are multiplied by, once they are in the network's dtype.
+    dtype : dtype
+        The network's: float32 or float64.
+    loss, optimizer, regularization, batch_size, seed
+        As given.
+    step : int
+        Number of updates so far; dropout, noise and bias corrections depend on it.
     """
 
     def __init__(
@@ -187,17 +275,19 @@ class Session(ABC):
         seed: int,
     ) -> None:
         self.layer_shapes = network.layer_shapes
+        self.n_layers = network.n_layers
         self.n_inputs = network.n_inputs
         self.n_outputs = network.n_outputs
         self.n_parameters = network.n_parameters
-        self.dtype = network.dtype
+        self.hidden_activations = network.hidden_activations
         self.output_activation = network.output_activation
+        self.input_scale = network.input_scale
+        self.dtype = network.dtype
         self.loss = loss
         self.optimizer = optimizer
         self.regularization = regularization
         self.batch_size = batch_size
         self.seed = seed
-        #: Number of updates so far; dropout and noise depend on it.
         self.step = 0
 
     # State -----------------------------------------------------------------------------------
@@ -284,15 +374,22 @@ class Session(ABC):
         y : array-like
             As `prepare_targets` describes.
         gradient : ndarray of shape (n_parameters,)
-            Overwritten, never added to; in the network's dtype.
+            Overwritten, never added to; contiguous, writable and in the network's dtype.
         sample_weight : array-like of shape (n_samples,), optional
-            Weights at least 0 of the mean over samples.
+            Weights at least 0 of the mean over samples. Where all are 0, loss and gradient are
+            those of the penalties alone.
         logits : ndarray of shape (n_samples, n_outputs), optional
-            Where the rows' logits are written.
+            Where the rows' logits are written; contiguous, writable and in the network's dtype.
+
+        Raises
+        ------
+        ValueError
+            If shapes disagree, a target or a weight is not as stated, or a buffer is not.
         """
         rows, targets, weights = self._checked(X, y, sample_weight)
-        self._check_flat(gradient, "gradient")
-        self._check_logits(logits, len(targets))
+        self._check_buffer(gradient, (self.n_parameters,), "gradient")
+        if logits is not None:
+            self._check_buffer(logits, (len(targets), self.n_outputs), "logits")
         loss = self._loss_and_gradient(rows, targets, weights, gradient, logits)
         return loss + self.penalty(total_weight(weights, len(targets)))
 
@@ -302,11 +399,16 @@ class Session(ABC):
         Parameters
         ----------
         gradient : ndarray of shape (n_parameters,)
-            Used as scratch.
+            Used as scratch; contiguous, writable and in the network's dtype.
         learning_rate : float, optional
             Default: the optimizer's.
+
+        Raises
+        ------
+        ValueError
+            If `gradient` is not as stated.
         """
-        self._check_flat(gradient, "gradient")
+        self._check_buffer(gradient, (self.n_parameters,), "gradient")
         rate = self.optimizer.learning_rate if learning_rate is None else learning_rate
         self._update(gradient, rate)
 
@@ -327,15 +429,18 @@ class Session(ABC):
         X : array of shape (n_samples, n_inputs), or SciPy sparse rows
             Any numeric dtype; converted row by row, scaled by the network's `input_scale`.
         y : ndarray
-            As `prepare_targets` returns it.
-        order : ndarray of int64
+            As `prepare_targets` returns it: class numbers, or a matrix of targets.
+        order : array-like of int
             Rows to visit; every batch takes the next `batch_size` of them, the last what is left.
         learning_rates : ndarray of float64, of shape (n_batches,)
         sample_weight : ndarray of shape (n_samples,), optional
+            Weights at least 0 of each batch's mean.
         logits : ndarray of shape (len(order), n_outputs), optional
-            Where each sample's logits are written, as they were before its batch's update.
+            Where each sample's logits are written, as they were before its batch's update;
+            contiguous, writable and in the network's dtype.
         penalties : ndarray of float64, of shape (n_batches,), optional
-            Where every batch's L1 and L2 penalties before its update are written.
+            Where every batch's L1 and L2 penalties before its update are written; contiguous and
+            writable.
 
         Returns
         -------
@@ -345,25 +450,24 @@ class Session(ABC):
         Raises
         ------
         ValueError
-            If shapes disagree, or `order` points outside the samples.
+            If shapes disagree, `order` points outside the samples, a label or a weight of a
+            sample that is visited is out of range, or `logits` is not as stated.
         """
         rows, _ = as_rows(X, self.n_inputs)
-        order = np.ascontiguousarray(order, dtype=np.int64)
+        order = self._checked_order(order, rows.shape[0])
         n_batches = -(-len(order) // self.batch_size)
         learning_rates = np.ascontiguousarray(learning_rates, dtype=np.float64)
         if learning_rates.shape != (n_batches,):
             raise ValueError(
                 f"{n_batches} batches need as many learning rates, got {learning_rates.shape}"
             )
-        if len(y) != rows.shape[0]:
-            raise ValueError(f"X has {rows.shape[0]} rows, but y has {len(y)}")
-        if len(order) and (order.min() < 0 or order.max() >= rows.shape[0]):
-            raise ValueError(f"order must point at rows 0 to {rows.shape[0] - 1}")
+        y = self._checked_targets(y, rows.shape[0], order)
         if sample_weight is not None:
-            sample_weight = self._weights(sample_weight, rows.shape[0])
-        self._check_logits(logits, len(order))
-        if penalties is not None and penalties.shape != (n_batches,):
-            raise ValueError(f"penalties must have shape {(n_batches,)}, got {penalties.shape}")
+            sample_weight = self._weights(sample_weight, rows.shape[0], order)
+        if logits is not None:
+            self._check_buffer(logits, (len(order), self.n_outputs), "logits")
+        if penalties is not None:
+            self._check_buffer(penalties, (n_batches,), "penalties", np.dtype(np.float64))
         return self._train(rows, y, order, learning_rates, sample_weight, logits, penalties)
 
     def penalty(self, total_weight: float = 1.0) -> float:
@@ -378,17 +482,41 @@ class Session(ABC):
     # What a backend implements ---------------------------------------------------------------
 
     @abstractmethod
-    def _load(self, state: TrainingState) -> None: ...
+    def _load(self, state: TrainingState) -> None:
+        """Copy the parameters, moments and average of `state`, in place of the session's own.
+
+        The arrays have the session's shapes, and may have another dtype. `average` is None
+        exactly where `regularization.ema` is. `self.step` has been set.
+        """
 
     @abstractmethod
-    def _store(self) -> TrainingState: ...
+    def _store(self) -> TrainingState:
+        """Return parameters, moments, average and `self.step`, as copies in the session's dtype.
+
+        What was loaded comes back with the same bits.
+        """
 
     @abstractmethod
     def _weight_matrices(self) -> list[Array]:
-        """Return the current weights of every layer, for penalties."""
+        """Return the current weights of every layer, each of its shape (n_in, n_out).
+
+        They are read, for penalties, and may be views.
+        """
 
     @abstractmethod
-    def _logits(self, X: Any) -> Array: ...
+    def _logits(self, X: Any) -> Array:
+        """Return the logits of rows, of shape (n_samples, n_outputs), in an array of its own.
+
+        There is no dropout and no noise, and nothing of the state changes.
+
+        Parameters
+        ----------
+        X : ndarray or SciPy sparse rows, of shape (n_samples, n_inputs)
+            Any number of rows, none among them; any boolean, integer or floating dtype and byte
+            order; any strides, also negative, zero and unaligned; a memory map may be behind it.
+            Values are converted to the network's dtype and then multiplied by `input_scale`.
+            NaN and infinite values are the caller's affair.
+        """
 
     @abstractmethod
     def _loss_and_gradient(
@@ -399,10 +527,45 @@ class Session(ABC):
         gradient: Array,
         logits: Array | None = None,
     ) -> float:
-        """Write the whole gradient, penalties included; return the loss without them."""
+        """Write the whole gradient, penalties included; return the loss without them.
+
+        Dropout and noise are those of step `self.step`, which stays as it is: inputs are scaled,
+        then get noise, then dropout; hidden layers get dropout behind their activation.
+
+        Parameters
+        ----------
+        X : ndarray or SciPy sparse rows
+            At least one row, also more than `batch_size`; else as for `_logits`.
+        y : ndarray
+            Class numbers in range, int64 of shape (n_samples,), for a softmax output only; or
+            targets of shape (n_samples, loss.target_width(n_outputs)) in the network's dtype.
+            Contiguous or rows of what is.
+        sample_weight : ndarray of shape (n_samples,), or None
+            Finite, at least 0, in the network's dtype. Each counts by its share of their sum,
+            taken in float64; where all are 0, the loss is 0 and the gradient that of the
+            penalties.
+        gradient : ndarray of shape (n_parameters,)
+            Holds anything, NaN too: overwrite every element, never add. Contiguous, writable, in
+            the layout of `MLP.parameters`.
+        logits : ndarray of shape (n_samples, n_outputs), or None
+            Where the logits of this pass, dropout and noise included, are to be written as well.
+        """
 
     @abstractmethod
-    def _update(self, gradient: Array, learning_rate: float) -> None: ...
+    def _update(self, gradient: Array, learning_rate: float) -> None:
+        """Clip `gradient`, update parameters, moments and average, and add 1 to `self.step`.
+
+        In this order: limit every element to `clip_value`, scale the whole down to `clip_norm`
+        (a norm taken in float64), count the step, apply the optimizer's rule (whose steps count
+        from 1), scale each unit's incoming weights down to `max_norm`, move the average by what
+        has become of the parameters.
+
+        Parameters
+        ----------
+        gradient : ndarray of shape (n_parameters,)
+            Contiguous and writable; may be used as scratch.
+        learning_rate : float
+        """
 
     def _train(
         self,
@@ -414,6 +577,24 @@ class Session(ABC):
         logits: Array | None,
         penalties: Array | None,
     ) -> Array:
+        """Train batch by batch over `order`; return every batch's loss, as `train` says.
+
+        The default is right for any backend. One that overrides it counts `self.step` up by one
+        a batch itself, and leaves no step half done where an exception, such as an interrupt,
+        ends it. All arguments are as `_loss_and_gradient` has them, but:
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            Of all samples, not only of those visited; a row may be visited more than once.
+        order : ndarray of int64, contiguous
+            In range; any length, none too.
+        learning_rates : ndarray of float64, contiguous, of shape (n_batches,)
+        logits : ndarray of shape (len(order), n_outputs), or None
+            Row i belongs to sample ``order[i]``, before its batch's update.
+        penalties : ndarray of float64, contiguous, of shape (n_batches,), or None
+            Where `penalty` of each batch, before its update, is to be written.
+        """
         losses = np.empty(len(learning_rates))
         gradient = np.empty(self.n_parameters, dtype=self.dtype)
         for batch, rate in enumerate(learning_rates):
@@ -441,32 +622,74 @@ class Session(ABC):
         targets = prepare_targets(y, self.loss, self.output_activation, self.n_outputs, self.dtype)
         if len(targets) != rows.shape[0]:
             raise ValueError(f"X has {rows.shape[0]} rows, but y has {len(targets)}")
-        weights = None if sample_weight is None else self._weights(sample_weight, rows.shape[0])
+        n_samples = rows.shape[0]
+        weights = None if sample_weight is None else self._weights(sample_weight, n_samples)
         return rows, targets, weights
 
-    def _weights(self, sample_weight: Any, n_samples: int) -> Array:
+    def _checked_order(self, order: Any, n_samples: int) -> Array:
+        order = np.asarray(order)
+        if order.ndim != 1 or (order.size and order.dtype.kind not in "iu"):
+            raise ValueError(
+                f"order must be a vector of integers, got {order.dtype} of shape {order.shape}"
+            )
+        order = np.ascontiguousarray(order, dtype=np.int64)
+        if len(order) and (order.min() < 0 or order.max() >= n_samples):
+            raise ValueError(f"order must point at rows 0 to {n_samples - 1}")
+        return order
+
+    def _checked_targets(self, y: Any, n_samples: int, order: Array) -> Array:
+        """Return prepared targets; labels are checked where `order` visits them.
+
+        A long training comes in many short calls, so that looking at all samples each time
+        would cost more than the training.
+        """
+        y = np.asarray(y)
+        if len(y) != n_samples:
+            raise ValueError(f"X has {n_samples} rows, but y has {len(y)}")
+        width = self.loss.target_width(self.n_outputs)
+        if y.ndim == 2 and y.shape[1] == width and y.dtype.kind in "biuf":
+            return np.ascontiguousarray(y, dtype=self.dtype)
+        if self.output_activation.name != "softmax" or y.ndim != 1 or y.dtype.kind not in "iu":
+            labels = " or class numbers" if self.output_activation.name == "softmax" else ""
+            raise ValueError(
+                f"y must be a matrix of {width} target columns{labels}, as prepare_targets "
+                f"returns it, got {y.dtype} of shape {y.shape}"
+            )
+        labels = y[order]
+        if labels.size and (labels.min() < 0 or labels.max() >= self.n_outputs):
+            wrong = labels.min() if labels.min() < 0 else labels.max()
+            raise ValueError(
+                f"labels must lie between 0 and {self.n_outputs - 1} for {self.n_outputs} "
+                f"softmax outputs, got {wrong}"
+            )
+        return np.ascontiguousarray(y, dtype=np.int64)
+
+    def _weights(self, sample_weight: Any, n_samples: int, order: Array | None = None) -> Array:
+        """Return weights, checked where `order` visits them; without it, all of them."""
         weights = np.ascontiguousarray(sample_weight, dtype=self.dtype)
         if weights.shape != (n_samples,):
             raise ValueError(f"sample_weight must have shape ({n_samples},), got {weights.shape}")
-        bad = ~((weights >= 0) & np.isfinite(weights))
+        visited = weights if order is None else weights[order]
+        bad = ~((visited >= 0) & np.isfinite(visited))
         if np.any(bad):
             raise ValueError(
-                f"sample_weight must hold finite numbers of at least 0, got {weights[bad][0]:g}"
+                f"sample_weight must hold finite numbers of at least 0, got {visited[bad][0]:g}"
             )
         return weights
 
-    def _check_logits(self, logits: Array | None, n_samples: int) -> None:
-        if logits is not None and logits.shape != (n_samples, self.n_outputs):
+    def _check_buffer(
+        self, buffer: Array, shape: tuple[int, ...], what: str, dtype: np.dtype[Any] | None = None
+    ) -> None:
+        """Refuse an array that the hooks could not write, or would write a copy of."""
+        dtype = self.dtype if dtype is None else dtype
+        if buffer.shape != shape or buffer.dtype != dtype:
             raise ValueError(
-                f"logits must have shape {(n_samples, self.n_outputs)}, got {logits.shape}"
+                f"{what} must be {dtype} of shape {shape}, "
+                f"got {buffer.dtype} of shape {buffer.shape}"
             )
-
-    def _check_flat(self, vector: Array, what: str) -> None:
-        if vector.shape != (self.n_parameters,) or vector.dtype != self.dtype:
-            raise ValueError(
-                f"{what} must be {self.dtype} of shape ({self.n_parameters},), "
-                f"got {vector.dtype} of shape {vector.shape}"
-            )
+        if not buffer.flags.carray:
+            reason = "not contiguous" if buffer.flags.writeable else "read-only"
+            raise ValueError(f"{what} must be contiguous and writable, but is {reason}")
 
 
 def default_loss(network: MLP) -> Loss:

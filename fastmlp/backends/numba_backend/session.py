@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp._weights import batch_weights, total_weight
+from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from fastmlp.backends.base import Backend, Session, TrainingState
 from fastmlp.backends.numba_backend import elementwise as e
 from fastmlp.backends.numba_backend import layout as lay
@@ -25,10 +26,10 @@ from fastmlp.backends.numba_backend.compiled import JIT_DISABLED, compiled
 from fastmlp.backends.numba_backend.terms import lists_size, n_words
 from fastmlp.backends.numba_backend.threads import most_threads, run_team, usable_cores
 from fastmlp.backends.numba_backend.tiles import PACKED_SIZE
-from fastmlp.losses import CustomLoss, Loss
+from fastmlp.losses import LOSSES, CustomLoss, Loss
 from fastmlp.network import MLP, layer_views
-from fastmlp.optimizers import Adam, Optimizer
-from fastmlp.regularization import Regularization, mix
+from fastmlp.optimizers import OPTIMIZERS, Adam, Optimizer
+from fastmlp.regularization import DividedL2, Regularization, mix
 from fastmlp.targets import dense_targets
 
 Array = NDArray[Any]
@@ -42,6 +43,17 @@ _CALL_SECONDS = 0.1
 #: Below this many multiply-adds a step, meeting costs more than a second thread brings.
 _WORTH_A_TEAM = 400_000
 _NO_REALS = np.empty(0)
+#: What there are kernels for.
+_KNOWN_TYPES = {
+    CustomLoss,
+    Regularization,
+    DividedL2,
+    *(
+        type(known)
+        for vocabulary in (ACTIVATIONS, OUTPUT_ACTIVATIONS, LOSSES, OPTIMIZERS)
+        for known in vocabulary.values()
+    ),
+}
 
 
 class NumbaBackend(Backend):
@@ -56,6 +68,24 @@ class NumbaBackend(Backend):
     """
 
     name = "numba"
+
+    def unsupported(
+        self, network: MLP, loss: Loss, optimizer: Optimizer, regularization: Regularization
+    ) -> str | None:
+        # Kernels stand for exact types: a subclass may compute anything else.
+        for what, one in (
+            *(("hidden activation", activation) for activation in network.hidden_activations),
+            ("output activation", network.output_activation),
+            ("loss", loss),
+            ("optimizer", optimizer),
+            ("regularization", regularization),
+        ):
+            if type(one) not in _KNOWN_TYPES:
+                return (
+                    f"the Numba backend has no kernel for the {what} {type(one).__name__}; "
+                    f"the NumPy backend computes any, with backend='numpy'"
+                )
+        return None
 
     def _bind(
         self,
