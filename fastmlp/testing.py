@@ -19,8 +19,11 @@ allowed for one gradient. A backend may differ by as much as this changes.
 from __future__ import annotations
 
 import pickle
+import unittest
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -29,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _checks
-from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
+from fastmlp.activations import ACTIVATIONS, ELU, OUTPUT_ACTIVATIONS, Activation, LeakyReLU
 from fastmlp.backends.base import Backend, Session, TrainingState, get_backend
 from fastmlp.losses import LOSSES, CrossEntropy, CustomLoss, Huber, Loss, Quantile
 from fastmlp.network import MLP
@@ -47,6 +50,8 @@ _LAYER_ROUNDINGS = 16
 #: Roundings of one element in an optimizer's update, rounded hyper-parameters included.
 _UPDATE_ROUNDINGS = 16
 _DISPLACED_RUNS = 3
+#: Failures that a message shows in full.
+_SHOWN_FAILURES = 20
 
 #: Every optimizer, with each of its options on and off.
 OPTIMIZER_CASES: tuple[Optimizer, ...] = (
@@ -99,24 +104,150 @@ class ConformanceError(AssertionError):
     """A backend differs from the reference; the message names each check and where it failed."""
 
 
-def check_backend(backend: str | Backend, checks: Iterable[str] | None = None) -> None:
-    """Check that a backend computes what the reference computes.
+@dataclass(frozen=True)
+class Case:
+    """One check in one setting.
+
+    Parameters
+    ----------
+    id : str
+        Unique and the same in every run, for instance "gradient-012-float32".
+    check : str
+        A name out of `CHECKS`.
+    setting : Setting
+        What is compared; its `str` is a line that says all.
+
+    Examples
+    --------
+    >>> next(iter(cases(["gradient"]))).id
+    'gradient-000-float64'
+    """
+
+    id: str
+    check: str
+    setting: Setting
+
+
+def cases(
+    checks: Iterable[str] | None = None,
+    dtypes: Iterable[str] | None = None,
+    sample: float = 1.0,
+    seed: int = 0,
+) -> list[Case]:
+    """Return the cases of the kit, to parametrize a test by.
+
+    Parameters
+    ----------
+    checks : iterable of str, optional
+        Names out of `CHECKS`. Default: all of them.
+    dtypes : iterable of str, optional
+        Out of "float64" and "float32". Default: both.
+    sample : float, default 1.0
+        The share of cases to return, above 0 and at most 1, drawn evenly along the list: a
+        slow backend may be content with a tenth.
+    seed : int, default 0
+        Of the draw.
+
+    Raises
+    ------
+    ValueError
+        If there is no check or dtype of that name, or the share is out of range.
+
+    Examples
+    --------
+    >>> len(cases(["curves"], ["float32"])), len(cases(["curves"], ["float32"], sample=0.1))
+    (20, 2)
+    """
+    _checks.real(sample, "sample", above=0, at_most=1)
+    wanted = list(CHECKS) if checks is None else list(checks)
+    kinds = list(_DTYPES) if dtypes is None else [str(np.dtype(dtype)) for dtype in dtypes]
+    for name, known, what in (
+        *((name, CHECKS, "check") for name in wanted),
+        *((name, _DTYPES, "dtype") for name in kinds),
+    ):
+        if name not in known:
+            raise ValueError(f"unknown {what} {name!r}; choose of {_checks.listing(known)}")
+    found = [
+        Case(f"{check}-{number // 2:03}-{setting.dtype}", check, setting)
+        for check in wanted
+        for number, setting in enumerate(_SETTINGS[check]())
+        if setting.dtype in kinds
+    ]
+    count = max(1, round(sample * len(found)))
+    # One out of each of `count` equal stretches; a fixed stride would meet one dtype only.
+    places = np.arange(count) + np.random.default_rng(seed).uniform(size=count)
+    picked = (places * len(found) / count).astype(int) if sample < 1 else range(len(found))
+    return [found[index] for index in picked]
+
+
+def check_case(backend: str | Backend, case: Case) -> None:
+    """Check one case; see `check_backend`.
+
+    Raises
+    ------
+    ConformanceError
+        If the backend differs from the reference.
+    unittest.SkipTest
+        If the backend says that it does not support the case's network, loss or optimizer;
+        pytest and unittest count the test as skipped.
+
+    Examples
+    --------
+    >>> check_case("numpy", cases(["predict"])[0])
+    """
+    backend = get_backend(backend)
+    setting = case.setting
+    reason = backend.unsupported(
+        setting.network(), setting.loss, setting.optimizer, setting.regularization
+    )
+    if reason is not None:
+        raise unittest.SkipTest(reason)
+    try:
+        CHECKS[case.check](backend, setting)
+    except AssertionError as failure:
+        raise ConformanceError(f"{case.check}: {failure} [{case.id}]") from None
+    except Exception as error:
+        raise ConformanceError(
+            f"{case.check}: raises {type(error).__name__}: {error} ({setting}) [{case.id}]"
+        ) from error
+
+
+def check_backend(
+    backend: str | Backend,
+    checks: Iterable[str] | None = None,
+    *,
+    dtypes: Iterable[str] | None = None,
+    expected_failures: Mapping[str, str] | None = None,
+    sample: float = 1.0,
+    seed: int = 0,
+    progress: Callable[[int, int, Case], None] | None = None,
+) -> None:
+    """Check that a backend computes what the reference computes, in every case.
 
     Parameters
     ----------
     backend : str or Backend
         A name, or an instance of a backend that is registered nowhere.
-    checks : iterable of str, optional
-        Names out of `CHECKS`, to run some only, for instance one in each parametrized test.
-        Default: all of them.
+    checks, dtypes, sample, seed
+        Choose among the cases, as `cases` describes.
+    expected_failures : mapping of str to str, optional
+        Ids of cases, or patterns of them such as "bits-*-float32", and why they fail. One that
+        passes is reported.
+    progress : callable, optional
+        Called before each case with its number from 1, the number of cases, and the `Case`.
 
     Raises
     ------
     ConformanceError
-        If a check fails; the message says for each failed check in which case, by how much, and
-        what is allowed.
+        If a case fails; the message says for every one (up to 20 of them in full) in which
+        setting, by how much, and what is allowed.
     ValueError
-        If there is no check of that name.
+        If there is no check or dtype of that name.
+
+    Warns
+    -----
+    UserWarning
+        If cases are skipped because the backend does not support them: how many, and why.
 
     Examples
     --------
@@ -134,42 +265,55 @@ def check_backend(backend: str | Backend, checks: Iterable[str] | None = None) -
     Traceback (most recent call last):
         ...
     fastmlp.testing.ConformanceError: Forgetful() is not like the reference
-    predict: logits differ from the reference by ..., allowed is ... (layers ...)
+    predict: logits differ from the reference by ..., allowed is ... (layers ...
 
-    In pytest, with a test for each check:
+    In pytest, with a test for each case:
 
     >>> import pytest
-    >>> @pytest.mark.parametrize("check", CHECKS)
-    ... def test_conformance(check):
-    ...     check_backend("mybackend", [check])
+    >>> @pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
+    ... def test_conformance(case):
+    ...     check_case("mybackend", case)
     """
     backend = get_backend(backend)
-    failures = []
-    cause: Exception | None = None
-    for name in CHECKS if checks is None else checks:
-        if name not in CHECKS:
-            raise ValueError(f"unknown check {name!r}; choose of {_checks.listing(CHECKS)}")
+    chosen = cases(checks, dtypes, sample, seed)
+    expected = {} if expected_failures is None else expected_failures
+    failures: list[str] = []
+    skipped: list[str] = []
+    cause: BaseException | None = None
+    for number, case in enumerate(chosen, 1):
+        if progress is not None:
+            progress(number, len(chosen), case)
+        reason = next((why for ids, why in expected.items() if fnmatchcase(case.id, ids)), None)
         try:
-            CHECKS[name](backend)
-        except AssertionError as failure:
-            failures.append(f"{name}: {failure}")
-        except Exception as error:
-            failures.append(f"{name}: raises {type(error).__name__}: {error}")
-            cause = cause or error
+            check_case(backend, case)
+        except unittest.SkipTest as skip:
+            skipped.append(str(skip))
+        except ConformanceError as failure:
+            if reason is None:
+                failures.append(str(failure))
+                cause = cause or failure.__cause__
+        else:
+            if reason is not None:
+                failures.append(f"{case.check}: passes, but should fail ({reason}) [{case.id}]")
+    if skipped:
+        why = "; ".join(sorted(set(skipped)))
+        warnings.warn(f"{len(skipped)} of {len(chosen)} cases skipped: {why}", stacklevel=2)
     if failures:
-        message = "\n".join([f"{backend} is not like the reference", *failures])
-        raise ConformanceError(message) from cause
+        more = len(failures) - _SHOWN_FAILURES
+        rest = [f"and {more} more of {len(chosen)} cases"] if more > 0 else []
+        lines = [f"{backend} is not like the reference", *failures[:_SHOWN_FAILURES], *rest]
+        raise ConformanceError("\n".join(lines)) from cause
 
 
 # Cases ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Case:
+class Setting:
     """A network, a way to train it, and the data to train it on."""
 
     sizes: tuple[int, ...] = (5, 18, 3, 4)
-    hidden: str = "tanh"
+    hidden: str | tuple[str | Activation, ...] = "tanh"
     output: str = "softmax"
     loss: Loss = field(default_factory=CrossEntropy)
     optimizer: Optimizer = field(default_factory=lambda: SGD(0.05))
@@ -180,12 +324,28 @@ class _Case:
     labels: bool = False
     weighted: bool = True
     input_scale: float = 1.0
+    #: What the rows are: "dense"; "gaps", half of them zeros, with a blank column and row; or
+    #: "blank second" or "blank first", where of two batches that one is blank in the first epoch.
+    rows: str = "dense"
+    #: "first" or "all": that batch, or every sample, weighs 0; "some": every third sample.
+    weightless: str = ""
+    #: Inputs are so many times larger; logits and pre-activations follow.
+    magnitude: float = 1.0
+    seed: int = 3
+    #: The number of updates behind the session.
+    step: int = 0
 
     def __str__(self) -> str:
         loss = "custom loss" if isinstance(self.loss, CustomLoss) else self.loss
+        others = {"rows": "dense", "weightless": "", "magnitude": 1.0, "seed": 3, "step": 0}
+        odd = "".join(
+            f", {name} {getattr(self, name)}"
+            for name, usual in others.items()
+            if getattr(self, name) != usual
+        )
         return (
             f"layers {self.sizes}, {self.hidden}, {self.output}, {loss}, {self.optimizer}, "
-            f"{self.regularization}, {self.n_rows} rows, batch {self.batch_size}, {self.dtype}"
+            f"{self.regularization}, {self.n_rows} rows, batch {self.batch_size}, {self.dtype}{odd}"
         )
 
     def network(self) -> MLP:
@@ -215,21 +375,32 @@ class _Case:
         return self._bind(_REFERENCE, network, None)
 
     def _bind(self, backend: Backend, network: MLP, n_threads: int | None) -> Session:
-        return backend.bind(
+        session = backend.bind(
             network,
             self.loss,
             self.optimizer,
             self.regularization,
             batch_size=self.batch_size,
             n_threads=n_threads,
-            seed=3,
+            seed=self.seed,
         )
+        if self.step:
+            session.load(replace(session.store(), step=self.step))
+        return session
 
     def data(self) -> tuple[Array, Array, Array | None]:
         """Return rows, targets and weights, as exact in float64 as in the dtype under test."""
         rng = np.random.default_rng(4)
         shape = self.n_rows, self.loss.target_width(self.sizes[-1])
-        X = rng.normal(size=(self.n_rows, self.sizes[0]))
+        X = self.magnitude * rng.normal(size=(self.n_rows, self.sizes[0]))
+        batches = np.arange(self.n_rows) // self.batch_size
+        first_order = next(self.epochs(1))[0]
+        if self.rows == "gaps":
+            X *= rng.uniform(size=X.shape) < 0.5
+            X[:, 1] = X[2] = 0
+        elif self.rows.startswith("blank"):
+            X *= rng.uniform(size=X.shape) < 0.5
+            X[first_order[batches % 2 == (self.rows == "blank second")]] = 0
         if self.labels:
             y: Array = rng.integers(0, self.sizes[-1], self.n_rows)
         elif self.output == "softmax":
@@ -241,6 +412,13 @@ class _Case:
         else:  # far from the outputs, so that their difference does not cancel
             y = (rng.choice([-4.0, 4.0], shape) + rng.normal(size=shape)).astype(self.dtype)
         weights = rng.uniform(0.5, 2, self.n_rows).astype(self.dtype) if self.weighted else None
+        if weights is not None and self.weightless:
+            idle = {
+                "all": batches >= 0,
+                "first": batches == 0,
+                "some": np.arange(self.n_rows) % 3 == 0,
+            }
+            weights[first_order[idle[self.weightless]]] = 0
         return X.astype(self.dtype), y, weights
 
     def epochs(self, n_epochs: int) -> Iterator[tuple[Array, Array]]:
@@ -262,9 +440,12 @@ class _Case:
         return self.eps * sum(n_in + _LAYER_ROUNDINGS for n_in in self.sizes[:-1])
 
     def gradient_bound(self, n_rows: int) -> float:
-        """Return the relative error allowed in the loss of rows and in its gradient."""
+        """Return the relative error allowed in the loss of rows and in its gradient.
+
+        A slope follows a logit's absolute error, which grows with the magnitude of the inputs.
+        """
         sums = sum(n_out + _LAYER_ROUNDINGS for n_out in self.sizes[1:]) + n_rows
-        return self.logits_bound() + self.eps * sums
+        return max(1.0, self.magnitude) * self.logits_bound() + self.eps * sums
 
     def update_bound(self) -> float:
         """Return the relative error allowed in an update by a given gradient."""
@@ -276,10 +457,10 @@ class _Case:
         return self.eps * roundings
 
 
-def _twice(**options: Any) -> Iterator[_Case]:
+def _twice(**options: Any) -> Iterator[Setting]:
     """Yield a case in both dtypes."""
     for dtype in _DTYPES:
-        yield _Case(dtype=dtype, **options)
+        yield Setting(dtype=dtype, **options)
 
 
 def _pseudo_huber(outputs: Array, targets: Array) -> Array:
@@ -306,21 +487,21 @@ def _losses() -> Iterator[tuple[str, Loss]]:
             yield output, loss
 
 
-def _combinations() -> Iterator[_Case]:
+def _combinations() -> Iterator[Setting]:
     """Yield every hidden activation with every pair of output activation and loss."""
     for hidden in ACTIVATIONS:
         for output, loss in _losses():
             yield from _twice(hidden=hidden, output=output, loss=loss)
 
 
-def _networks() -> Iterator[_Case]:
+def _networks() -> Iterator[Setting]:
     """Yield every hidden activation with every output activation."""
     for hidden in ACTIVATIONS:
         for output in OUTPUT_ACTIVATIONS:
             yield from _twice(hidden=hidden, output=output, loss=LOSSES["mse"])
 
 
-def _shapes() -> Iterator[_Case]:
+def _shapes() -> Iterator[Setting]:
     for sizes, n_rows, batch_size in SHAPE_CASES:
         for optimizer in (SGD(0.05), Adam(0.01)):
             yield from _twice(
@@ -333,8 +514,10 @@ def _shapes() -> Iterator[_Case]:
             )
 
 
-def _updates() -> Iterator[_Case]:
+def _updates() -> Iterator[Setting]:
     """Yield every optimizer with and without regularization, every regularization with two."""
+    for optimizer in _CONSTANTS:
+        yield from _twice(optimizer=optimizer)
     plain, *single, everything = REGULARIZATION_CASES
     for optimizer in OPTIMIZER_CASES:
         for regularization in (plain, everything):
@@ -344,7 +527,7 @@ def _updates() -> Iterator[_Case]:
             yield from _twice(optimizer=optimizer, regularization=regularization)
 
 
-def _trainings() -> Iterator[_Case]:
+def _trainings() -> Iterator[Setting]:
     yield from _updates()
     yield from _shapes()
     for hidden in ACTIVATIONS:
@@ -353,6 +536,82 @@ def _trainings() -> Iterator[_Case]:
         yield from _twice(output=output, loss=loss)
     for options in ({"labels": True}, {"weighted": False}, {"input_scale": 0.3}):
         yield from _twice(**options)
+
+
+#: Optimizers whose constants are not the usual ones.
+_CONSTANTS: tuple[Optimizer, ...] = (
+    Adam(0.01, beta_1=0.7, beta_2=0.9, epsilon=0.1),
+    AdamW(0.01, beta_1=0.8, beta_2=0.95, epsilon=0.01, weight_decay=0.3),
+    RMSprop(0.01, smoothing=0.6, epsilon=0.1),
+    Adagrad(0.05, epsilon=0.1),
+    Lion(0.005, beta_1=0.5, beta_2=0.7),
+)
+
+#: Hidden activations that differ from layer to layer, with parameters of their own.
+_MIXED: tuple[str | Activation, ...] = (LeakyReLU(0.3), ELU(0.4))
+
+
+def _odd() -> Iterator[Setting]:
+    """Yield what a backend may have overlooked: activations by layer, zeros, seeds, steps."""
+    noisy = Regularization(dropout=0.3, input_noise=0.1)
+    yield from _twice(hidden=_MIXED)
+    yield from _twice(hidden=("relu", "sigmoid"))
+    for rows in ("gaps", "blank second", "blank first"):
+        yield from _twice(rows=rows, hidden="relu")
+    for weightless in ("some", "first", "all"):
+        yield from _twice(weightless=weightless)
+    yield from _twice(regularization=noisy, seed=2**40 + 3)
+    yield from _twice(regularization=noisy, step=2**32 - 2)
+    yield from _twice(regularization=noisy, step=2**33 + 1)
+
+
+def _saturated() -> Iterator[Setting]:
+    """Yield networks whose exponentials overflow where they are taken without care."""
+    for hidden in ACTIVATIONS:
+        yield from _twice(
+            hidden=hidden, magnitude=1e3, output="linear", loss=LOSSES["huber"], sizes=(5, 18, 4)
+        )
+    for output in ("softmax", "sigmoid"):
+        yield from _twice(sizes=(5, 4), magnitude=1e4, output=output)
+
+
+#: Every width that may end a vector or a tile, in chains, each with a batch size.
+_WIDTHS: tuple[tuple[tuple[int, ...], int], ...] = (
+    ((1, 2, 3, 4, 5), 1),
+    ((6, 7, 8, 9), 7),
+    ((10, 11, 12, 13), 64),
+    ((14, 15, 16, 17, 2), 127),
+    ((31, 33, 47), 128),
+    ((48, 49, 3), 129),
+    ((128, 129, 2), 255),
+    ((255, 256, 3), 256),
+    ((257, 9, 2), 257),
+    ((9, 1100, 4), 64),
+    ((5, 7, 2), 600),
+    ((784, 250, 130, 10), 128),
+)
+
+
+def _sizes() -> Iterator[Setting]:
+    """Yield a whole batch and a part of the next for each of these widths."""
+    for sizes, batch in _WIDTHS:
+        yield from _twice(
+            sizes=sizes, n_rows=batch + 3, batch_size=batch, output="linear", loss=LOSSES["mse"]
+        )
+
+
+def _long(*counts: int) -> Iterator[Setting]:
+    """Yield small networks and many rows."""
+    for n_rows in counts:
+        yield from _twice(
+            sizes=(3, 5, 2), n_rows=n_rows, batch_size=4096, output="linear", loss=LOSSES["mse"]
+        )
+
+
+def _curves() -> Iterator[Setting]:
+    for optimizer in OPTIMIZER_CASES:
+        for regularization in (REGULARIZATION_CASES[0], REGULARIZATION_CASES[-1]):
+            yield from _twice(optimizer=optimizer, regularization=regularization)
 
 
 # Comparing -----------------------------------------------------------------------------------
@@ -368,7 +627,7 @@ def _error(actual: Array, expected: Array) -> float:
     return distance / size if size else distance
 
 
-def _compare(what: str, actual: Array, expected: Array, bound: float, case: _Case) -> None:
+def _compare(what: str, actual: Array, expected: Array, bound: float, case: Setting) -> None:
     if actual.shape != expected.shape:
         raise AssertionError(f"{what} have shape {actual.shape}, not {expected.shape} ({case})")
     error = _error(actual, expected)
@@ -407,7 +666,7 @@ def _targets(session: Session, y: Array) -> Array:
 
 
 def _train(
-    case: _Case, session: Session, n_epochs: int = 1, batches_per_call: int | None = None
+    case: Setting, session: Session, n_epochs: int = 1, batches_per_call: int | None = None
 ) -> dict[str, Array]:
     """Return everything that training computes: losses, logits and the state."""
     X, y, weights = case.data()
@@ -428,7 +687,7 @@ def _train(
     }
 
 
-def _train_displaced(case: _Case, n_epochs: int, seed: int) -> dict[str, Array]:
+def _train_displaced(case: Setting, n_epochs: int, seed: int) -> dict[str, Array]:
     """Return what `_train` does, with gradients and parameters displaced within their bounds."""
     rng = np.random.default_rng(seed)
     session = case.reference()
@@ -463,61 +722,63 @@ def _train_displaced(case: _Case, n_epochs: int, seed: int) -> dict[str, Array]:
 # The checks ----------------------------------------------------------------------------------
 
 
-def _check_predict(backend: Backend) -> None:
+def _check_predict(backend: Backend, case: Setting) -> None:
     """Compare logits and outputs of all rows, of a single one, and of none."""
-    for case in (*_networks(), *_shapes(), *_twice(input_scale=0.3)):
-        session, reference, X = case.bind(backend), case.reference(), case.data()[0]
-        bound = case.logits_bound()
-        expected = reference.logits(X)
-        _compare("logits", session.logits(X), expected, bound, case)
-        _compare("logits of one row", session.logits(X[0]), expected[0], bound, case)
-        _compare("logits of no rows", session.logits(X[:0]), expected[:0], bound, case)
-        # An output's slope is at most max(1, output), so that errors in logits grow no more.
-        _compare("outputs", session.outputs(X), reference.outputs(X), 4 * bound, case)
-        _require(
-            session.logits(X).dtype == session.dtype,
-            f"logits have dtype {session.logits(X).dtype}, not {session.dtype} ({case})",
-        )
+    session, reference, X = case.bind(backend), case.reference(), case.data()[0]
+    bound = case.logits_bound()
+    expected = reference.logits(X)
+    _compare("logits", session.logits(X), expected, bound, case)
+    _compare("logits of one row", session.logits(X[0]), expected[0], bound, case)
+    _compare("logits of no rows", session.logits(X[:0]), expected[:0], bound, case)
+    # An output's slope is at most max(1, output), so that errors in logits grow no more.
+    _compare(
+        "outputs",
+        session.outputs(X),
+        reference.outputs(X),
+        4 * bound * max(1.0, case.magnitude),
+        case,
+    )
+    _require(
+        session.logits(X).dtype == session.dtype,
+        f"logits have dtype {session.logits(X).dtype}, not {session.dtype} ({case})",
+    )
 
 
-def _check_gradient(backend: Backend) -> None:
+def _check_gradient(backend: Backend, case: Setting) -> None:
     """Compare loss and gradient of more rows than a batch holds, written over NaN."""
-    extra = [_Case(regularization=r, dtype=d) for r in REGULARIZATION_CASES for d in _DTYPES]
-    for case in (*_combinations(), *_shapes(), *extra, *_twice(labels=True, weighted=False)):
-        X, y, weights = case.data()
-        session, reference = case.bind(backend), case.reference()
-        gradient = np.full(session.n_parameters, np.nan, dtype=session.dtype)
-        expected = np.full(session.n_parameters, np.nan)
-        bound = case.gradient_bound(case.n_rows)
-        loss = session.loss_and_gradient(X, y, gradient, weights)
-        expected_loss = reference.loss_and_gradient(X, y, expected, weights)
-        # Losses are sums of order one, whose terms may cancel.
-        size = max(1.0, abs(expected_loss))
-        losses = np.array([loss, size]), np.array([expected_loss, size])
-        _compare("losses", *losses, bound, case)
-        _compare("gradients", gradient, expected, bound, case)
+    X, y, weights = case.data()
+    session, reference = case.bind(backend), case.reference()
+    gradient = np.full(session.n_parameters, np.nan, dtype=session.dtype)
+    expected = np.full(session.n_parameters, np.nan)
+    bound = case.gradient_bound(case.n_rows)
+    loss = session.loss_and_gradient(X, y, gradient, weights)
+    expected_loss = reference.loss_and_gradient(X, y, expected, weights)
+    # Losses are sums of order one, whose terms may cancel.
+    size = max(1.0, abs(expected_loss))
+    losses = np.array([loss, size]), np.array([expected_loss, size])
+    _compare("losses", *losses, bound, case)
+    _compare("gradients", gradient, expected, bound, case)
 
 
-def _check_update(backend: Backend) -> None:
+def _check_update(backend: Backend, case: Setting) -> None:
     """Compare one update by the same gradient, out of the middle of a training."""
-    for case in _updates():
-        reference = case.reference()
-        _train(case, reference)
-        state = _cast(reference.store(), case.dtype)
-        session = case.bind(backend)
-        session.load(state)
-        reference.load(_cast(state, "float64"))
-        _require(_bits(session.store()) == _bits(state), f"load and store change bits ({case})")
-        gradient = np.random.default_rng(6).normal(size=session.n_parameters).astype(case.dtype)
-        reference.update(gradient.astype(np.float64), 0.03)
-        session.update(gradient, 0.03)
-        actual, expected = session.store(), reference.store()
-        for what, array in _arrays(expected).items():
-            _compare(what, _arrays(actual)[what], array, case.update_bound(), case)
-        _require(actual.step == expected.step, f"an update counts as one step ({case})")
+    reference = case.reference()
+    _train(case, reference)
+    state = _cast(reference.store(), case.dtype)
+    session = case.bind(backend)
+    session.load(state)
+    reference.load(_cast(state, "float64"))
+    _require(_bits(session.store()) == _bits(state), f"load and store change bits ({case})")
+    gradient = np.random.default_rng(6).normal(size=session.n_parameters).astype(case.dtype)
+    reference.update(gradient.astype(np.float64), 0.03)
+    session.update(gradient, 0.03)
+    actual, expected = session.store(), reference.store()
+    for what, array in _arrays(expected).items():
+        _compare(what, _arrays(actual)[what], array, case.update_bound(), case)
+    _require(actual.step == expected.step, f"an update counts as one step ({case})")
 
 
-def _compare_training(backend: Backend, case: _Case, n_epochs: int) -> None:
+def _compare_training(backend: Backend, case: Setting, n_epochs: int) -> None:
     expected = _train(case, case.reference(), n_epochs)
     displaced = [_train_displaced(case, n_epochs, seed) for seed in range(_DISPLACED_RUNS)]
     actual = _train(case, case.bind(backend), n_epochs)
@@ -527,66 +788,60 @@ def _compare_training(backend: Backend, case: _Case, n_epochs: int) -> None:
         _compare(f"{what} after {n_epochs} epochs", actual[what], array, bound, case)
 
 
-def _check_epoch(backend: Backend) -> None:
+def _check_epoch(backend: Backend, case: Setting) -> None:
     """Compare all that one epoch computes: losses, logits, parameters, moments, averages."""
-    for case in _trainings():
-        _compare_training(backend, case, 1)
+    _compare_training(backend, case, 1)
 
 
-def _check_curves(backend: Backend) -> None:
+def _check_curves(backend: Backend, case: Setting) -> None:
     """Compare several epochs, the loss of every batch among them."""
-    for optimizer in OPTIMIZER_CASES:
-        for regularization in (REGULARIZATION_CASES[0], REGULARIZATION_CASES[-1]):
-            for case in _twice(optimizer=optimizer, regularization=regularization):
-                _compare_training(backend, case, 5)
+    _compare_training(backend, case, 5)
 
 
-def _check_bits(backend: Backend) -> None:
+def _check_bits(backend: Backend, case: Setting) -> None:
     """Want the same bits again, for any number of threads, cut anywhere, and after a reload."""
-    for case in (*_updates(), *_shapes()):
-        expected = _train(case, case.bind(backend), 2)
+    expected = _train(case, case.bind(backend), 2)
 
-        def same(what: str, actual: Mapping[str, Array], expected: Any = expected) -> None:
-            for name, array in expected.items():
-                if not np.array_equal(actual[name], array, equal_nan=True):
-                    raise AssertionError(f"{name} have other bits {what}")
+    def same(what: str, actual: Mapping[str, Array], expected: Any = expected) -> None:
+        for name, array in expected.items():
+            if not np.array_equal(actual[name], array, equal_nan=True):
+                raise AssertionError(f"{name} have other bits {what}")
 
-        same(f"in a second run ({case})", _train(case, case.bind(backend), 2))
-        same(f"with 2 threads ({case})", _train(case, case.bind(backend, 2), 2))
-        same(f"with 3 threads ({case})", _train(case, case.bind(backend, 3), 2))
-        same(f"where calls are cut ({case})", _train(case, case.bind(backend), 2, 1))
-        first, second = case.bind(backend), case.bind(backend)
-        _train(case, first)
-        second.load(first.store())
-        _train(case, first)
-        _train(case, second)
-        _require(
-            _bits(first.store()) == _bits(second.store()),
-            f"a loaded state goes on with other bits ({case})",
-        )
+    same(f"in a second run ({case})", _train(case, case.bind(backend), 2))
+    same(f"with 2 threads ({case})", _train(case, case.bind(backend, 2), 2))
+    same(f"with 3 threads ({case})", _train(case, case.bind(backend, 3), 2))
+    same(f"where calls are cut ({case})", _train(case, case.bind(backend), 2, 1))
+    first, second = case.bind(backend), case.bind(backend)
+    _train(case, first)
+    second.load(first.store())
+    _train(case, first)
+    _train(case, second)
+    _require(
+        _bits(first.store()) == _bits(second.store()),
+        f"a loaded state goes on with other bits ({case})",
+    )
 
 
-def _check_states(backend: Backend) -> None:
+def _check_states(backend: Backend, case: Setting) -> None:
     """Want states to be copies, which nothing but training changes."""
-    for case in _updates():
-        network = case.network()
-        before = network.parameters.tobytes()
-        session = case._bind(backend, network, None)
-        _train(case, session)
-        _require(network.parameters.tobytes() == before, f"the bound network is written ({case})")
-        kept = _bits(session.store())
-        for array in _arrays(session.store()).values():
-            array[:] = 5
-        _require(_bits(session.store()) == kept, f"store gives no copy ({case})")
-        loaded = session.store()
-        session.load(loaded)
-        for array in _arrays(loaded).values():
-            array[:] = 6
-        _require(_bits(session.store()) == kept, f"load makes no copy ({case})")
-        X, y, weights = case.data()
-        session.logits(X)
-        session.loss_and_gradient(X, y, np.empty(session.n_parameters, session.dtype), weights)
-        _require(_bits(session.store()) == kept, f"reading changes the state ({case})")
+    network = case.network()
+    before = network.parameters.tobytes()
+    session = case._bind(backend, network, None)
+    _train(case, session)
+    _require(network.parameters.tobytes() == before, f"the bound network is written ({case})")
+    kept = _bits(session.store())
+    for array in _arrays(session.store()).values():
+        array[:] = 5
+    _require(_bits(session.store()) == kept, f"store gives no copy ({case})")
+    loaded = session.store()
+    session.load(loaded)
+    for array in _arrays(loaded).values():
+        array[:] = 6
+    _require(_bits(session.store()) == kept, f"load makes no copy ({case})")
+    X, y, weights = case.data()
+    session.logits(X)
+    session.loss_and_gradient(X, y, np.empty(session.n_parameters, session.dtype), weights)
+    _require(_bits(session.store()) == kept, f"reading changes the state ({case})")
 
 
 def _layouts(X: Array) -> Iterator[tuple[str, Any]]:
@@ -603,34 +858,33 @@ def _layouts(X: Array) -> Iterator[tuple[str, Any]]:
     yield "one row for all", np.broadcast_to(X[:1], X.shape)
 
 
-def _check_inputs(backend: Backend) -> None:
+def _check_inputs(backend: Backend, case: Setting) -> None:
     """Give read-only arrays of any numeric dtype and layout, and want none written."""
-    for case in _twice(regularization=REGULARIZATION_CASES[-1]):
-        _, y, weights = case.data()
-        assert weights is not None
-        whole = np.random.default_rng(7).integers(0, 3, (case.n_rows, case.sizes[0]))
-        for layout, X in _layouts(whole.astype(case.dtype)):
-            session, plain = case.bind(backend), case.bind(backend)
-            copied = np.array(X, dtype=case.dtype, order="C")
-            (order, rates) = next(case.epochs(1))
-            given: list[Array] = [X, _targets(session, y), order, rates, weights]
-            copies = [array.copy() for array in given]
-            for array in given:
-                array.setflags(write=False)
-            losses = session.train(*given)
-            expected = plain.train(copied, *(array.copy() for array in copies[1:]))
-            _require(
-                np.array_equal(losses, expected)
-                and np.array_equal(session.logits(X), plain.logits(copied)),
-                f"X as {layout} gives other bits than a plain array ({case})",
-            )
-            gradient = np.empty(session.n_parameters, session.dtype)
-            session.loss_and_gradient(X, y, gradient, weights)
-            for array, copy in zip(given, copies, strict=True):
-                _require(array.tobytes() == copy.tobytes(), f"an input is written ({case})")
+    _, y, weights = case.data()
+    assert weights is not None
+    whole = np.random.default_rng(7).integers(0, 3, (case.n_rows, case.sizes[0]))
+    for layout, X in _layouts(whole.astype(case.dtype)):
+        session, plain = case.bind(backend), case.bind(backend)
+        copied = np.array(X, dtype=case.dtype, order="C")
+        (order, rates) = next(case.epochs(1))
+        given: list[Array] = [X, _targets(session, y), order, rates, weights]
+        copies = [array.copy() for array in given]
+        for array in given:
+            array.setflags(write=False)
+        losses = session.train(*given)
+        expected = plain.train(copied, *(array.copy() for array in copies[1:]))
+        _require(
+            np.array_equal(losses, expected)
+            and np.array_equal(session.logits(X), plain.logits(copied)),
+            f"X as {layout} gives other bits than a plain array ({case})",
+        )
+        gradient = np.empty(session.n_parameters, session.dtype)
+        session.loss_and_gradient(X, y, gradient, weights)
+        for array, copy in zip(given, copies, strict=True):
+            _require(array.tobytes() == copy.tobytes(), f"an input is written ({case})")
 
 
-def _mistakes(case: _Case) -> Iterator[tuple[str, Callable[[Backend], Any]]]:
+def _mistakes(case: Setting) -> Iterator[tuple[str, Callable[[Backend], Any]]]:
     """Yield wrong calls; all raise with the reference."""
     X, y, weights = case.data()
     n, order = case.n_rows, np.arange(case.n_rows)
@@ -699,56 +953,78 @@ def _outcome(call: Callable[[Backend], Any], backend: Backend) -> str:
     return "no error"
 
 
-def _check_errors(backend: Backend) -> None:
+def _check_errors(backend: Backend, case: Setting) -> None:
     """Want wrong calls to raise what they raise with the reference, in the same words."""
-    for case in _twice():
-        for mistake, call in _mistakes(case):
-            actual, expected = _outcome(call, backend), _outcome(call, _REFERENCE)
-            _require(
-                actual == expected, f"{mistake}: {actual!r}, but the reference says {expected!r}"
-            )
+    for mistake, call in _mistakes(case):
+        actual, expected = _outcome(call, backend), _outcome(call, _REFERENCE)
+        _require(actual == expected, f"{mistake}: {actual!r}, but the reference says {expected!r}")
 
 
-def _check_trainer(backend: Backend) -> None:
+def _check_trainer(backend: Backend, case: Setting) -> None:
     """Compare a trainer's history, also where it goes on after pickling."""
-    for case in _twice(optimizer=Adam(0.01), regularization=REGULARIZATION_CASES[-1]):
-        X, y, weights = case.data()
+    X, y, weights = case.data()
 
-        def make(backend: Backend, case: _Case = case) -> Trainer:
-            return Trainer(
-                case.network(),
-                case.loss,
-                case.optimizer,
-                batch_size=case.batch_size,
-                backend=backend,
-                regularization=case.regularization,
-            )
-
-        def fit(trainer: Trainer, X: Array = X, y: Array = y, w: Array | None = weights) -> Array:
-            history = trainer.fit(X, y, 2, (X, y), sample_weight=w, verbose=False)
-            return np.array([history["loss"], history["val_loss"]])
-
-        trainer, reference = make(backend), make(_REFERENCE)
-        # A reference in the same dtype is as far from float64 as the backend may be.
-        bound = 2 * max(
-            _error(run["losses"], _train(case, case.reference(), 2)["losses"])
-            for run in (_train_displaced(case, 2, seed) for seed in range(_DISPLACED_RUNS))
-        )
-        bound = max(bound, 2 * case.gradient_bound(case.n_rows))
-        _compare("histories", fit(trainer), fit(reference), bound, case)
-        twin = pickle.loads(pickle.dumps(trainer))
-        _require(
-            np.array_equal(twin.predict_proba(X), trainer.predict_proba(X)),
-            f"a pickled trainer predicts otherwise ({case})",
-        )
-        _require(
-            np.array_equal(fit(twin), fit(trainer)),
-            f"a pickled trainer goes on with other bits ({case})",
+    def make(backend: Backend, case: Setting = case) -> Trainer:
+        return Trainer(
+            case.network(),
+            case.loss,
+            case.optimizer,
+            batch_size=case.batch_size,
+            backend=backend,
+            regularization=case.regularization,
         )
 
+    def fit(trainer: Trainer, X: Array = X, y: Array = y, w: Array | None = weights) -> Array:
+        history = trainer.fit(X, y, 2, (X, y), sample_weight=w, verbose=False)
+        return np.array([history["loss"], history["val_loss"]])
 
-#: The checks by name, in the order in which `check_backend` runs them.
-CHECKS: Mapping[str, Callable[[Backend], None]] = MappingProxyType(
+    trainer, reference = make(backend), make(_REFERENCE)
+    # A reference in the same dtype is as far from float64 as the backend may be.
+    bound = 2 * max(
+        _error(run["losses"], _train(case, case.reference(), 2)["losses"])
+        for run in (_train_displaced(case, 2, seed) for seed in range(_DISPLACED_RUNS))
+    )
+    bound = max(bound, 2 * case.gradient_bound(case.n_rows))
+    _compare("histories", fit(trainer), fit(reference), bound, case)
+    twin = pickle.loads(pickle.dumps(trainer))
+    _require(
+        np.array_equal(twin.predict_proba(X), trainer.predict_proba(X)),
+        f"a pickled trainer predicts otherwise ({case})",
+    )
+    _require(
+        np.array_equal(fit(twin), fit(trainer)),
+        f"a pickled trainer goes on with other bits ({case})",
+    )
+
+
+def _predictions() -> Iterator[Setting]:
+    yield from (*_networks(), *_shapes(), *_twice(input_scale=0.3), *_odd(), *_sizes())
+    yield from (*_saturated(), *_long(120, 121, 1000, 4096, 4097, 65_535, 65_537))
+
+
+def _gradients() -> Iterator[Setting]:
+    yield from (*_combinations(), *_shapes(), *_odd(), *_sizes(), *_saturated(), *_long(65_537))
+    for regularization in REGULARIZATION_CASES:
+        yield from _twice(regularization=regularization)
+    yield from _twice(labels=True, weighted=False)
+
+
+def _epochs() -> Iterator[Setting]:
+    yield from (*_trainings(), *_odd(), *_sizes(), *_long(65_537))
+
+
+def _bit_settings() -> Iterator[Setting]:
+    yield from (*_updates(), *_shapes(), *_odd(), *list(_sizes())[8:18])
+    yield from _twice(input_scale=0.3, rows="gaps")
+
+
+def _everything() -> Iterator[Setting]:
+    yield from _twice(optimizer=Adam(0.01), regularization=REGULARIZATION_CASES[-1])
+
+
+#: The checks by name, in the order in which `check_backend` runs them: what each compares in one
+#: setting.
+CHECKS: Mapping[str, Callable[[Backend, Setting], None]] = MappingProxyType(
     {
         "predict": _check_predict,
         "gradient": _check_gradient,
@@ -760,5 +1036,20 @@ CHECKS: Mapping[str, Callable[[Backend], None]] = MappingProxyType(
         "inputs": _check_inputs,
         "errors": _check_errors,
         "trainer": _check_trainer,
+    }
+)
+
+_SETTINGS: Mapping[str, Callable[[], Iterator[Setting]]] = MappingProxyType(
+    {
+        "predict": _predictions,
+        "gradient": _gradients,
+        "update": _updates,
+        "epoch": _epochs,
+        "curves": _curves,
+        "bits": _bit_settings,
+        "states": _updates,
+        "inputs": _everything,
+        "errors": _twice,
+        "trainer": _everything,
     }
 )

@@ -340,7 +340,7 @@ def test_all_at_once_is_regularized():
 
 
 def test_the_reference_refuses_every_mistake():
-    mistakes = list(testing._mistakes(testing._Case()))
+    mistakes = list(testing._mistakes(testing.Setting()))
     assert len(mistakes) > 20
     for name, call in mistakes:
         assert testing._outcome(call, NumpyBackend()).startswith(("ValueError", "TypeError")), name

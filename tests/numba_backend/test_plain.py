@@ -14,10 +14,10 @@ from fastmlp.backends.numba_backend import NumbaBackend
 
 pytestmark = pytest.mark.skipif(not config.DISABLE_JIT, reason="about plain Python")
 
-SMALL = testing._Case((3, 18, 2, 4), n_rows=5, batch_size=3)
+SMALL = testing.Setting((3, 18, 2, 4), n_rows=5, batch_size=3)
 
 
-def agrees(case: testing._Case) -> None:
+def agrees(case: testing.Setting) -> None:
     X, y, weights = case.data()
     session, reference = case.bind(NumbaBackend()), case.reference()
     testing._compare("logits", session.logits(X), reference.logits(X), case.logits_bound(), case)

@@ -29,11 +29,11 @@ WIDTHS = st.one_of(st.integers(1, 40), st.sampled_from([128, 129, 255, 300]))
 
 
 @st.composite
-def cases(draw) -> testing._Case:
+def cases(draw) -> testing.Setting:
     """Draw any training: shape, dtype, activation, output and loss, optimizer, regularization."""
     sizes = tuple(draw(st.lists(WIDTHS, min_size=2, max_size=5)))
     output, loss = draw(st.sampled_from([pair for pair in testing._losses() if fits(*pair)]))
-    return testing._Case(
+    return testing.Setting(
         sizes=sizes,
         hidden=draw(st.sampled_from(sorted(ACTIVATIONS))),
         output=output,
@@ -55,7 +55,7 @@ def fits(output: str, loss) -> bool:
     return loss.name != "custom" and len(getattr(loss, "levels", (0.5,))) == 1
 
 
-def trained(case: testing._Case, n_threads: int | None = 1, **options) -> list[bytes]:
+def trained(case: testing.Setting, n_threads: int | None = 1, **options) -> list[bytes]:
     with np.errstate(all="ignore"):
         arrays = testing._train(case, case.bind(NumbaBackend(), n_threads), **options)
     return [array.tobytes() for array in arrays.values()]
@@ -81,7 +81,7 @@ def test_the_number_of_threads_changes_no_bit_of_many_trainings(case, n_threads)
 @pytest.mark.parametrize("optimizer", testing.OPTIMIZER_CASES, ids=str)
 def test_every_optimizer_has_its_bits(optimizer, dtype, n_threads):
     for regularization in (Regularization(), testing.REGULARIZATION_CASES[-1]):
-        case = testing._Case(
+        case = testing.Setting(
             (33, 70, 17, 10), optimizer=optimizer, regularization=regularization, dtype=dtype
         )
         assert trained(case, n_threads) == trained(case, 1)
@@ -110,7 +110,7 @@ def test_prediction_and_gradients_have_the_same_bits(case, n_threads):
 @jitted_only
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_row_has_the_same_logits_in_any_company(dtype):
-    case = testing._Case((30, 50, 7), n_rows=500, dtype=dtype)
+    case = testing.Setting((30, 50, 7), n_rows=500, dtype=dtype)
     X = case.data()[0]
     for n_threads in (1, 2, 3):
         bound = case.bind(NumbaBackend(), n_threads)
@@ -122,7 +122,7 @@ def test_a_row_has_the_same_logits_in_any_company(dtype):
 @jitted_only
 def test_the_choice_of_threads_changes_no_bit_while_it_changes(monkeypatch):
     """Every call with another number of threads, as happens when cores come and go."""
-    case = testing._Case((64, 100, 10), n_rows=600, batch_size=8)
+    case = testing.Setting((64, 100, 10), n_rows=600, batch_size=8)
     expected = trained(case, 1)
     turns = iter(range(10_000))
     monkeypatch.setattr(
@@ -141,7 +141,7 @@ def test_another_process_gets_the_same_bits():
 import hashlib
 from fastmlp import testing
 from fastmlp.backends.numba_backend import NumbaBackend
-case = testing._Case((33, 70, 10), optimizer=testing.OPTIMIZER_CASES[3], dtype="float32")
+case = testing.Setting((33, 70, 10), optimizer=testing.OPTIMIZER_CASES[3], dtype="float32")
 for n_threads in (1, 2):
     arrays = testing._train(case, case.bind(NumbaBackend(), n_threads), 3)
     print(hashlib.sha256(b"".join(a.tobytes() for a in arrays.values())).hexdigest())
@@ -263,7 +263,7 @@ def gaps():
         yield
 
 
-def compute(case: testing._Case, n_threads: int = 1) -> list[bytes]:
+def compute(case: testing.Setting, n_threads: int = 1) -> list[bytes]:
     """Return the bits of all that a session computes; gaps in its memory must stay as they are."""
     X, y, weights = case.data()
     bound = case.bind(NumbaBackend(), n_threads)
@@ -347,7 +347,7 @@ def test_the_guards_notice_a_write_beyond():
 
 @pytest.mark.skipif(not config.DISABLE_JIT, reason="jitted code checks no bounds")
 def test_plain_kernels_raise_beyond_the_end():
-    case = testing._Case()
+    case = testing.Setting()
     bound = case.bind(NumbaBackend())
     bound.memory = bound.memory[: len(bound.memory) // 2]
     X, y, weights = case.data()
