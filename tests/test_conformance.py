@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import ctypes
-import threading
-from dataclasses import replace
+import unittest
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from fastmlp import testing
-from fastmlp.backends import Backend, Session
+from fastmlp import MLP, testing
+from fastmlp.activations import ReLU
+from fastmlp.backends import Backend, get_backend
 from fastmlp.backends.numpy_backend import NumpyBackend, NumpySession
-from fastmlp.losses import Loss
-from fastmlp.network import layer_views
+from fastmlp.losses import MeanSquaredError
 from fastmlp.optimizers import Adam
 from fastmlp.regularization import Regularization
-from fastmlp.testing import CHECKS, REGULARIZATION_CASES, ConformanceError, check_backend
+from fastmlp.testing import (
+    CHECKS,
+    REGULARIZATION_CASES,
+    ConformanceError,
+    cases,
+    check_backend,
+    check_case,
+)
+from tests.broken_backends.mutants import (
+    MUTANTS,
+    AddsToTheGradient,
+    CannotBePickled,
+    ForgetsTheLastBias,
+    Wrong,
+    WrongBackend,
+)
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -33,283 +47,132 @@ def test_an_unknown_check_is_refused():
         check_backend("numpy", ["speed"])
 
 
-# Wrong backends ------------------------------------------------------------------------------
-
-
-class Wrong(NumpySession):
-    """A mutant: right, but for what a subclass breaks."""
-
-
-class WrongBackend(NumpyBackend):
-    name = "wrong"
-
-    def __init__(self, session: type[NumpySession]) -> None:
-        self.session = session
-
-    def _bind(
-        self, network, loss, optimizer, regularization, batch_size, n_threads, seed
-    ) -> Session:
-        session = self.session(network, loss, optimizer, regularization, batch_size, seed)
-        session.n_threads = n_threads
-        return session
-
-
-class ForgetsTheLastBias(Wrong):
-    def _logits(self, X):
-        return super()._logits(X) - self.network.biases[-1]
-
-
-class AddsToTheGradient(Wrong):
-    def _loss_and_gradient(self, X, y, sample_weight, gradient, logits=None):
-        old = gradient.copy()
-        loss = super()._loss_and_gradient(X, y, sample_weight, gradient, logits)
-        gradient += old
-        return loss
-
-
-class SkipsTheBiasGradient(Wrong):
-    def _backward(self, delta, inputs, slopes, gradient):
-        super()._backward(delta, inputs, slopes, gradient)
-        layer_views(gradient, self.layer_shapes)[1][0][:] = 0
-
-
-class DiagonalSoftmax(Wrong):
-    """The derivative of softmax without its off-diagonal part."""
-
-    def _loss_and_gradient(self, *arguments):
-        if self.output_activation.name == "softmax" and self.loss.name == "mse":
-            self.loss = DiagonalLoss(self.loss)
-        return super()._loss_and_gradient(*arguments)
-
-
-class DiagonalLoss(Loss):
-    def __init__(self, loss: Loss) -> None:
-        self.__dict__["loss"] = loss
-
-    def value(self, *arguments):
-        return self.loss.value(*arguments)
-
-    def gradient(self, *arguments):
-        return self.loss.gradient(*arguments)
-
-    def delta(self, logits, outputs, targets, output):
-        return self.loss.gradient(outputs, targets) * outputs * (1 - outputs)
-
-
-class DividesByTheBatchSize(Wrong):
-    """The mean of a partial last batch over a whole batch's rows."""
-
-    def _loss_and_gradient(self, X, y, sample_weight, gradient, logits=None):
-        loss = super()._loss_and_gradient(X, y, sample_weight, gradient, logits)
-        if len(y) < self.batch_size:
-            gradient *= len(y) / self.batch_size
-        return loss
-
-
-class DropsThePartialBatch(Wrong):
-    def _train(self, X, y, order, learning_rates, sample_weight, logits, penalties):
-        whole = len(order) // self.batch_size
-        losses = np.zeros(len(learning_rates))
-        rows = order[: whole * self.batch_size]
-        part = None if logits is None else logits[: len(rows)]
-        losses[:whole] = super()._train(X, y, rows, learning_rates[:whole], sample_weight, part)
-        self.step += len(learning_rates) - whole
-        return losses
-
-
-class IgnoresWeights(Wrong):
-    def _loss_and_gradient(self, X, y, sample_weight, gradient, logits=None):
-        return super()._loss_and_gradient(X, y, None, gradient, logits)
-
-
-class WritesToItsInputs(Wrong):
-    def _train(self, X, y, order, *rest):
-        losses = super()._train(X, y, order, *rest)
-        ctypes.memset(order.ctypes.data, 0, 8)  # as compiled code may, whatever the flags say
-        return losses
-
-
-class NeedsWritableInputs(Wrong):
-    def _train(self, X, y, order, *rest):
-        order.sort()
-        return super()._train(X, y, order, *rest)
-
-
-class DrawsOtherMasks(Wrong):
-    def _mask(self, layer, shape):
-        return np.roll(super()._mask(layer, shape), 1)
-
-
-class PenalizesTwice(Wrong):
-    def _add_penalty_gradient(self, gradient, total):
-        super()._add_penalty_gradient(gradient, total)
-        super()._add_penalty_gradient(gradient, total)
-
-
-class ClipsByTheWrongNorm(Wrong):
-    def _update(self, gradient, learning_rate):
-        limit = self.regularization.clip_norm
-        if limit is not None:
-            self.regularization = replace(self.regularization, clip_norm=0.999 * limit)
-        super()._update(gradient, learning_rate)
-        self.regularization = replace(self.regularization, clip_norm=limit)
-
-
-class ForgetsMaxNorm(Wrong):
-    def _update(self, gradient, learning_rate):
-        kept = self.regularization
-        self.regularization = replace(kept, max_norm=None)
-        super()._update(gradient, learning_rate)
-        self.regularization = kept
-
-
-class AveragesTooSlowly(Wrong):
-    def _update(self, gradient, learning_rate):
-        kept = self.regularization
-        if kept.ema is not None:
-            self.regularization = replace(kept, ema=kept.ema + 1e-4)
-        super()._update(gradient, learning_rate)
-        self.regularization = kept
-
-
-class CountsAdamsStepsFromZero(Wrong):
-    def _update(self, gradient, learning_rate):
-        if isinstance(self.optimizer, Adam):
-            self.step -= self.step > 1
-            super()._update(gradient, learning_rate)
-            self.step += self.step > 1
-        else:
-            super()._update(gradient, learning_rate)
-
-
-class IgnoresTheRate(Wrong):
-    def _update(self, gradient, learning_rate):
-        super()._update(gradient, self.optimizer.learning_rate)
-
-
-class ComputesInHalfPrecision(Wrong):
-    def _logits(self, X):
-        return super()._logits(X).astype(np.float16).astype(self.dtype)
-
-
-class ComputesDoublesInSinglePrecision(Wrong):
-    def _loss_and_gradient(self, *arguments):
-        loss = super()._loss_and_gradient(*arguments)
-        arguments[3][:] = arguments[3].astype(np.float32)
-        return loss
-
-
-class ReportsLogitsAfterTheUpdate(Wrong):
-    def _train(self, X, y, order, learning_rates, sample_weight, logits, penalties):
-        losses = super()._train(X, y, order, learning_rates, sample_weight, logits, penalties)
-        if logits is not None:
-            logits[:] = self._logits(X[order])
-        return losses
-
-
-class RestartsItsStepsAtEveryCall(Wrong):
-    def _train(self, *arguments):
-        self.step = 0
-        return super()._train(*arguments)
-
-
-class SumsInTheOrderOfThreads(Wrong):
-    def _train(self, *arguments):
-        losses = super()._train(*arguments)
-        if self.n_threads == 3:
-            self.network.parameters[0] = np.nextafter(self.network.parameters[0], 9)
-        return losses
-
-
-class IsNeverTheSameTwice(Wrong):
-    def _train(self, *arguments):
-        losses = super()._train(*arguments)
-        self.network.parameters *= 1 + 1e-6 * np.random.default_rng().normal()
-        return losses
-
-
-class StoresViews(Wrong):
-    def _store(self):
-        return replace(super()._store(), parameters=self.network.parameters)
-
-
-class LoadsNoMoments(Wrong):
-    def _load(self, state):
-        super()._load(replace(state, moments=np.zeros_like(state.moments)))
-
-
-class TrainsWhatItIsBoundTo(Wrong):
-    def __init__(self, network, *rest) -> None:
-        super().__init__(network, *rest)
-        self.network = network
-
-
-class ReadingIsAStep(Wrong):
-    def _logits(self, X):
-        self.step += 1
-        return super()._logits(X)
-
-
-class AcceptsAnyWidth(Wrong):
-    def logits(self, X):
-        X = np.asarray(X, dtype=self.dtype)
-        return super().logits(X[..., : self.n_inputs])
-
-
-class TakesOnlyContiguousRows(Wrong):
-    def _train(self, X, *rest):
-        order = "C" if X.flags.c_contiguous else "F"
-        return super()._train(X.ravel(order).reshape(X.shape), *rest)
-
-
-class CannotBePickled(Wrong):
-    def __init__(self, *arguments) -> None:
-        super().__init__(*arguments)
-        self.lock = threading.Lock()
-
-
-#: Every mutant, and a check that must see it.
-MUTANTS = {
-    ForgetsTheLastBias: "predict",
-    ComputesInHalfPrecision: "predict",
-    AddsToTheGradient: "gradient",
-    SkipsTheBiasGradient: "gradient",
-    DiagonalSoftmax: "gradient",
-    IgnoresWeights: "gradient",
-    DrawsOtherMasks: "gradient",
-    PenalizesTwice: "gradient",
-    ComputesDoublesInSinglePrecision: "gradient",
-    ClipsByTheWrongNorm: "update",
-    ForgetsMaxNorm: "update",
-    AveragesTooSlowly: "update",
-    CountsAdamsStepsFromZero: "update",
-    IgnoresTheRate: "update",
-    LoadsNoMoments: "update",
-    DividesByTheBatchSize: "epoch",
-    DropsThePartialBatch: "epoch",
-    ReportsLogitsAfterTheUpdate: "epoch",
-    RestartsItsStepsAtEveryCall: "curves",
-    SumsInTheOrderOfThreads: "bits",
-    IsNeverTheSameTwice: "bits",
-    StoresViews: "states",
-    TrainsWhatItIsBoundTo: "states",
-    ReadingIsAStep: "states",
-    WritesToItsInputs: "inputs",
-    NeedsWritableInputs: "inputs",
-    TakesOnlyContiguousRows: "inputs",
-    AcceptsAnyWidth: "errors",
-    CannotBePickled: "trainer",
-}
-
-
 def test_the_unbroken_mutant_passes():
     check_backend(WrongBackend(Wrong), ["predict", "update", "states", "inputs"])
 
 
 @pytest.mark.parametrize(("mutant", "check"), MUTANTS.items())
 def test_a_wrong_backend_is_caught(mutant: type[NumpySession], check: str):
-    with pytest.raises(ConformanceError, match=f"{check}: "):
-        check_backend(WrongBackend(mutant), [check])
+    def until_caught() -> None:
+        for case in cases([check]):
+            check_case(WrongBackend(mutant), case)
+
+    with np.errstate(all="ignore"), pytest.raises(ConformanceError, match=f"{check}: "):
+        until_caught()
+
+
+def test_there_are_many_wrong_backends():
+    assert len(MUTANTS) >= 40
+
+
+def test_ids_of_cases_are_unique_and_stable():
+    ids = [case.id for case in cases()]
+    assert len(set(ids)) == len(ids)
+    assert ids == [case.id for case in cases()]
+    assert [case.id for case in cases(["curves"], ["float32"])] == [
+        id for id in ids if id.startswith("curves") and id.endswith("float32")
+    ]
+
+
+def test_a_sample_is_the_same_again_and_meets_both_dtypes():
+    drawn = cases(["gradient"], sample=0.05)
+    assert drawn == cases(["gradient"], sample=0.05) != cases(["gradient"], sample=0.05, seed=1)
+    assert {case.setting.dtype for case in drawn} == {"float32", "float64"}
+
+
+def test_every_failing_case_is_reported_up_to_a_number():
+    with pytest.raises(ConformanceError) as caught:
+        check_backend(WrongBackend(ForgetsTheLastBias), ["predict"])
+    _, *failures, last = str(caught.value).splitlines()
+    assert len(failures) == 20
+    assert last == f"and {len(cases(['predict'])) - 20} more of {len(cases(['predict']))} cases"
+
+
+def test_expected_failures_are_no_failures_and_must_fail():
+    broken = WrongBackend(CannotBePickled)
+    check_backend(broken, ["states"], expected_failures={"states-*": "holds a lock"})
+    with pytest.raises(ConformanceError, match=r"errors: passes, but should fail \(a guess\)"):
+        check_backend("numpy", ["errors"], expected_failures={"errors-*-float32": "a guess"})
+
+
+def test_progress_is_told_of_every_case():
+    told: list[tuple[int, int, str]] = []
+    check_backend("numpy", ["states"], progress=lambda n, of, case: told.append((n, of, case.id)))
+    assert [n for n, _, _ in told] == list(range(1, len(told) + 1))
+    assert [id for _, _, id in told] == [case.id for case in cases(["states"])]
+
+
+class KnowsNoAdam(NumpyBackend):
+    name = "knows no adam"
+
+    def unsupported(self, network, loss, optimizer, regularization):
+        return "it knows no Adam" if isinstance(optimizer, Adam) else None
+
+
+def test_what_a_backend_does_not_support_is_skipped_and_counted():
+    with pytest.warns(UserWarning, match=r"\d+ of \d+ cases skipped: it knows no Adam"):
+        check_backend(KnowsNoAdam(), ["update"])
+    with pytest.raises(unittest.SkipTest, match="it knows no Adam"):
+        check_case(KnowsNoAdam(), cases(["trainer"])[0])
+    with pytest.raises(NotImplementedError, match="it knows no Adam"):
+        KnowsNoAdam().bind(MLP([2, 2]), optimizer=Adam())
+
+
+class Halves(NumpyBackend):
+    """Computes float64 networks in float32, and says so."""
+
+    name = "halves"
+
+    def _bind(self, *arguments):
+        return WrongBackend(ComputesGradientsInSinglePrecision)._bind(*arguments)
+
+    def machine_epsilon(self, dtype):
+        return float(np.finfo(np.float32).eps)
+
+
+class ComputesGradientsInSinglePrecision(Wrong):
+    def _loss_and_gradient(self, *arguments):
+        loss = super()._loss_and_gradient(*arguments)
+        arguments[3][:] = arguments[3].astype(np.float32)
+        return loss
+
+
+def test_bounds_follow_what_a_backend_declares():
+    check_backend(Halves(), ["gradient"], dtypes=["float64"], sample=0.1)
+    with pytest.raises(ConformanceError, match="gradients differ"):
+        check_backend(
+            WrongBackend(ComputesGradientsInSinglePrecision), ["gradient"], dtypes=["float64"]
+        )
+
+
+@dataclass(frozen=True)
+class MyAdam(Adam):
+    pass
+
+
+@dataclass(frozen=True)
+class MyReLU(ReLU):
+    pass
+
+
+@dataclass(frozen=True)
+class MySquares(MeanSquaredError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"optimizer": MyAdam()}, "optimizer MyAdam"),
+        ({"loss": MySquares()}, "loss MySquares"),
+        ({"network": MLP([2, 3, 2], MyReLU(), "linear")}, "hidden activation MyReLU"),
+    ],
+)
+def test_numba_refuses_subclasses_that_it_has_no_kernels_for(options, name: str):
+    arguments = {"network": MLP([2, 3, 2], output_activation="linear")} | options
+    with pytest.raises(NotImplementedError, match=f"no kernel for the {name}; the NumPy backend"):
+        get_backend("numba").bind(**arguments)
+    get_backend("numpy").bind(**arguments)
 
 
 def test_all_failed_checks_are_listed():
@@ -317,14 +180,14 @@ def test_all_failed_checks_are_listed():
         check_backend(WrongBackend(AddsToTheGradient), ["predict", "gradient", "update", "epoch"])
     title, *failures = str(caught.value).splitlines()
     assert title == "WrongBackend() is not like the reference"
-    assert [line.split(":")[0] for line in failures] == ["gradient", "epoch"]
+    assert [line.split(":")[0] for line in failures[:-1]] == ["gradient"] * 20
+    failed = testing._SHOWN_FAILURES + int(failures[-1].split()[1])
+    assert failed == len(cases(["gradient"])) + len(cases(["epoch"]))
 
 
 def test_an_error_in_a_check_is_reported_with_its_cause():
-    with pytest.raises(
-        ConformanceError, match="trainer: raises TypeError: cannot pickle"
-    ) as caught:
-        check_backend(WrongBackend(CannotBePickled), ["trainer"])
+    with pytest.raises(ConformanceError, match="states: raises TypeError: cannot pickle") as caught:
+        check_backend(WrongBackend(CannotBePickled), ["states"])
     assert isinstance(caught.value.__cause__, TypeError)
 
 
