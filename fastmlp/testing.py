@@ -18,6 +18,7 @@ allowed for one gradient. A backend may differ by as much as this changes.
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import unittest
 import warnings
@@ -746,10 +747,30 @@ def _check_predict(backend: Backend, case: Setting) -> None:
         4 * bound * max(1.0, case.magnitude),
         case,
     )
+    _compare_rows(session, reference, X, bound, case)
     _require(
         session.logits(X).dtype == session.dtype,
         f"logits have dtype {session.logits(X).dtype}, not {session.dtype} ({case})",
     )
+
+
+def _compare_rows(
+    session: Session, reference: Session, X: Array, bound: float, case: Setting
+) -> None:
+    """Compare the functions of one row, where there are any; they refuse what is not finite."""
+    for output in ("linear", session.output_activation.name):
+        compute = session.row_function(output)
+        if compute is None:
+            continue
+        expected = (reference.logits if output == "linear" else reference.outputs)(X[:1])[0]
+        out = np.full(session.n_outputs, np.nan, session.dtype)
+        _require(bool(compute(X[0].copy(), out)), f"a function of a row refuses one ({case})")
+        _compare(f"{output} outputs of a function of a row", out, expected, bound, case)
+        kept = out.copy()
+        _require(
+            not compute(np.full_like(X[0], np.nan), out) and np.array_equal(out, kept),
+            f"a function of a row takes NaN ({case})",
+        )
 
 
 def _check_gradient(backend: Backend, case: Setting) -> None:
@@ -867,6 +888,8 @@ def _layouts(X: Array) -> Iterator[tuple[str, Any]]:
     yield "float32", X.astype(np.float32)
     yield "float64", X.astype(np.float64)
     yield "uint8", X.astype(np.uint8)
+    yield "int64", X.astype(np.int64)
+    yield "float16", X.astype(np.float16)
     yield "bool", X > 0
     yield "big-endian", X.astype(">f4")
     yield "Fortran order", np.asfortranarray(X)
@@ -874,6 +897,10 @@ def _layouts(X: Array) -> Iterator[tuple[str, Any]]:
     yield "every other column", np.repeat(X, 2, axis=1)[:, ::2]
     yield "reversed", X[::-1, ::-1].copy()[::-1, ::-1]
     yield "one row for all", np.broadcast_to(X[:1], X.shape)
+    if importlib.util.find_spec("scipy"):
+        from scipy import sparse
+
+        yield "sparse rows", sparse.csr_array(X)
 
 
 def _check_inputs(backend: Backend, case: Setting) -> None:
@@ -883,13 +910,15 @@ def _check_inputs(backend: Backend, case: Setting) -> None:
     whole = np.random.default_rng(7).integers(0, 3, (case.n_rows, case.sizes[0]))
     for layout, X in _layouts(whole.astype(case.dtype)):
         session, plain = case.bind(backend), case.bind(backend)
-        copied = np.array(X, dtype=case.dtype, order="C")
+        dense = X.toarray() if hasattr(X, "toarray") else X
+        copied = np.array(dense, dtype=case.dtype, order="C")
         (order, rates) = next(case.epochs(1))
-        given: list[Array] = [X, _targets(session, y), order, rates, weights]
+        rest: list[Array] = [_targets(session, y), order, rates, weights]
+        given = [X.data if dense is not X else X, *rest]
         copies = [array.copy() for array in given]
         for array in given:
             array.setflags(write=False)
-        losses = session.train(*given)
+        losses = session.train(X, *rest)
         expected = plain.train(copied, *(array.copy() for array in copies[1:]))
         _require(
             np.array_equal(losses, expected)
@@ -1040,6 +1069,10 @@ def _everything() -> Iterator[Setting]:
     yield from _twice(optimizer=Adam(0.01), regularization=REGULARIZATION_CASES[-1])
 
 
+def _inputs() -> Iterator[Setting]:
+    yield from (*_everything(), *_twice(input_scale=0.3, sizes=(33, 18, 3, 4)))
+
+
 #: The checks by name, in the order in which `check_backend` runs them: what each compares in one
 #: setting.
 CHECKS: Mapping[str, Callable[[Backend, Setting], None]] = MappingProxyType(
@@ -1066,7 +1099,7 @@ _SETTINGS: Mapping[str, Callable[[], Iterator[Setting]]] = MappingProxyType(
         "curves": _curves,
         "bits": _bit_settings,
         "states": _updates,
-        "inputs": _everything,
+        "inputs": _inputs,
         "errors": _twice,
         "trainer": _everything,
     }

@@ -156,7 +156,7 @@ class MyReLU(ReLU):
 
 
 @dataclass(frozen=True)
-class MySquares(MeanSquaredError):
+class MySquaredError(MeanSquaredError):
     pass
 
 
@@ -164,7 +164,7 @@ class MySquares(MeanSquaredError):
     ("options", "name"),
     [
         ({"optimizer": MyAdam()}, "optimizer MyAdam"),
-        ({"loss": MySquares()}, "loss MySquares"),
+        ({"loss": MySquaredError()}, "loss MySquaredError"),
         ({"network": MLP([2, 3, 2], MyReLU(), "linear")}, "hidden activation MyReLU"),
     ],
 )

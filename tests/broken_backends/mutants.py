@@ -438,6 +438,39 @@ class OverflowsInLargeLogits(Wrong):
             return loss + 0 * np.exp(self._logits(X)).sum()
 
 
+class DensifiesSparseRowsByMagnitude(Wrong):
+    def _logits(self, X):
+        return super()._logits(abs(X) * 2 if hasattr(X, "toarray") else X)
+
+
+class ScalesBytesInWholeNumbers(Wrong):
+    def _logits(self, X):
+        if X.dtype == np.uint8:
+            X = (X * self.input_scale).astype(np.uint8)
+        return super()._logits(X)
+
+
+class ComputesLogitsInEveryRowFunction(Wrong):
+    def row_function(self, output):
+        def compute(x, out):
+            if not np.isfinite(x).all():
+                return False
+            out[:] = self._logits(x[np.newaxis])[0]
+            return True
+
+        return compute
+
+
+class TakesNanInRowFunctions(Wrong):
+    def row_function(self, output):
+        def compute(x, out):
+            rows = x[np.newaxis]
+            out[:] = (self.logits if output == "linear" else self.outputs)(rows)[0]
+            return True
+
+        return compute
+
+
 class SumsLargeBatchesInTheOrderOfThreads(Wrong):
     def _train(self, X, y, *rest):
         losses = super()._train(X, y, *rest)
@@ -484,6 +517,10 @@ MUTANTS = {
     UsesUsualActivations: "predict",
     IgnoresTheInputScale: "predict",
     SkipsBlankRows: "predict",
+    ComputesLogitsInEveryRowFunction: "predict",
+    TakesNanInRowFunctions: "predict",
+    DensifiesSparseRowsByMagnitude: "inputs",
+    ScalesBytesInWholeNumbers: "inputs",
     FailsFromBatch128: "gradient",
     FailsFromBatch256: "gradient",
     FailsFromBatch600: "gradient",
