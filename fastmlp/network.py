@@ -270,7 +270,9 @@ class MLP:
         >>> MLP([1, 1], input_scale=0.5).scaled(np.array([[4]]))
         array([[2.]], dtype=float32)
         """
-        rows = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, dtype=self.dtype)
+        # In one layout, as linear algebra libraries give other bits to another.
+        dense = rows.toarray() if hasattr(rows, "toarray") else rows
+        rows = np.ascontiguousarray(dense, dtype=self.dtype)
         return rows if self.input_scale == 1.0 else rows * self.dtype.type(self.input_scale)
 
     def __getstate__(self) -> dict[str, Any]:
