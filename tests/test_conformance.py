@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unittest
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -207,3 +208,13 @@ def test_the_reference_refuses_every_mistake():
     assert len(mistakes) > 20
     for name, call in mistakes:
         assert testing._outcome(call, NumpyBackend()).startswith(("ValueError", "TypeError")), name
+
+
+@pytest.mark.parametrize("check", ["predict", "gradient", "update", "epoch", "errors"])
+def test_a_backend_by_automatic_differentiation_conforms(check: str):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from tests.torch_backend import TorchBackend
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\d+ of \d+ cases skipped")
+        check_backend(TorchBackend(), [check], sample=0.1)
