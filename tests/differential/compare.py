@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from fastmlp.backends import Backend, get_backend
 from fastmlp.backends.base import Session
 from fastmlp.network import layer_views
 
+from . import oracle
 from .displaced import DisplacedSession
 from .generator import Setting
 from .problem import Problem
@@ -40,6 +42,18 @@ def disagreements(setting: Setting, backend: Backend) -> list[str]:
             and np.all(np.isfinite(found["losses"]))
         ]
         return [*found_again, *_one_row(problem, backend), *_beyond_bounds(problem, found)]
+
+
+def disagreements_with_oracle(setting: Setting, torch: Any) -> list[str]:
+    """Return in what the reference differs from PyTorch's automatic differentiation in float64."""
+    problem = Problem(replace(setting, dtype="float64"))
+    with np.errstate(all="ignore"):
+        expected = reference_run(problem)
+        if _overflows(problem, expected):
+            return []
+        found = oracle.train(torch, problem)
+        both = {name: expected[name] for name in found}
+        return beyond(problem, found, both, allowed(problem, expected, _MORE_PAIRS))
 
 
 def reference_run(problem: Problem) -> dict[str, Array]:

@@ -1,0 +1,230 @@
+"""The same training by PyTorch in float64: gradients by autograd, updates by torch.optim.
+
+It shares no code with the library: losses, penalties, limits and averages are written here from
+their formulas. Only the random numbers of dropout and noise are the library's documented ones.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastmlp import optimizers
+from fastmlp.regularization import DividedL2, dropout_mask, gaussian_noise
+
+from .generator import Setting
+from .problem import Problem
+
+Array = np.ndarray[Any, Any]
+
+
+def train(torch: Any, problem: Problem) -> dict[str, Array]:
+    """Return losses, logits and the state of training, and predictions by it."""
+    oracle = _Oracle(torch, problem)
+    results = oracle.train()
+    X = torch.tensor(problem.rounded(problem.predicted)) * problem.setting.input_scale
+    with torch.no_grad():
+        return {**results, "predictions": oracle.logits(X, None).numpy()}
+
+
+class _Oracle:
+    def __init__(self, torch: Any, problem: Problem) -> None:
+        self.torch, self.problem, self.s = torch, problem, problem.setting
+        network = problem.network("float64")
+        pairs = zip(network.weights, network.biases, strict=True)
+        self.parameters = [torch.tensor(p, requires_grad=True) for pair in pairs for p in pair]
+        self.weights = self.parameters[::2]
+        self.X = torch.tensor(problem.rounded(problem.values))
+        self.y = torch.tensor(_dense(problem))
+        weights = problem.weights
+        self.sample_weight = torch.tensor(
+            np.ones(self.s.n_rows) if weights is None else weights.astype(float)
+        )
+
+    def flat(self, parts: Any) -> Array:
+        return np.concatenate([part.detach().numpy().ravel() for part in parts])
+
+    # Forward
+
+    def logits(self, a: Any, step: int | None) -> Any:
+        """Return logits of scaled rows; without dropout and noise where `step` is None."""
+        r, F = self.s.regularization, self.torch.nn.functional
+        n_layers = len(self.weights)
+        rates = r.dropout_rates(n_layers) if step is not None else (0.0,) * n_layers
+        if step is not None and r.input_noise:
+            noise = gaussian_noise(self.s.seed, step, tuple(a.shape), "float64")
+            a = a + r.input_noise * self.torch.tensor(noise)
+        for layer in range(n_layers):
+            if rates[layer]:
+                shape = tuple(a.shape)
+                mask = dropout_mask(rates[layer], self.s.seed, step, layer, shape, "float64")
+                a = a * self.torch.tensor(mask)
+            a = F.linear(a, self.weights[layer].T, self.parameters[2 * layer + 1])
+            if layer < n_layers - 1:
+                a = _activate(F, self.s.hidden[layer], a)
+        return a
+
+    def loss(self, rows: Array, step: int) -> tuple[Any, Any]:
+        """Return the weighted mean of rows' losses, without penalties, and their logits."""
+        z = self.logits(self.X[rows] * self.s.input_scale, step)
+        each = _losses(self.torch, self.s, z, self.y[rows])
+        weights = self.sample_weight[rows]
+        total = weights.sum()
+        return (each * weights).sum() / (total if total > 0 else 1.0), z
+
+    def penalty(self, rows: Array) -> Any:
+        r = self.s.regularization
+        l2, total = r.l2, float(self.sample_weight[rows].sum())
+        if isinstance(r, DividedL2):
+            l2 = r.l2 / total if total > 0 else 0.0
+        return sum(r.l1 * w.abs().sum() + l2 / 2 * (w**2).sum() for w in self.weights)
+
+    # Training
+
+    def train(self) -> dict[str, Any]:
+        torch, r = self.torch, self.s.regularization
+        optimizer = _optimizer(torch, self.problem.optimizer, self.parameters)
+        average = [p.detach().clone() for p in self.parameters]
+        losses, logits = [], []
+        for step, rate in enumerate(self.problem.rates):
+            for p in self.parameters:
+                p.grad = None
+            rows = self.problem.order[self.problem.span(step)]
+            loss, z = self.loss(rows, step)
+            (loss + self.penalty(rows)).backward()
+            losses.append(loss.item())
+            logits.append(z.detach().numpy())
+            if r.clip_value is not None:
+                torch.nn.utils.clip_grad_value_(self.parameters, r.clip_value)
+            if r.clip_norm is not None:
+                norm = math.sqrt(sum(float((p.grad**2).sum()) for p in self.parameters))
+                for p in self.parameters:
+                    p.grad *= min(1.0, r.clip_norm / max(norm, 1e-300))
+            optimizer.param_groups[0]["lr"] = float(rate)
+            optimizer.step()
+            with torch.no_grad():
+                for w in self.weights if r.max_norm is not None else ():
+                    norms = w.norm(dim=0)
+                    w *= torch.where(norms > r.max_norm, r.max_norm / norms, 1.0)
+                for mean, p in zip(average, self.parameters, strict=True):
+                    decay = r.ema or 0.0
+                    mean.mul_(decay).add_((1 - decay) * p)
+        arrays = {"parameters": self.flat(self.parameters)}
+        for number, name in enumerate(_moment_names(self.problem.optimizer)):
+            arrays[f"moment {number}"] = self.flat(
+                optimizer.state[p][name] for p in self.parameters
+            )
+        if r.ema is not None:
+            arrays["average"] = self.flat(average)
+        return {"losses": np.array(losses), "logits of training": np.concatenate(logits), **arrays}
+
+
+def _dense(problem: Problem) -> Array:
+    y = problem.raw_targets
+    return np.eye(problem.setting.sizes[-1])[y] if problem.setting.labels else y.astype(float)
+
+
+def _activate(F: Any, activation: Any, z: Any) -> Any:
+    name = activation.name
+    if name == "leaky_relu":
+        return F.leaky_relu(z, activation.negative_slope)
+    if name == "elu":
+        return F.elu(z, activation.alpha)
+    if name == "gelu_tanh":
+        return F.gelu(z, approximate="tanh")
+    if name == "identity":
+        return z
+    if name == "hard_tanh":
+        return F.hardtanh(z)
+    # PyTorch's own hardsigmoid and hardswish multiply by 1/6 in float32, its softplus is z itself
+    # beyond 20.
+    if name == "hard_sigmoid":
+        return F.relu6(z + 3) / 6
+    if name == "hard_swish":
+        return z * F.relu6(z + 3) / 6
+    if name == "softplus":
+        return z.new_zeros(()).logaddexp(z)
+    return getattr(F, name)(z)
+
+
+def _losses(torch: Any, s: Setting, z: Any, t: Any) -> Any:
+    """Return every row's loss, from the formulas."""
+    F, loss = torch.nn.functional, s.loss
+    if loss.name == "cross_entropy":
+        n_classes = z.shape[1] if s.output == "softmax" else 2
+        t = t * (1 - loss.label_smoothing) + loss.label_smoothing / n_classes
+        if s.output == "softmax":
+            return -(t * F.log_softmax(z, dim=1)).sum(dim=1)
+        return F.binary_cross_entropy_with_logits(z, t, reduction="none").mean(dim=1)
+    if loss.name == "poisson":
+        return F.poisson_nll_loss(z, t, log_input=True, reduction="none").mean(dim=1)
+    if s.output == "softmax":
+        outputs = F.softmax(z, dim=1)
+    else:
+        outputs = {"sigmoid": torch.sigmoid, "exp": torch.exp, "linear": lambda z: z}[s.output](z)
+    if loss.name == "mse":
+        each = (outputs - t) ** 2
+    elif loss.name == "squared_error":
+        each = 0.5 * (outputs - t) ** 2
+    elif loss.name == "mae":
+        each = (outputs - t).abs()
+    elif loss.name == "huber":
+        t = t.expand_as(outputs)
+        each = F.huber_loss(outputs, t, reduction="none", delta=loss.threshold)
+    elif loss.name == "quantile":
+        levels, error = torch.tensor(loss.levels, dtype=z.dtype), t - outputs
+        each = levels * error.clamp(min=0) + (1 - levels) * (-error).clamp(min=0)
+    else:
+        each = torch.sqrt(1 + (outputs - t) ** 2) - 1
+    return each.mean(dim=1)
+
+
+def _optimizer(torch: Any, optimizer: Any, parameters: list[Any]) -> Any:
+    """Return PyTorch's optimizer of the same definition."""
+    kind, o = type(optimizer), optimizer
+    decay = {"lr": o.learning_rate, "weight_decay": o.weight_decay}
+    if kind is optimizers.SGD:
+        return torch.optim.SGD(parameters, momentum=o.momentum, nesterov=o.nesterov, **decay)
+    if kind in (optimizers.Adam, optimizers.AdamW):
+        peer = torch.optim.Adam if kind is optimizers.Adam else torch.optim.AdamW
+        return peer(parameters, betas=(o.beta_1, o.beta_2), eps=o.epsilon, **decay)
+    if kind is optimizers.RMSprop:
+        options = {"alpha": o.smoothing, "eps": o.epsilon, "momentum": o.momentum}
+        return torch.optim.RMSprop(parameters, **options, **decay)
+    if kind is optimizers.Adagrad:
+        return torch.optim.Adagrad(parameters, eps=o.epsilon, **decay)
+    return _lion(torch)(parameters, {**decay, "betas": (o.beta_1, o.beta_2)})
+
+
+def _lion(torch: Any) -> Any:
+    class Lion(torch.optim.Optimizer):
+        """Algorithm 2 of Chen et al. 2023 (arXiv 2302.06675)."""
+
+        def step(self) -> None:
+            for group in self.param_groups:
+                beta_1, beta_2 = group["betas"]
+                for p in group["params"]:
+                    momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                    c = beta_1 * momentum + (1 - beta_1) * p.grad
+                    with torch.no_grad():
+                        p -= group["lr"] * (c.sign() + group["weight_decay"] * p)
+                    momentum.mul_(beta_2).add_((1 - beta_2) * p.grad)
+
+    return Lion
+
+
+def _moment_names(optimizer: Any) -> tuple[str, ...]:
+    """Return what PyTorch calls the library's moments, in the library's order."""
+    kind = type(optimizer)
+    if kind is optimizers.SGD:
+        return ("momentum_buffer",) if optimizer.momentum else ()
+    if kind is optimizers.RMSprop:
+        return ("square_avg", "momentum_buffer") if optimizer.momentum else ("square_avg",)
+    return {
+        optimizers.Adam: ("exp_avg", "exp_avg_sq"),
+        optimizers.AdamW: ("exp_avg", "exp_avg_sq"),
+        optimizers.Adagrad: ("sum",),
+        optimizers.Lion: ("momentum",),
+    }[kind]
