@@ -126,6 +126,11 @@ class PenalizesTwice(Wrong):
         super()._add_penalty_gradient(gradient, total)
 
 
+class DividesNoPenalty(Wrong):
+    def _add_penalty_gradient(self, gradient, total):
+        super()._add_penalty_gradient(gradient, 1.0)
+
+
 class ClipsByTheWrongNorm(Wrong):
     def _update(self, gradient, learning_rate):
         limit = self.regularization.clip_norm
@@ -489,6 +494,7 @@ MUTANTS = {
     IgnoresWeights: "gradient",
     DrawsOtherMasks: "gradient",
     PenalizesTwice: "gradient",
+    DividesNoPenalty: "gradient",
     ComputesDoublesInSinglePrecision: "gradient",
     ClipsByTheWrongNorm: "update",
     ForgetsMaxNorm: "update",
