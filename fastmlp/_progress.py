@@ -1,4 +1,4 @@
-"""What a fit shows while it runs: a bar where someone looks, plain lines elsewhere."""
+"""What a fit shows while it runs, on stderr: a bar where someone looks, else plain lines."""
 
 from __future__ import annotations
 
@@ -41,17 +41,19 @@ class Silent:
 
 
 class Lines(Silent):
-    """Prints a line an epoch.
+    """Prints a line an epoch, to stderr: stdout is for results.
 
     Examples
     --------
-    >>> Lines().epoch({"epoch": 1, "loss": 0.5, "seconds": 0.55}, 3)
+    >>> from contextlib import redirect_stderr
+    >>> with redirect_stderr(sys.stdout):
+    ...     Lines().epoch({"epoch": 1, "loss": 0.5, "seconds": 0.55}, 3)
     Epoch 1/3  loss 0.5000  0.55 s
     """
 
     def epoch(self, record: Mapping[str, float], last: int) -> None:
         """Print a line."""
-        print(line(record, last), flush=True)
+        print(line(record, last), file=sys.stderr, flush=True)
 
 
 class Bar:

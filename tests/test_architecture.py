@@ -61,7 +61,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         TRAINER | {"predictor", "datasets", "numba backend", "front door"},
     ),
     "command line": (
-        {"cli", "__main__"},
+        {"cli.*", "__main__"},
         TRAINER
         | {"datasets", "model files", "scikit-learn", "conformance kit", "benchmark", "front door"}
         | {"numba backend"},

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import fastmlp.cli
+import fastmlp.cli.problem
 from fastmlp.cli import main
 
 QUICK = ["train", "--backend", "numpy", "--epochs", "2"]
@@ -157,7 +157,7 @@ def test_the_history_is_plotted_as_png(tmp_path: Path):
         ("--backend abacus", "'abacus'"),
         ("--output-activation linear --loss cross_entropy", "allowed pairs"),
         ("--hidden-activation relu tanh", "hidden_activation"),
-        ("--data cifar", "unknown data 'cifar'; choose digits, mnist, fashion-mnist, or a"),
+        ("--data cifar", "unknown data 'cifar'; choose digits, mnist, fashion-mnist, or a .csv"),
         ("--data nowhere.csv", "nowhere.csv"),
         ("--data digits --target 3", "--target is for files"),
         ("--test-fraction 1 --data {flowers}", "--test-fraction must leave samples"),
@@ -240,7 +240,8 @@ def test_warmup_readies_every_program(capsys):
 
 def test_info_says_why_a_backend_is_missing(monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setattr(
-        "fastmlp.cli.available_backends", lambda: {"numpy": None, "abacus": "no beads were found"}
+        "fastmlp.cli.info.available_backends",
+        lambda: {"numpy": None, "abacus": "no beads were found"},
     )
     assert main(["info"]) == 0
     printed = capsys.readouterr().out
@@ -249,7 +250,7 @@ def test_info_says_why_a_backend_is_missing(monkeypatch: pytest.MonkeyPatch, cap
 
 
 def test_a_training_that_diverges_is_one_sentence_and_exit_code_1(line: Path, capsys):
-    words = f"--data {line} --optimizer sgd --learning-rate 1e6"
+    words = f"--data {line} --optimizer sgd --learning-rate 1e6 --quiet"
     assert main([*QUICK, *words.split()]) == 1
     printed = capsys.readouterr().err
     assert re.match(r"fastmlp: error: .*epoch 1", printed)
@@ -260,7 +261,7 @@ def test_ctrl_c_before_the_training_leaves_no_traceback(monkeypatch: pytest.Monk
     def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(fastmlp.cli.DATA_SETS, "digits", interrupt)
+    monkeypatch.setitem(fastmlp.cli.problem.DATA_SETS, "digits", interrupt)
     assert main(QUICK) == 130
 
 

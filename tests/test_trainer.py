@@ -661,7 +661,9 @@ def test_parameters_that_overflow_in_the_last_batch_are_noticed(backend):
 
 def test_a_line_an_epoch_where_nobody_looks(capsys):
     fit(make_trainer(), epochs=2, validation_data=(X_VAL, Y_VAL), verbose=True)
-    lines = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ""
     assert len(lines) == 2
     for name in ("Epoch 2/2  loss 0.", "accuracy 0.", "val_loss 0.", "val_accuracy 0.", " s"):
         assert name in lines[1] or name.replace("0.", "1.") in lines[1]
@@ -686,7 +688,7 @@ def test_lines_on_a_terminal_without_tqdm(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     fit(make_trainer(), epochs=1, verbose=True)
-    assert capsys.readouterr().out.startswith("Epoch 1/1  loss")
+    assert capsys.readouterr().err.startswith("Epoch 1/1  loss")
 
 
 # History -------------------------------------------------------------------------------------

@@ -1,48 +1,131 @@
-"""Tables from CSV and NPZ files: features, and a target that is classes or numbers."""
+"""Tables from files: features, and a target that is classes or numbers."""
 
 from __future__ import annotations
 
-import csv
-import zipfile
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-DELIMITERS = ",;\t"
+from fastmlp.datasets.cells import MISSING, Array, Column, parse_column
+from fastmlp.datasets.files import (
+    ARRAYS,
+    COLUMNAR,
+    TEXT,
+    kind_of,
+    read_arrays,
+    read_columnar,
+    read_text_table,
+)
+
+#: More values than this are no categories.
+MOST_CATEGORIES = 100
 
 
-def read_table(path: str | Path, target: str | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-    r"""Read features and target from a CSV or NPZ file.
+@dataclass(frozen=True)
+class TableOptions:
+    """How a file is read.
 
-    A CSV file has one sample per line; comma, semicolon and tab separate. Its first line is a
-    header if none of its cells is a number. Every column but the target's must hold numbers.
-    An NPZ file holds the features as an array named ``X``, with samples as rows.
+    Parameters
+    ----------
+    target : sequence of str, default ()
+        The target's columns, by name or by index from 0 (negative from the end), by default the
+        last; in an NPZ file the name of the target's array, by default ``y``.
+    features : str, default "X"
+        The name of an NPZ file's array of features.
+    columns, drop : sequence of str, default ()
+        The columns that are features, by default all but the target; and those that are not.
+    categorical : sequence of str, default ()
+        Columns whose numbers are names of categories.
+    missing : {"error", "drop", "mean"}, default "error"
+        What a missing value does: it is refused, its row is left out, or it stays NaN in `X`, for
+        the caller to replace by a mean. A row without a target is refused or left out.
+    na_values : sequence of str
+        Words that stand for a missing value, in any case.
+    decimal : {".", ","} or None, default None
+        The decimal mark; by default a point, and a comma where semicolons separate.
+    encoding, comment, header
+        As for `read_text_table`.
+
+    Examples
+    --------
+    >>> TableOptions(target=["price"]).missing
+    'error'
+    """
+
+    target: Sequence[str] = ()
+    features: str = "X"
+    columns: Sequence[str] = ()
+    drop: Sequence[str] = ()
+    categorical: Sequence[str] = ()
+    missing: str = "error"
+    na_values: Sequence[str] = MISSING
+    decimal: str | None = None
+    encoding: str | None = None
+    comment: str = "#"
+    header: bool | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Features and target.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Finite, but for NaN where ``missing="mean"`` leaves a value open.
+    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+        Integers, floats, truth values or text.
+    names : list of str
+        Of the features.
+    target : str
+        Name of the target, for messages.
+    place : callable
+        Says where in the file a row lies.
+    notes : list of str
+        What was read how, where that is not plain.
+
+    Examples
+    --------
+    >>> Table(np.ones((2, 1)), np.arange(2), ["a"], "b", lambda row: f"row {row}").notes
+    []
+    """
+
+    X: Array
+    y: Array
+    names: list[str]
+    target: str
+    place: Callable[[int], str]
+    notes: list[str] = field(default_factory=list)
+
+
+def read_table(path: str | Path, options: TableOptions = TableOptions()) -> Table:
+    r"""Read features and target from a file.
+
+    A text file (.csv, .tsv, .txt, packed as .gz or not) has one sample per line; comma, semicolon
+    and tab separate. NPZ and NPY files hold arrays; Parquet, Feather and Arrow files need
+    ``fastmlp[tables]``. Truth values become 0 and 1, dates days, and a column of text becomes a
+    column of 0 and 1 for each of its values.
 
     Parameters
     ----------
     path : str or Path
-        A file that ends in .csv or .npz.
-    target : str, optional
-        The target's column, by name or by index from 0 (negative from the end), by default the
-        last; in an NPZ file the name of the target's array, by default ``y``.
+    options : TableOptions, optional
 
     Returns
     -------
-    X : ndarray of shape (n_samples, n_features)
-        float64 from a CSV file, as stored in an NPZ file.
-    y : ndarray of shape (n_samples,) or, from an NPZ file, (n_samples, n_targets)
-        From a CSV file int64 if every cell is a whole number, else float64 if every cell is a
-        number, else text.
+    Table
 
     Raises
     ------
     OSError
         If the file cannot be read.
+    ImportError
+        If it needs polars, which is not installed.
     ValueError
-        If its content is not such a table.
+        If its content is not such a table: names file, line and column.
 
     Examples
     --------
@@ -50,109 +133,233 @@ def read_table(path: str | Path, target: str | None = None) -> tuple[NDArray[Any
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "flowers.csv"
     ...     _ = path.write_text("length,width,kind\n5.1,3.5,setosa\n6.2,2.9,virginica\n")
-    ...     X, y = read_table(path, target="kind")
-    >>> X
+    ...     table = read_table(path, TableOptions(target=["kind"]))
+    >>> table.X
     array([[5.1, 3.5],
            [6.2, 2.9]])
-    >>> y.tolist()
+    >>> table.y.tolist()
     ['setosa', 'virginica']
     """
     path = Path(path)
-    if path.suffix.lower() == ".csv":
-        return _read_csv(path, target)
-    if path.suffix.lower() == ".npz":
-        return _read_npz(path, "y" if target is None else target)
-    raise ValueError(f"a table must end in .csv or .npz, got {str(path)!r}")
+    kind = kind_of(path)
+    if kind in ARRAYS:
+        return _read_array_file(path, options)
+    if kind in TEXT:
+        return _read_text_file(path, options)
+    if kind in COLUMNAR:
+
+        def parse(name: str, cells: list[str]) -> Column:
+            return parse_column(name, cells, missing=options.na_values)
+
+        columns = read_columnar(path, parse)
+        targets, features = _choose(path, [column.name for column in columns], options)
+        return _table(
+            path,
+            [columns[i] for i in features],
+            [columns[i] for i in targets],
+            lambda row: f"row {row} (from 0)",
+            options,
+            [],
+        )
+    known = ", ".join((*TEXT, *ARRAYS, *COLUMNAR))
+    raise ValueError(f"a table must end in one of {known}, got {str(path)!r}")
 
 
-def _read_csv(path: Path, target: str | None) -> tuple[NDArray[Any], NDArray[Any]]:
-    names, rows, first_line = _csv_rows(path)
-    column = _target_column(path, names, target, n_columns=len(rows[0]))
-    labels = [row.pop(column) for row in rows]
-    try:
-        X = np.array(rows, dtype=np.float64)
-    except ValueError:
-        raise ValueError(_first_bad_cell(path, rows, first_line)) from None
-    return X, _as_numbers_or_text(labels)
-
-
-def _csv_rows(path: Path) -> tuple[list[str], list[list[str]], int]:
-    """Return the header (empty if there is none), the rows, and the first row's line number."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            start = file.readline()
-            file.seek(0)
-            delimiter = max(DELIMITERS, key=start.count)
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=delimiter)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    rows = [row for row in rows if row]
-    header = rows.pop(0) if rows and not any(_is_number(cell) for cell in rows[0]) else []
-    if not rows:
-        raise ValueError(f"{path} holds no line of numbers")
-    first_line = 2 if header else 1
-    width = len(header) or len(rows[0])
-    for line, row in enumerate(rows, start=first_line):
-        if len(row) != width:
-            raise ValueError(f"{path} has {len(row)} cells in row {line}, where {width} are wanted")
+def _read_text_file(path: Path, options: TableOptions) -> Table:
+    text = read_text_table(
+        path, encoding=options.encoding, comment=options.comment, header=options.header
+    )
+    width = len(text.rows[0])
     if width < 2:
         raise ValueError(f"{path} has one column; a feature column and a target column are wanted")
-    return header, rows, first_line
+    names = text.names or [str(i) for i in range(width)]
+    targets, features = _choose(path, names, options, named=bool(text.names))
+    decimal = options.decimal or (".," if text.delimiter == ";" else ".")
+    missing = [word.lower() for word in options.na_values]
 
+    def column(index: int, labels: bool) -> Column:
+        cells = [row[index] for row in text.rows]
+        return parse_column(names[index], cells, decimal=decimal, missing=missing, labels=labels)
 
-def _target_column(path: Path, names: list[str], target: str | None, n_columns: int) -> int:
-    if target is None:
-        return n_columns - 1
-    if target in names:
-        return names.index(target)
-    try:
-        return range(n_columns)[int(target)]
-    except (ValueError, IndexError):
-        known = f"named {', '.join(names)}, or " if names else ""
-        raise ValueError(
-            f"{path} has no column {target!r}; its columns are {known}0 to {n_columns - 1}"
-        ) from None
+    def place(row: int) -> str:
+        line = text.lines[row]
+        return f"line {line}" if line == row + 1 else f"line {line} (row {row + 1} of the table)"
 
-
-def _first_bad_cell(path: Path, rows: Sequence[Sequence[str]], first_line: int) -> str:
-    line, cell = next(
-        (line, cell)
-        for line, row in enumerate(rows, start=first_line)
-        for cell in row
-        if not _is_number(cell)
+    return _table(
+        path,
+        [column(i, labels=False) for i in features],
+        [column(i, labels=True) for i in targets],
+        place,
+        options,
+        text.notes,
     )
-    return f"{path} has {cell!r} in row {line}, where a number is wanted: features must be numbers"
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _read_array_file(path: Path, options: TableOptions) -> Table:
+    arrays = read_arrays(path)
+    if "" in arrays and path.suffix.lower() == ".npy":
+        X = arrays[""]
+        if X.ndim != 2 or X.shape[1] < 2:
+            raise ValueError(f"{path} must hold rows of two columns or more, got shape {X.shape}")
+        names = [str(i) for i in range(X.shape[1])]
+        targets, features = _choose(path, names, options, named=False)
+        X, y = X[:, features], X[:, targets]
+        target, names = names[targets[0]], [names[i] for i in features]
+    else:
+        if len(options.target) > 1:
+            raise ValueError(f"{path} holds arrays: --target names one of them")
+        target = options.target[0] if options.target else "y"
+        for name, option in ((options.features, "--features"), (target, "--target")):
+            if name not in arrays:
+                raise ValueError(
+                    f"{path} has no array {name!r}; it holds {list(arrays)}: choose by {option}"
+                )
+        X, y = arrays[options.features], arrays[target]
+        if X.ndim != 2 or y.ndim not in (1, 2) or len(X) != len(y):
+            raise ValueError(
+                f"{path} must hold {options.features} of shape (n_samples, n_features) and "
+                f"{target} of as many rows, got shapes {X.shape} and {y.shape}"
+            )
+        names = [str(i) for i in range(X.shape[1])]
+        _, features = _choose(path, names, options, named=False, any_target=False)
+        X, names = X[:, features], [names[i] for i in features]
+    for name, array, allowed in (("features", X, "biuf"), ("target", y, "biufUS")):
+        if array.dtype.kind not in allowed:
+            raise ValueError(f"{path}: the {name} must be numbers, got {array.dtype}")
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    y = y.astype(np.str_) if y.dtype.kind == "S" else y
+    columns = [Column(name, X[:, i]) for i, name in enumerate(names)]
+    wanted = (
+        [Column(target, y)]
+        if y.ndim == 1
+        else [Column(f"{target}[{i}]", y[:, i]) for i in range(y.shape[1])]
+    )
+    return _table(path, columns, wanted, lambda row: f"row {row} (from 0)", options, [])
 
 
-def _as_numbers_or_text(cells: list[str]) -> NDArray[Any]:
-    for dtype in (np.int64, np.float64):
-        try:
-            return np.array(cells, dtype=np.str_).astype(dtype)
-        except (ValueError, OverflowError):
-            continue
-    return np.array(cells, dtype=np.str_)
+def _choose(
+    path: Path,
+    names: list[str],
+    options: TableOptions,
+    *,
+    named: bool = True,
+    any_target: bool = True,
+) -> tuple[list[int], list[int]]:
+    """Return the indices of the target's columns and of the features'."""
 
-
-def _read_npz(path: Path, target: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    with path.open("rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise ValueError(f"{path} is not a complete NPZ file")
-    with np.load(path, allow_pickle=False) as arrays:
-        for name in ("X", target):
-            if name not in arrays.files:
-                raise ValueError(f"{path} has no array {name!r}; it holds {arrays.files}")
-        X, y = arrays["X"], arrays[target]
-    if X.ndim != 2 or y.ndim not in (1, 2) or len(X) != len(y):
+    def find(wanted: str) -> int:
+        if named and names.count(wanted) > 1:
+            raise ValueError(f"{path} has {names.count(wanted)} columns {wanted!r}; use an index")
+        if named and wanted in names:
+            return names.index(wanted)
+        if re.fullmatch(r"-?\d+", wanted, re.ASCII) and -len(names) <= int(wanted) < len(names):
+            return int(wanted) % len(names)
+        known = f"named {', '.join(names)}, or " if named else ""
         raise ValueError(
-            f"{path} must hold X of shape (n_samples, n_features) and {target} of as many rows, "
-            f"got shapes {X.shape} and {y.shape}"
+            f"{path} has no column {wanted!r}; its columns are {known}0 to {len(names) - 1}"
         )
-    return X, y
+
+    targets: list[int] = []
+    if any_target:
+        dropped = {find(name) for name in options.drop}
+        last = [i for i in range(len(names)) if i not in dropped][-1:]
+        targets = [find(name) for name in options.target] or last
+    drop = {find(name) for name in options.drop} | set(targets)
+    chosen = [find(name) for name in options.columns] or list(range(len(names)))
+    features = [i for i in dict.fromkeys(chosen) if i not in drop]
+    if not features:
+        raise ValueError(f"{path}: no column is left as a feature")
+    return list(dict.fromkeys(targets)), features
+
+
+def _table(
+    path: Path,
+    features: list[Column],
+    targets: list[Column],
+    place: Callable[[int], str],
+    options: TableOptions,
+    notes: list[str],
+) -> Table:
+    n_rows = len(targets[0].values)
+    kept = np.ones(n_rows, dtype=bool)
+    for column in (*features, *targets):
+        gaps = column.missing
+        if options.missing == "drop":
+            kept &= ~gaps
+        elif gaps.any() and (options.missing == "error" or column in targets):
+            row = int(np.argmax(gaps))
+            raise ValueError(
+                f"{path}, {place(row)}, column {column.name!r}: a value is missing; "
+                "--missing drop leaves such rows out"
+                + ("" if column in targets else ", --missing mean puts the column's mean there")
+            )
+        _check_infinite(path, column, place)
+    rows = np.flatnonzero(kept)
+    if not len(rows):
+        raise ValueError(f"{path}: every row lacks a value")
+    notes = list(notes)
+    if len(rows) < n_rows:
+        notes.append(f"{n_rows - len(rows)} of {n_rows} rows lack a value and are left out")
+    for column in (*features, *targets):
+        if column.note:
+            notes.append(f"column {column.name!r}: {column.note}")
+    encoded = [_encoded(path, column, rows, place, options, notes) for column in features]
+    X = np.column_stack([block for block, _ in encoded])
+    names = [name for _, block_names in encoded for name in block_names]
+    for column in targets:
+        if column.is_text and column.odd_row is not None:
+            cell = str(column.values[column.odd_row])
+            notes.append(
+                f"target {column.name!r} is taken as text: {place(column.odd_row)} holds "
+                f"{cell!r}, other rows numbers"
+            )
+    if len(targets) == 1:
+        y = targets[0].values[rows]
+    else:
+        y = np.column_stack([column.values[rows] for column in targets])
+    title = ", ".join(column.name for column in targets)
+    return Table(X, y, names, title, lambda row: place(int(rows[row])), notes)
+
+
+def _check_infinite(path: Path, column: Column, place: Callable[[int], str]) -> None:
+    if column.values.dtype.kind == "f" and np.isinf(column.values).any():
+        row = int(np.argmax(np.isinf(column.values)))
+        raise ValueError(
+            f"{path}, {place(row)}, column {column.name!r}: "
+            f"{column.values[row]} is no finite number"
+        )
+
+
+def _encoded(
+    path: Path,
+    column: Column,
+    rows: Array,
+    place: Callable[[int], str],
+    options: TableOptions,
+    notes: list[str],
+) -> tuple[Array, list[str]]:
+    """Return a feature as columns of numbers, and their names."""
+    values = column.values[rows]
+    categorical = column.name in options.categorical
+    if not column.is_text and not categorical:
+        return values.astype(np.float64, copy=False).reshape(-1, 1), [column.name]
+    if column.odd_row is not None and not categorical:
+        raise ValueError(
+            f"{path}, {place(column.odd_row)}, column {column.name!r}: "
+            f"{str(column.values[column.odd_row])!r} is no number, where other rows hold numbers; "
+            f"mend it, or leave the column out by --drop, or take it as names by --categorical"
+        )
+    known = values[~column.missing[rows]]
+    categories = np.unique(known)
+    if len(categories) > MOST_CATEGORIES or len(categories) == len(rows) > 2:
+        raise ValueError(
+            f"{path}, column {column.name!r}: {len(categories)} different texts, such as "
+            f"{str(categories[0])!r}, are too many for categories (dates are read as 2024-12-31); "
+            "leave it out by --drop"
+        )
+    notes.append(
+        f"column {column.name!r} is text: one column of 0 and 1 for each of "
+        f"{len(categories)} values"
+    )
+    hits = (values[:, None] == categories[None, :]).astype(np.float64)
+    return hits, [f"{column.name}={category}" for category in categories]

@@ -1,0 +1,16 @@
+"""Checks of the files that commands write, before the work rather than after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def check_folder(option: str, path: Path | None) -> None:
+    """Raise FileNotFoundError if the folder of a file to be written does not exist.
+
+    Examples
+    --------
+    >>> check_folder("--json", None)
+    """
+    if path is not None and not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{option}: the folder {path.absolute().parent} does not exist")

@@ -1,0 +1,454 @@
+"""`fastmlp train`: train a network on a data set or a file."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
+from fastmlp.callbacks import EarlyStopping
+from fastmlp.cli.files import check_folder
+from fastmlp.cli.problem import DATA_SETS, TASKS, Problem, load_problem, split
+from fastmlp.datasets.cells import Array
+from fastmlp.errors import TrainingInterrupted
+from fastmlp.history import History, format_value
+from fastmlp.losses import LOSSES
+from fastmlp.network import MLP
+from fastmlp.optimizers import OPTIMIZERS, Optimizer
+from fastmlp.regularization import Regularization
+from fastmlp.schedules import SCHEDULES
+from fastmlp.trainer import Trainer
+
+
+def add_train(commands: Any) -> None:
+    """Add the command `train`.
+
+    Parameters
+    ----------
+    commands : subparsers action of argparse
+        What `ArgumentParser.add_subparsers` returns.
+
+    Examples
+    --------
+    >>> parser = argparse.ArgumentParser()
+    >>> add_train(parser.add_subparsers())
+    >>> parser.parse_args(["train", "--layers", "32", "16"]).layers
+    [32, 16]
+    """
+    parser = commands.add_parser(
+        "train",
+        help="train a network on a data set or a file",
+        description="Train a network and print its accuracy (or loss) on held-out test data. "
+        "With no options it learns the bundled handwritten digits in seconds.",
+    )
+    parser.set_defaults(run=train)
+
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        default="digits",
+        metavar="NAME_OR_FILE",
+        help=f"{', '.join(DATA_SETS)}, or a .csv, .tsv, .csv.gz, .npz, .npy or .parquet file "
+        "(%(default)s)",
+    )
+    data.add_argument(
+        "--target",
+        nargs="+",
+        metavar="COLUMN",
+        help="name or index of the target's column, or of several for multi-label or several "
+        "values (by default the last column), or name of an NPZ file's target array (by default y)",
+    )
+    data.add_argument(
+        "--features", default="X", metavar="NAME", help="an NPZ file's array (%(default)s)"
+    )
+    data.add_argument(
+        "--columns", nargs="+", default=[], metavar="COLUMN", help="features (by default all)"
+    )
+    data.add_argument(
+        "--drop", nargs="+", default=[], metavar="COLUMN", help="columns that are no features"
+    )
+    data.add_argument(
+        "--categorical",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="columns whose numbers are names of categories, as text is anyway",
+    )
+    data.add_argument(
+        "--missing",
+        choices=["error", "drop", "mean"],
+        default="error",
+        help="what to do where a value is missing: stop, leave out the row, or put the training "
+        "data's mean (%(default)s)",
+    )
+    data.add_argument(
+        "--na-values",
+        nargs="+",
+        metavar="WORD",
+        help="what stands for a missing value (by default nothing, NA, NaN, null, None, ? ...)",
+    )
+    data.add_argument(
+        "--decimal", choices=[".", ","], help="by default a comma in a file of semicolons too"
+    )
+    data.add_argument(
+        "--encoding", metavar="NAME", help="by default UTF-8, else Windows-1252 (Latin-1)"
+    )
+    data.add_argument(
+        "--comment", default="#", metavar="MARK", help="begins lines to leave out (%(default)s)"
+    )
+    data.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first line names the columns (by default if it holds no number)",
+    )
+    data.add_argument(
+        "--task",
+        choices=list(TASKS),
+        help="by default guessed from the target, and said: classification if it is text or "
+        "whole numbers of few values, multilabel if it is several columns of 0 and 1",
+    )
+    data.add_argument(
+        "--test-fraction",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="share of a file that is held out (%(default)s)",
+    )
+    data.add_argument(
+        "--stratify", action="store_true", help="hold out the same share of every class"
+    )
+    data.add_argument(
+        "--standardize",
+        action="store_true",
+        help="shift and scale every feature to mean 0 and deviation 1 over the training data",
+    )
+
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--layers",
+        type=int,
+        nargs="*",
+        default=[128],
+        metavar="WIDTH",
+        help="hidden layers' widths (128)",
+    )
+    network.add_argument(
+        "--hidden-activation",
+        nargs="+",
+        default=["relu"],
+        choices=list(ACTIVATIONS),
+        metavar="NAME",
+        help=f"one for all hidden layers, or one per layer: {', '.join(ACTIVATIONS)} (relu)",
+    )
+    network.add_argument(
+        "--output-activation",
+        choices=list(OUTPUT_ACTIVATIONS),
+        help="by default softmax for classification, sigmoid for multilabel, linear for regression",
+    )
+    network.add_argument(
+        "--dropout",
+        type=float,
+        nargs="+",
+        default=[0.0],
+        metavar="SHARE",
+        help="of units dropped in every hidden layer, or one for the input and each of them (0)",
+    )
+    network.add_argument(
+        "--dtype", choices=["float32", "float64"], default="float32", help="precision (%(default)s)"
+    )
+
+    training = parser.add_argument_group("training")
+    training.add_argument(
+        "--loss",
+        choices=list(LOSSES),
+        help="by default what suits the output: cross_entropy, mse or poisson",
+    )
+    training.add_argument(
+        "--optimizer", choices=list(OPTIMIZERS), default="adam", help="(%(default)s)"
+    )
+    training.add_argument(
+        "--weight-decay", type=float, metavar="W", help="by default the optimizer's own"
+    )
+    training.add_argument(
+        "--schedule",
+        choices=list(SCHEDULES),
+        default="constant",
+        help="of the learning rate (%(default)s)",
+    )
+    training.add_argument(
+        "--clip-norm", type=float, metavar="N", help="longest gradient (by default any)"
+    )
+    training.add_argument(
+        "--class-weight",
+        nargs="+",
+        metavar="CLASS=W",
+        help="balanced, or weights of classes; others weigh 1",
+    )
+    training.add_argument(
+        "--early-stopping",
+        type=int,
+        nargs="?",
+        const=10,
+        metavar="EPOCHS",
+        help="stop after so many epochs (%(const)s) without a better loss of validation rows, "
+        "and keep the best epoch",
+    )
+    training.add_argument(
+        "--validation-fraction",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="of the training rows, for --early-stopping (%(default)s)",
+    )
+    training.add_argument(
+        "--learning-rate", type=float, metavar="RATE", help="by default the optimizer's own"
+    )
+    training.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="samples per step (%(default)s)"
+    )
+    training.add_argument(
+        "--epochs", type=int, default=20, metavar="N", help="passes over the data (%(default)s)"
+    )
+    training.add_argument(
+        "--backend",
+        default="auto",
+        metavar="NAME",
+        help="auto, or a name that `fastmlp info` lists (%(default)s)",
+    )
+    training.add_argument("--threads", type=int, metavar="N", help="by default the backend chooses")
+    training.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of weights, order and held-out share (%(default)s)",
+    )
+    training.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="write a checkpoint, which Trainer.load_checkpoint reads; also after Ctrl-C",
+    )
+    training.add_argument(
+        "--quiet", action="store_true", help="print results and errors alone, no progress or notes"
+    )
+    training.add_argument(
+        "--history", type=Path, metavar="FILE", help="write the epochs to a .csv, or plot to a .png"
+    )
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train a network as the options of `fastmlp train` say, and print how well it does.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        The options that `add_train` defines.
+
+    Raises
+    ------
+    ImportError, OSError, ValueError
+        If an option, the data or an installation is wrong.
+    TrainingInterrupted
+        After Ctrl-C, when everything that was asked for is written.
+
+    Examples
+    --------
+    >>> parser = argparse.ArgumentParser()
+    >>> add_train(parser.add_subparsers())
+    >>> train(parser.parse_args(["train", "--epochs", "1", "--backend", "numpy"]))
+    data: ...
+    """
+    _check_history_file(options.history)
+    check_folder("--save", options.save)
+    problem = load_problem(options)
+    trainer = _make_trainer(problem, options)
+    for note in problem.notes:
+        _say(note, options)
+    if not options.quiet:
+        print(problem)
+        print(trainer.network, flush=True)
+    center, scale = _unit(problem, trainer.network)
+    if np.any(center != 0) or np.any(scale != 1):
+        _say("the losses of epochs are in standard deviations of the target", options)
+    started = time.perf_counter()
+    try:
+        _fit(trainer, problem, center, scale, options)
+    except TrainingInterrupted:
+        _take_unit(trainer.network, center, scale)
+        saved = _save(trainer, options)
+        done = len(trainer.history)
+        raise TrainingInterrupted(
+            f"interrupted after epoch {done} of {options.epochs}; "
+            + (f"written: {', '.join(saved)}" if saved else "nothing is saved without --save FILE")
+        ) from None
+    elapsed = time.perf_counter() - started
+    _take_unit(trainer.network, center, scale)
+    _save(trainer, options)
+    y_test = _targets(problem.y_test, problem, trainer.network, np.zeros(1), np.ones(1))
+    for name, value in trainer.evaluate(problem.X_test, y_test).items():
+        print(f"test {name}: {format_value(name, value)}")
+    if problem.task == "regression":
+        error = np.abs(trainer.predict(problem.X_test) - problem.y_test).mean(dtype=np.float64)
+        print(f"test mean absolute error: {format_value('error', float(error))}")
+    print(f"elapsed time: {elapsed:.2f} s")
+    if options.history:
+        print(f"history written to {options.history}")
+    if options.save:
+        print(f"checkpoint written to {options.save}")
+
+
+def _make_trainer(problem: Problem, options: argparse.Namespace) -> Trainer:
+    outputs = {"classification": "softmax", "multilabel": "sigmoid", "regression": "linear"}
+    network = MLP(
+        [problem.X_train.shape[1], *options.layers, problem.n_outputs],
+        hidden_activation=_one_or_several(options.hidden_activation),
+        output_activation=options.output_activation or outputs[problem.task],
+        dtype=options.dtype,
+        seed=options.seed,
+    )
+    dropout = options.dropout[0] if len(options.dropout) == 1 else tuple(options.dropout)
+    return Trainer(
+        network,
+        loss=options.loss,
+        optimizer=_choose_optimizer(options),
+        batch_size=options.batch_size,
+        backend=options.backend,
+        n_threads=options.threads,
+        seed=options.seed,
+        schedule=options.schedule,
+        regularization=Regularization(dropout=dropout, clip_norm=options.clip_norm),
+        class_weight=_class_weight(options.class_weight, problem),
+    )
+
+
+def _fit(
+    trainer: Trainer, problem: Problem, center: Array, scale: Array, options: argparse.Namespace
+) -> None:
+    """Train, and hold out validation rows where early stopping needs them."""
+    X, y = problem.X_train, problem.y_train
+    X_val, y_val = problem.X_test, problem.y_test
+    callbacks = []
+    if options.early_stopping is not None:
+        strata = y if options.stratify else None
+        try:
+            kept, held = split(len(X), options.validation_fraction, options.seed, strata)
+        except ValueError as error:
+            message = str(error).replace("--test-", "--validation-").replace("test", "validation")
+            raise ValueError(message) from None
+        X, y, X_val, y_val = X[kept], y[kept], X[held], y[held]
+        callbacks.append(EarlyStopping("val_loss", patience=options.early_stopping))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TrainingInterrupted)
+        trainer.fit(
+            X,
+            _targets(y, problem, trainer.network, center, scale),
+            epochs=options.epochs,
+            validation_data=(X_val, _targets(y_val, problem, trainer.network, center, scale)),
+            callbacks=callbacks,
+            verbose=not options.quiet,
+        )
+    if callbacks and len(trainer.history) < options.epochs:
+        _say(
+            f"stopped after epoch {len(trainer.history)}, the best was epoch "
+            f"{callbacks[0].best_epoch}, which is kept",
+            options,
+        )
+
+
+def _unit(problem: Problem, network: MLP) -> tuple[Array, Array]:
+    """Return mean and deviation of a regression's target; 0 and 1 where it is not scaled."""
+    if problem.task != "regression" or network.output_activation.name != "linear":
+        return np.zeros(1), np.ones(1)
+    y = problem.y_train.astype(np.float64)
+    scale = np.atleast_1d(y.std(axis=0))
+    return np.atleast_1d(y.mean(axis=0)), np.where(scale > 0, scale, 1.0)
+
+
+def _take_unit(network: MLP, center: Array, scale: Array) -> None:
+    """Let a network that learned a standardized target answer in the target's own unit."""
+    network.weights[-1][:] = network.weights[-1] * scale
+    network.biases[-1][:] = network.biases[-1] * scale + center
+
+
+def _one_or_several(names: list[str]) -> str | list[str]:
+    return names[0] if len(names) == 1 else names
+
+
+def _targets(y: Array, problem: Problem, network: MLP, center: Array, scale: Array) -> Array:
+    """Return targets as the trainer takes them: standardized, or classes as 0 and 1."""
+    if problem.task == "regression":
+        rows = y.reshape(len(y), -1).astype(np.float64)
+        return ((rows - center) / scale).astype(network.dtype)
+    if problem.classes is not None and network.output_activation.name != "softmax":
+        return np.eye(len(problem.classes), dtype=network.dtype)[y]
+    return y
+
+
+def _choose_optimizer(options: argparse.Namespace) -> Optimizer:
+    given = {"learning_rate": options.learning_rate, "weight_decay": options.weight_decay}
+    return replace(
+        OPTIMIZERS[options.optimizer],
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def _class_weight(words: list[str] | None, problem: Problem) -> dict[int, float] | str | None:
+    if words is None or words == ["balanced"]:
+        return None if words is None else "balanced"
+    if problem.classes is None:
+        raise ValueError("--class-weight needs classes")
+    numbers = {str(label): number for number, label in enumerate(problem.classes)}
+    weights = {}
+    for word in words:
+        label, _, weight = word.rpartition("=")
+        if label not in numbers:
+            raise ValueError(
+                f"--class-weight wants balanced, or CLASS=WEIGHT of the classes "
+                f"{', '.join(list(numbers)[:20])}, got {word!r}"
+            )
+        try:
+            weights[numbers[label]] = float(weight)
+        except ValueError:
+            raise ValueError(f"--class-weight wants a number behind '=', got {word!r}") from None
+    return weights
+
+
+def _say(note: str, options: argparse.Namespace) -> None:
+    if not options.quiet:
+        print(f"fastmlp: {note}", file=sys.stderr, flush=True)
+
+
+def _save(trainer: Trainer, options: argparse.Namespace) -> list[str]:
+    """Write the files that are asked for; return their names."""
+    if options.save:
+        trainer.save_checkpoint(options.save)
+    if options.history and len(trainer.history):
+        _save_history(trainer.history, options.history)
+    return [str(path) for path in (options.save, options.history) if path and path.exists()]
+
+
+def _check_history_file(path: Path | None) -> None:
+    """Refuse what could not be written, before the training rather than after it."""
+    if path is None:
+        return
+    if path.suffix.lower() not in (".csv", ".png"):
+        raise ValueError(f"--history must end in .csv or .png, got {str(path)!r}")
+    check_folder("--history", path)
+    if path.suffix.lower() == ".png" and importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("--history FILE.png needs matplotlib: pip install 'fastmlp[plot]'")
+
+
+def _save_history(history: History, path: Path) -> None:
+    if path.suffix.lower() == ".csv":
+        history.to_csv(path)
+    else:
+        history.plot(path)
