@@ -4,6 +4,7 @@ import csv
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import fastmlp.cli.problem
+from fastmlp import MLP, Trainer
 from fastmlp.cli import main
 
 QUICK = ["train", "--backend", "numpy", "--epochs", "2"]
@@ -271,3 +273,213 @@ def test_mnist_is_learned_from_the_command_line(capsys):
     words = "train --data mnist --layers 128 64 --batch-size 64 --epochs 3"
     assert main(words.split()) == 0
     assert number_after("test accuracy", capsys.readouterr().out) > 0.95
+
+
+# What is guessed and said --------------------------------------------------------------------
+
+
+def write_npz(folder: Path, y: np.ndarray) -> Path:
+    X = np.random.default_rng(0).normal(size=(len(y), 2))
+    np.savez(folder / "table.npz", X=X, y=y)
+    return folder / "table.npz"
+
+
+@pytest.mark.parametrize(
+    ("y", "found", "reason"),
+    [
+        (np.arange(400) % 200, "1 target", "200 different numbers in 400 rows"),
+        (np.arange(100) % 2 * 1.0, "2 classes (0, 1)", "2 whole values"),
+        (np.arange(100)[:, None] % 3, "3 classes (0, 1, 2)", "3 whole values"),
+        (np.arange(100) % 2 == 1, "2 classes (False, True)", "is true or false"),
+        (np.arange(100) % 7 / 2, "1 target", "has fractions"),
+        (np.eye(3)[np.arange(99) % 3], "3 classes (0, 1, 2)", "one 1 in each row"),
+        (np.arange(200).reshape(100, 2) // 2 % 2, "2 labels", "2 columns of 0 and 1"),
+        (np.arange(100) % 3 * 0.5, "1 target", "has fractions"),
+    ],
+)
+def test_the_task_is_guessed_and_said(y, found, reason, tmp_path: Path, capsys):
+    assert main([*QUICK, "--data", str(write_npz(tmp_path, y))]) == 0
+    printed = capsys.readouterr()
+    assert found in printed.out
+    assert reason in printed.err
+    assert "choose another by --task" in printed.err
+
+
+def test_a_large_target_is_learned_and_reported_in_its_unit(tmp_path: Path, capsys):
+    X = np.random.default_rng(0).normal(size=(300, 2))
+    np.savez(tmp_path / "house.npz", X=X, y=1e5 + X @ [3e4, -2e4])
+    words = [*QUICK, "--data", str(tmp_path / "house.npz"), "--epochs", "30"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert number_after("test r2", printed) > 0.9
+    assert 100 < number_after("test mean absolute error", printed) < 1e4
+    assert number_after("test loss", printed) > 1e4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n" + "1,x\n" * 20, "every feature is the same"),
+        ("a,b\n" + "".join(f"{i},x\n" for i in range(20)), "'x' in every row"),
+        ("a,b\n" + "".join(f"{i},2.5\n" for i in range(20)), "2.5 in every row"),
+        ("a,b\n" + "".join(f"{i},\n" for i in range(20)), "line 2 (row 1 of the table)"),
+        ("a,b\n" + "".join(f"{i},name {i}\n" for i in range(30)), "too many for classes"),
+    ],
+)
+def test_a_file_that_teaches_nothing_is_refused(text, message, tmp_path: Path, capsys):
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    assert main([*QUICK, "--data", str(path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cell", ["nan", "NA", "inf", "1e400", "1_1", "x"])
+def test_a_bad_value_is_named_by_its_line_and_column(cell: str, tmp_path: Path, capsys):
+    path = tmp_path / "table.csv"
+    rows = [f"{i},{cell if i == 7 else i},{i % 2}" for i in range(1, 60)]
+    path.write_text("\n".join(["first,second,kind", *rows]))
+    assert main([*QUICK, "--data", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "table.csv, line 8 (row 7 of the table), column 'second'" in error
+
+
+def test_missing_values_are_dropped_or_replaced_on_request(tmp_path: Path, capsys):
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(f"{'NA' if i == 7 else i},{i % 2}" for i in range(1, 60)))
+    assert main([*QUICK, "--data", str(path), "--missing", "drop"]) == 0
+    assert "46 training and 12 test" in capsys.readouterr().out
+    assert main([*QUICK, "--data", str(path), "--missing", "mean"]) == 0
+    printed = capsys.readouterr()
+    assert "47 training and 12 test" in printed.out
+    assert "1 missing values are replaced" in printed.err
+
+
+@pytest.mark.parametrize("position", range(0, 900, 37))
+def test_a_damaged_npz_file_is_one_sentence(position: int, tmp_path: Path, capsys):
+    path = write_npz(tmp_path, np.arange(20) % 2)
+    content = bytearray(path.read_bytes())
+    content[position % len(content)] ^= 0x5A
+    path.write_bytes(content)
+    code = main([*QUICK, "--data", str(path), "--quiet"])
+    assert code in (0, 2)  # some bytes, such as dates, mean nothing
+    assert capsys.readouterr().err.count("\n") == (code == 2)
+
+
+# Streams, signals, files ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tqdm", [True, False])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_results_go_to_stdout_and_progress_to_stderr(tqdm, terminal, capsys, monkeypatch):
+    if not tqdm:
+        monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    assert main(QUICK) == 0
+    printed = capsys.readouterr()
+    assert "Epoch 2/2  loss" in printed.err
+    assert "Epoch" not in printed.out
+    assert "test accuracy" in printed.out
+
+
+def test_quiet_prints_results_alone(capsys):
+    assert main([*QUICK, "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert [line.partition(":")[0] for line in out.splitlines()] == [
+        "test loss",
+        "test accuracy",
+        "elapsed time",
+    ]
+
+
+def command(*words: str) -> subprocess.Popen[str]:
+    words = (sys.executable, "-m", "fastmlp", "train", "--backend", "numpy", *words)
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("save", [True, False])
+def test_ctrl_c_is_one_sentence_and_what_was_trained_is_saved(save: bool, tmp_path: Path):
+    path = tmp_path / "run.npz"
+    saving = ["--save", str(path)] if save else []
+    with command("--epochs", "1000000", "--layers", "16", *saving) as process:
+        while not re.match(r"Epoch +2/", line := process.stderr.readline()):
+            assert line or process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 130
+    assert "test" not in out.partition("MLP")[2]
+    last = [line for line in err.splitlines() if not line.startswith("Epoch")]
+    assert len(last) == 1
+    assert re.match(r"fastmlp: interrupted after epoch \d+ of 1000000; ", last[0])
+    assert path.exists() == save == (str(path) in last[0])
+
+
+def test_a_reader_that_goes_away_is_borne_in_silence():
+    with command("--epochs", "3") as process:
+        assert process.stdout.readline().startswith("data: ")
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.returncode == 141
+    assert [line for line in err.splitlines() if not line.startswith("Epoch")] == []
+
+
+def test_a_saved_checkpoint_goes_on_in_python(tmp_path: Path, capsys):
+    path = tmp_path / "run.npz"
+    assert main([*QUICK, "--save", str(path), "--layers", "16", "--optimizer", "sgd"]) == 0
+    accuracy = number_after("test accuracy", capsys.readouterr().out)
+    (_, _), test = fastmlp.cli.problem.load_digits()
+    trainer = Trainer(MLP([64, 16, 10]), optimizer="sgd", backend="numpy")
+    trainer.load_checkpoint(path)
+    assert trainer.evaluate(*test).accuracy == pytest.approx(accuracy, abs=1e-4)
+
+
+# Options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--dropout 0.5",
+        "--dropout 0.1 0.5",
+        "--schedule cosine",
+        "--weight-decay 0.1",
+        "--clip-norm 0.01",
+        "--class-weight virginica=9",
+        "--early-stopping 1",
+        "--stratify",
+        "--task multilabel --output-activation sigmoid --target is_long is_wide",
+    ],
+)
+def test_every_training_option_changes_the_result(words: str, tmp_path: Path, capsys):
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{a},{b},{a > 0},{b > 0.3},{'setosa' if a + b > 0.5 else 'virginica'}"
+        for a, b in rng.normal(size=(120, 2))
+    ]
+    path = tmp_path / "flowers.csv"
+    path.write_text("\n".join(["length,width,is_long,is_wide,kind", *rows]))
+    base = [*QUICK, "--data", str(path), "--columns", "length", "width", "--epochs", "4"]
+    losses = []
+    for more in ([], words.split()):
+        assert main([*base, *more]) == 0
+        losses.append(number_after("test loss", capsys.readouterr().out))
+    assert losses[0] != losses[1]
+
+
+def test_early_stopping_says_which_epoch_it_kept(flowers: Path, capsys):
+    words = "--early-stopping 1 --epochs 500 --learning-rate 0.5 --stratify"
+    assert main([*QUICK, "--data", str(flowers), *words.split()]) == 0
+    found = re.search(r"stopped after epoch (\d+), .* epoch (\d+)", capsys.readouterr().err)
+    assert int(found[1]) == int(found[2]) + 1
+
+
+def test_a_stratified_split_holds_out_the_same_share_of_every_class():
+    y = np.repeat([0, 1, 2], [100, 50, 10])
+    train, test = fastmlp.cli.problem.split(len(y), 0.2, seed=0, strata=y)
+    assert np.bincount(y[test]).tolist() == [20, 10, 2]
+    assert sorted([*train, *test]) == list(range(160))
+
+
+def test_class_weights_name_known_classes(flowers: Path, capsys):
+    assert main([*QUICK, "--data", str(flowers), "--class-weight", "rosa=2"]) == 2
+    assert "setosa, virginica, got 'rosa=2'" in capsys.readouterr().err

@@ -402,3 +402,144 @@ def test_a_damaged_npz_file_is_refused(tmp_path: Path):
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(ValueError, match="is not a complete NPZ file"):
         read_table(path)
+
+
+# Text that is not plainly a number -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("1_1", "11"), ("007", "7"), ("٣", "3"), ("1e5", "1_00000"), ("0x10", "16"), ("1,5", "15")],
+)
+def test_labels_of_different_text_are_different_classes(csv_file, one: str, other: str):
+    _, y = read_table(csv_file(f'a,b\n1,"{one}"\n2,"{other}"\n3,"{one}"\n'))
+    assert y.tolist() == [one, other, one]
+
+
+@pytest.mark.parametrize(("one", "other"), [("+7", "7"), (" 7 ", "7"), ("7.0", "7"), ("1e1", "10")])
+def test_one_number_written_in_two_ways_is_one_label(csv_file, one: str, other: str):
+    _, y = read_table(csv_file(f"a,b\n1,{one}\n2,{other}\n"))
+    assert y[0] == y[1]
+    assert y.dtype.kind in "if"
+
+
+def test_whole_labels_beyond_64_bits_stay_apart(csv_file):
+    _, y = read_table(csv_file("a,b\n1,12345678901234567890\n2,12345678901234567891\n"))
+    assert len(set(y.tolist())) == 2
+
+
+@pytest.mark.parametrize("cell", ["1_1", "٣", "0x10", "1 000", "\u22125", "5%", "1e", "1d5", "1,5"])
+def test_a_feature_that_is_not_plainly_a_number_is_refused(csv_file, cell: str):
+    with pytest.raises(ValueError, match=r"line 3 .*column 'a'.* is no number"):
+        read_table(csv_file(f'a,b\n1,x\n"{cell}",y\n2,x\n'))
+
+
+@pytest.mark.parametrize("cell", ["7", "+7", "7.", ".5", "-1e-3", "007", " 7 "])
+def test_a_feature_that_is_plainly_a_number_is_read(csv_file, cell: str):
+    X, _ = read_table(csv_file(f"a,b\n{cell},x\n2,y\n"))
+    assert X[0, 0] == float(cell)
+
+
+@pytest.mark.parametrize("cell", ["", "NA", "n/a", "NaN", "null", "None", "?", "  "])
+@pytest.mark.parametrize("row", ["{},x", "1,{}"])
+def test_missing_values_are_never_values(csv_file, cell: str, row: str):
+    path = csv_file(f"a,b\n1,x\n2,y\n{row.format(cell)}\n")
+    with pytest.raises(ValueError, match=r"line 4 \(row 3 of the table\), column '[ab]': a value"):
+        read_table(path)
+    X, _ = read_table(path, missing="drop")
+    assert X.tolist() == [[1], [2]]
+
+
+def test_missing_words_can_be_chosen(csv_file):
+    _, y = read_table(csv_file("a,b\n1,None\n2,some\n"), na_values=["-9"])
+    assert y.tolist() == ["None", "some"]
+
+
+# Formats -------------------------------------------------------------------------------------
+
+
+def test_truth_values_dates_and_text_become_numbers(csv_file):
+    table = read_whole_table(
+        csv_file("t,d,k,y\nTrue,1970-01-02,u,1\nfalse,1970-01-03T12:00,v,2\ntrue,1970-01-02,u,1\n")
+    )
+    assert table.names == ["t", "d", "k=u", "k=v"]
+    assert table.X.tolist() == [[1, 1, 1, 0], [0, 2.5, 0, 1], [1, 1, 1, 0]]
+    assert any("days since" in note for note in table.notes)
+
+
+def test_a_decimal_comma_is_read_where_semicolons_separate_or_on_request(csv_file):
+    assert read_table(csv_file("a;b\n1,5;x\n2;y\n"))[0].tolist() == [[1.5], [2]]
+    path = csv_file("a\tb\n1,5\tx\n2\ty\n")
+    with pytest.raises(ValueError, match="'1,5' is no number"):
+        read_table(path)
+    assert read_table(path, decimal=",")[0].tolist() == [[1.5], [2]]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-8", "utf-16"])
+def test_text_of_several_encodings_is_read(encoding: str, tmp_path: Path):
+    path = tmp_path / "table.csv"
+    path.write_text("größe,art\n1,süß\n2,sauer\n", encoding=encoding)
+    assert read_table(path, "art")[1].tolist() == ["süß", "sauer"]
+
+
+def test_comment_lines_are_left_out_and_lines_are_counted_with_them(csv_file):
+    path = csv_file("# made today\n# a,b\n1,x\n# half\n2,y\n,x\n")
+    with pytest.raises(ValueError, match=r"line 6 \(row 3 of the table\), column 'a'"):
+        read_table(path)
+    assert read_table(path, "b", missing="drop")[1].tolist() == ["x", "y"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "csv.gz", "npy", "parquet", "feather"])
+def test_one_table_is_read_alike_from_every_format(ending: str, tmp_path: Path):
+    rows = np.array([[0.5, 1, 0], [1.5, 2, 1], [2.5, 3, 0]])
+    path = tmp_path / f"table.{ending}"
+    if ending == "npy":
+        np.save(path, rows)
+    elif ending in ("parquet", "feather"):
+        frame = pytest.importorskip("polars").DataFrame(rows, schema=["a", "b", "c"])
+        (frame.write_parquet if ending == "parquet" else frame.write_ipc)(path)
+    else:
+        mark = "\t" if ending == "tsv" else ","
+        text = "\n".join([mark.join("abc"), *(mark.join(map(str, row)) for row in rows)]).encode()
+        path.write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
+    X, y = read_table(path)
+    assert X.tolist() == rows[:, :2].tolist()
+    assert y.tolist() == [0, 1, 0]
+
+
+def test_parquet_keeps_what_its_columns_are(tmp_path: Path):
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame({"n": [1, None, 3], "t": [True, False, True], "k": ["u", "v", "u"]})
+    frame = frame.with_columns(d=pl.date(1970, 1, 3), y=pl.Series(["007", "7", "007"]))
+    frame.write_parquet(tmp_path / "table.parquet")
+    X, y = read_table(tmp_path / "table.parquet", missing="drop")
+    assert X.tolist() == [[1, 1, 1, 2], [3, 1, 1, 2]]
+    assert y.tolist() == ["007", "007"]
+    with pytest.raises(ValueError, match=r"row 1 \(from 0\), column 'n': a value is missing"):
+        read_table(tmp_path / "table.parquet")
+
+
+def test_parquet_without_polars_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(ImportError, match=r"pip install 'fastmlp\[tables\]'"):
+        read_table(tmp_path / "table.parquet")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "npy", "npz", "csv.gz"])
+def test_a_damaged_file_of_any_format_is_one_sentence(ending: str, tmp_path: Path):
+    if ending == "parquet":
+        pytest.importorskip("polars")
+    path = tmp_path / f"table.{ending}"
+    path.write_bytes(b"PAR1 nothing")
+    with pytest.raises(ValueError, match="is not a complete"):
+        read_table(path)
+
+
+def test_columns_are_chosen_dropped_and_named(csv_file, tmp_path: Path):
+    path = csv_file("a,b,c,d\n1,2,3,x\n4,5,6,y\n")
+    assert read_table(path, "d", columns=["c", "a"])[0].tolist() == [[3, 1], [6, 4]]
+    assert read_table(path, "d", drop=["b"])[0].tolist() == [[1, 3], [4, 6]]
+    np.savez(tmp_path / "t.npz", inputs=np.ones((2, 3)), labels=np.array([[0], [1]]))
+    X, y = read_table(tmp_path / "t.npz", "labels", features="inputs", drop=["0"])
+    assert X.shape == (2, 2)
+    assert y.tolist() == [0, 1]

@@ -28,6 +28,8 @@ SHOWN_CLASSES = 10
 #: Whole numbers are guessed to be classes up to so many, if each occurs so often on average.
 MOST_CLASSES = 100
 LEAST_ROWS_PER_CLASS = 3
+#: Features beyond this are hard to learn as they are.
+LARGE = 50
 
 
 @dataclass(frozen=True)
@@ -284,17 +286,23 @@ def _scaled(
     problem: Problem, options: argparse.Namespace, place: Callable[[int], str] | None
 ) -> Problem:
     """Return the problem with gaps filled and features standardized, in the dtype asked for."""
-    X_train, X_test = problem.X_train, problem.X_test
+    X_train, X_test, notes = problem.X_train, problem.X_test, list(problem.notes)
     if np.isnan(X_train).any() or np.isnan(X_test).any():
         gaps = np.isnan(X_train)
         counts = np.maximum((~gaps).sum(axis=0), 1)
         mean = np.where(gaps, 0, X_train).sum(axis=0) / counts
         X_train = np.where(gaps, mean, X_train)
+        n_gaps = int(gaps.sum() + np.isnan(X_test).sum())
+        notes.append(f"{n_gaps} missing values are replaced by their columns' means")
         X_test = np.where(np.isnan(X_test), mean, X_test)
     if options.standardize:
         mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
         deviation[deviation == 0] = 1
         X_train, X_test = (X_train - mean) / deviation, (X_test - mean) / deviation
+    elif place is not None and np.abs(X_train).max() > LARGE:
+        notes.append(
+            f"features reach {np.abs(X_train).max():.3g}: --standardize may help to learn them"
+        )
     with np.errstate(over="ignore"):
         X_train, X_test = X_train.astype(options.dtype), X_test.astype(options.dtype)
     infinite = ~np.isfinite(np.concatenate([X_train, X_test])).all(axis=1)
@@ -303,4 +311,4 @@ def _scaled(
             f"{problem.name}, {place(int(np.argmax(infinite)))}: a feature is infinite as "
             f"{options.dtype}; try --dtype float64 or --standardize"
         )
-    return replace(problem, X_train=X_train, X_test=X_test)
+    return replace(problem, X_train=X_train, X_test=X_test, notes=notes)

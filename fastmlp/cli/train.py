@@ -281,29 +281,34 @@ def train(options: argparse.Namespace) -> None:
         _say("the losses of epochs are in standard deviations of the target", options)
     started = time.perf_counter()
     try:
-        _fit(trainer, problem, center, scale, options)
+        try:
+            _fit(trainer, problem, center, scale, options)
+        finally:
+            _take_unit(trainer.network, center, scale)
+        _report(trainer, problem, time.perf_counter() - started)
     except TrainingInterrupted:
-        _take_unit(trainer.network, center, scale)
-        saved = _save(trainer, options)
-        done = len(trainer.history)
+        done, files = len(trainer.history), _asked_for(options)
+        fate = f"written: {', '.join(files)}" if files else "nothing is saved without --save FILE"
+        fate = fate if done else "none is whole"
         raise TrainingInterrupted(
-            f"interrupted after epoch {done} of {options.epochs}; "
-            + (f"written: {', '.join(saved)}" if saved else "nothing is saved without --save FILE")
+            f"interrupted after epoch {done} of {options.epochs}; {fate}"
         ) from None
-    elapsed = time.perf_counter() - started
-    _take_unit(trainer.network, center, scale)
-    _save(trainer, options)
+    finally:
+        # Whatever ended it, an error or a reader that went away: what was trained is kept.
+        if len(trainer.history) or not options.epochs:
+            _save(trainer, options)
+    for file in _asked_for(options):
+        print(f"{file} is written")
+
+
+def _report(trainer: Trainer, problem: Problem, seconds: float) -> None:
     y_test = _targets(problem.y_test, problem, trainer.network, np.zeros(1), np.ones(1))
     for name, value in trainer.evaluate(problem.X_test, y_test).items():
         print(f"test {name}: {format_value(name, value)}")
     if problem.task == "regression":
         error = np.abs(trainer.predict(problem.X_test) - problem.y_test).mean(dtype=np.float64)
         print(f"test mean absolute error: {format_value('error', float(error))}")
-    print(f"elapsed time: {elapsed:.2f} s")
-    if options.history:
-        print(f"history written to {options.history}")
-    if options.save:
-        print(f"checkpoint written to {options.save}")
+    print(f"elapsed time: {seconds:.2f} s")
 
 
 def _make_trainer(problem: Problem, options: argparse.Namespace) -> Trainer:
@@ -427,13 +432,18 @@ def _say(note: str, options: argparse.Namespace) -> None:
         print(f"fastmlp: {note}", file=sys.stderr, flush=True)
 
 
-def _save(trainer: Trainer, options: argparse.Namespace) -> list[str]:
-    """Write the files that are asked for; return their names."""
+def _asked_for(options: argparse.Namespace) -> list[str]:
+    return [str(path) for path in (options.save, options.history) if path is not None]
+
+
+def _save(trainer: Trainer, options: argparse.Namespace) -> None:
+    """Write the files that are asked for."""
     if options.save:
         trainer.save_checkpoint(options.save)
+        if options.standardize:
+            _say("the saved network takes features as --standardize makes them", options)
     if options.history and len(trainer.history):
         _save_history(trainer.history, options.history)
-    return [str(path) for path in (options.save, options.history) if path and path.exists()]
 
 
 def _check_history_file(path: Path | None) -> None:

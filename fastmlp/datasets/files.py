@@ -7,7 +7,6 @@ import gzip
 import io
 import zipfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,8 +129,9 @@ def read_text_table(
     if not rows:
         raise ValueError(f"{path} holds no row of values")
     width = len(names) or len(rows[0])
-    if not names and remarks and remarks[-1] + 1 < places[0]:
-        said = lines[max(i for i in remarks if i + 1 < places[0])].removeprefix(comment)
+    above = [i for i in remarks if i + 1 < places[0]]
+    if not names and above:
+        said = lines[above[-1]].removeprefix(comment)
         cells = [cell.strip() for cell in next(csv.reader([said], delimiter=delimiter), [])]
         names = cells if len(cells) == width else []
     for line, row in zip(places, rows, strict=True):
@@ -186,14 +186,17 @@ def read_arrays(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def read_columnar(path: Path, parse: Callable[[str, list[str]], Column]) -> list[Column]:
+def read_columnar(path: Path) -> list[Column]:
     """Read a Parquet, Feather or Arrow file with polars.
 
     Parameters
     ----------
     path : Path
-    parse : callable
-        Makes a column of a name and cells of text.
+
+    Returns
+    -------
+    list of Column
+        Text as it is written.
 
     Raises
     ------
@@ -215,15 +218,14 @@ def read_columnar(path: Path, parse: Callable[[str, list[str]], Column]) -> list
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, *_DAMAGE) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path} is not a complete {path.suffix} file: {reason}") from error
-    return [_polars_column(path, series, pl, parse) for series in frame.iter_columns()]
+    return [_polars_column(path, series, pl) for series in frame.iter_columns()]
 
 
-def _polars_column(
-    path: Path, series: Any, polars: Any, parse: Callable[[str, list[str]], Column]
-) -> Column:
+def _polars_column(path: Path, series: Any, polars: Any) -> Column:
     kind = series.dtype
     if kind in (polars.String, polars.Categorical, polars.Enum):
-        return parse(series.name, series.cast(polars.String).fill_null("").to_list())
+        cells = series.cast(polars.String).fill_null("").to_list()
+        return Column(series.name, np.array(cells, dtype=np.str_))
     if kind == polars.Boolean and not series.null_count():
         return Column(series.name, series.to_numpy())
     if kind in (polars.Date, polars.Datetime):

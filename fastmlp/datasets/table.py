@@ -147,20 +147,7 @@ def read_table(path: str | Path, options: TableOptions = TableOptions()) -> Tabl
     if kind in TEXT:
         return _read_text_file(path, options)
     if kind in COLUMNAR:
-
-        def parse(name: str, cells: list[str]) -> Column:
-            return parse_column(name, cells, missing=options.na_values)
-
-        columns = read_columnar(path, parse)
-        targets, features = _choose(path, [column.name for column in columns], options)
-        return _table(
-            path,
-            [columns[i] for i in features],
-            [columns[i] for i in targets],
-            lambda row: f"row {row} (from 0)",
-            options,
-            [],
-        )
+        return _read_columnar_file(path, options)
     known = ", ".join((*TEXT, *ARRAYS, *COLUMNAR))
     raise ValueError(f"a table must end in one of {known}, got {str(path)!r}")
 
@@ -193,6 +180,32 @@ def _read_text_file(path: Path, options: TableOptions) -> Table:
         options,
         text.notes,
     )
+
+
+def _read_columnar_file(path: Path, options: TableOptions) -> Table:
+    columns = read_columnar(path)
+    targets, features = _choose(path, [column.name for column in columns], options)
+    missing = [word.lower() for word in options.na_values]
+
+    def parsed(column: Column, labels: bool) -> Column:
+        if not column.is_text:
+            return column
+        cells = [str(cell) for cell in column.values]
+        decimal = options.decimal or "."
+        return parse_column(column.name, cells, decimal=decimal, missing=missing, labels=labels)
+
+    return _table(
+        path,
+        [parsed(columns[i], labels=False) for i in features],
+        [parsed(columns[i], labels=True) for i in targets],
+        _index_of,
+        options,
+        [],
+    )
+
+
+def _index_of(row: int) -> str:
+    return f"row {row} (from 0)"
 
 
 def _read_array_file(path: Path, options: TableOptions) -> Table:
@@ -234,7 +247,7 @@ def _read_array_file(path: Path, options: TableOptions) -> Table:
         if y.ndim == 1
         else [Column(f"{target}[{i}]", y[:, i]) for i in range(y.shape[1])]
     )
-    return _table(path, columns, wanted, lambda row: f"row {row} (from 0)", options, [])
+    return _table(path, columns, wanted, _index_of, options, [])
 
 
 def _choose(
