@@ -290,7 +290,7 @@ def test_kernels_compile_without_numbas_insides(tmp_path):
 
 
 def test_without_a_home_folder_nothing_is_kept(monkeypatch):
-    from fastmlp import cli
+    from fastmlp.cli import info
 
     monkeypatch.delenv("FASTMLP_CACHE_DIR", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -301,4 +301,4 @@ def test_without_a_home_folder_nothing_is_kept(monkeypatch):
     monkeypatch.setattr(Path, "home", no_home)
     with pytest.raises(OSError, match="no home folder"):
         cache_folder()
-    assert "no home folder" in cli._cache_place()
+    assert "no home folder" in info.cache_place()
