@@ -99,12 +99,26 @@ def _beyond_bounds(problem: Problem, found: dict[str, Array]) -> list[str]:
 
 
 def _overflows(problem: Problem, results: dict[str, Array]) -> bool:
-    """Return whether squares of numbers, or outputs, come near the end of the dtype's range."""
+    """Return whether numbers are too large for the dtype to tell anything of them."""
     most = 1e-3 * float(np.sqrt(np.finfo(problem.dtype).max))
     logits = np.concatenate([results["logits of training"].ravel(), results["predictions"].ravel()])
     if problem.setting.output == "exp" and not np.all(logits < np.log(most)):
         return True
+    if _largest_unit(problem, results["parameters"]) > 1 / np.sqrt(np.finfo(problem.dtype).eps):
+        return True  # exploded: half of the digits are lost in every function of it
     return any(not np.all(np.abs(values) < most) for values in results.values())
+
+
+def _largest_unit(problem: Problem, parameters: Array) -> float:
+    """Return the largest value of a hidden unit before its activation."""
+    network = problem.network("float64")
+    network.parameters = parameters
+    a, largest = network.scaled(problem.rounded(problem.values)), 0.0
+    for layer, activation in enumerate(network.hidden_activations):
+        z = a @ network.weights[layer] + network.biases[layer]
+        largest = max(largest, float(np.abs(z).max()))
+        a = activation.forward(z, out=np.empty_like(z))
+    return largest
 
 
 def beyond(
