@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastmlp import _checks
+from fastmlp._frames import as_numbers
 from fastmlp._mapped import release_pages
 from fastmlp.activations import (
     ACTIVATIONS,
@@ -24,6 +25,16 @@ from fastmlp.initializers import INITIALIZERS, Initializer
 Array = NDArray[Any]
 
 _ROWS_AT_ONCE = 4096
+#: What sessions copy when they are bound to a network.
+_FIXED = (
+    "layer_sizes",
+    "hidden_activations",
+    "output_activation",
+    "initializer",
+    "dtype",
+    "seed",
+    "input_scale",
+)
 
 #: Held while a network's parameters are copied, so that no thread reads half of an assignment. A
 #: fork waits for it: a child has all networks whole.
@@ -63,15 +74,17 @@ class MLP:
     ----------
     parameters : ndarray of shape (n_parameters,)
         All weights and biases: layer by layer, weights in row-major order, then biases.
-    weights : list of ndarray of shape (n_in, n_out)
-        Views of `parameters`.
-    biases : list of ndarray of shape (n_out,)
-        Views of `parameters`.
+    weights : sequence of ndarray of shape (n_in, n_out)
+        Views of `parameters`, one for each layer; assigning to one, or to all, copies into it.
+    biases : sequence of ndarray of shape (n_out,)
+        Likewise.
 
     Raises
     ------
     ValueError, TypeError
         If a size, a name, the dtype or the seed is not as stated.
+    AttributeError
+        If anything but parameters is changed later: what uses the network relies on it.
 
     Examples
     --------
@@ -143,6 +156,24 @@ class MLP:
             )
         with copying:
             self._parameters[:] = values
+
+    @property
+    def weights(self) -> LayerViews:
+        """Every layer's weights, views of `parameters`; assigning copies into them."""
+        return self._weights
+
+    @weights.setter
+    def weights(self, values: Sequence[ArrayLike]) -> None:
+        self._weights[:] = values
+
+    @property
+    def biases(self) -> LayerViews:
+        """Every layer's biases, views of `parameters`; assigning copies into them."""
+        return self._biases
+
+    @biases.setter
+    def biases(self, values: Sequence[ArrayLike]) -> None:
+        self._biases[:] = values
 
     def copy(self) -> MLP:
         """Return a network with the same architecture and a copy of the parameters.
@@ -276,7 +307,7 @@ class MLP:
         return rows if self.input_scale == 1.0 else rows * self.dtype.type(self.input_scale)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {k: v for k, v in self.__dict__.items() if k not in ("weights", "biases")}
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_weights", "_biases")}
         with copying:
             state["_parameters"] = self._parameters.copy()
         return state
@@ -284,6 +315,11 @@ class MLP:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._bind_parameters(state["_parameters"])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and name in self.__dict__:
+            raise AttributeError(f"a network's {name} is fixed when it is made; make another MLP")
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         names = [activation.name for activation in self.hidden_activations]
@@ -296,7 +332,8 @@ class MLP:
 
     def _bind_parameters(self, parameters: Array) -> None:
         self._parameters = parameters
-        self.weights, self.biases = layer_views(parameters, self.layer_shapes)
+        weights, biases = layer_views(parameters, self.layer_shapes)
+        self._weights, self._biases = LayerViews(weights), LayerViews(biases)
 
     def _initialize(self) -> None:
         generator = np.random.default_rng(self.seed)
@@ -308,6 +345,39 @@ class MLP:
             wanted = default if self.initializer is None else self.initializer
             initializer = _checks.choose(wanted, Initializer, INITIALIZERS, "initializer")
             weights[:] = initializer.sample(generator, n_in, n_out)
+
+
+class LayerViews(tuple[Array, ...]):
+    """Every layer's view of a flat vector; assigning to items copies into the views.
+
+    Examples
+    --------
+    >>> network = MLP([2, 1])
+    >>> network.weights[0] = [[1.0], [2.0]]
+    >>> network.parameters
+    array([1., 2., 0.], dtype=float32)
+    """
+
+    __slots__ = ()
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        if not isinstance(index, slice):
+            views, given = [self[index]], [values]
+        else:
+            views, given = list(self[index]), list(values)
+        if len(given) != len(views):
+            raise ValueError(f"{len(views)} layers need as many arrays, got {len(given)}")
+        # All are copied and checked before any is written: one may be a view of another.
+        arrays = [np.array(array) for array in given]
+        for view, array in zip(views, arrays, strict=True):
+            if array.shape != view.shape or array.dtype.kind not in "biuf":
+                raise ValueError(
+                    f"a layer's array must hold numbers of shape {view.shape}, got an array of "
+                    f"dtype {array.dtype} and shape {array.shape}"
+                )
+        with copying:
+            for view, array in zip(views, arrays, strict=True):
+                view[:] = array
 
 
 def layer_views(
@@ -333,7 +403,8 @@ def layer_views(
 def as_rows(X: Any, n_features: int) -> tuple[Any, bool]:
     """Return X as rows of `n_features` numbers, and whether it was a single 1-D sample.
 
-    Arrays, memory maps and SciPy's sparse rows pass through without a copy.
+    Arrays, memory maps and SciPy's CSR rows pass through without a copy; its other formats, and
+    data frames, are converted.
 
     Raises
     ------
@@ -345,9 +416,7 @@ def as_rows(X: Any, n_features: int) -> tuple[Any, bool]:
     >>> as_rows([1.0, 2.0], 2)
     (array([[1., 2.]]), True)
     """
-    if not hasattr(X, "toarray"):
-        _checks.not_masked(X, "X")
-        X = np.asarray(X)
+    X = as_numbers(X)
     if X.dtype.kind not in "biuf":
         raise ValueError(f"X must hold numbers, got an array of dtype {X.dtype}")
     single = X.ndim == 1

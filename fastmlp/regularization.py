@@ -7,6 +7,7 @@ draws the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +109,7 @@ class Regularization:
         """
         return self.l2
 
-    def penalty(self, weights: list[Array], total_weight: float = 1.0) -> float:
+    def penalty(self, weights: Sequence[Array], total_weight: float = 1.0) -> float:
         """Return l1 * sum|w| + l2 / 2 * sum w^2, in a batch of this total weight."""
         total, l2 = 0.0, float(self.l2_of(total_weight))
         for w in weights:

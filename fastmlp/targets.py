@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import _checks
+from fastmlp._frames import as_numbers
 from fastmlp.activations import OutputActivation
 from fastmlp.losses import Loss
 
@@ -52,10 +52,11 @@ def prepare_targets(
     >>> prepare_targets([0, 2], LOSSES["cross_entropy"], Softmax(), 3, np.dtype("float32"))
     array([0, 2])
     """
-    _checks.not_masked(y, "y")
-    y = np.asarray(y)
+    y = as_numbers(y, "y")
+    if hasattr(y, "toarray"):
+        y = y.toarray()
     if y.dtype.kind not in "biuf":
-        raise ValueError(f"y must hold numbers, got an array of dtype {y.dtype}")
+        raise ValueError(f"y must hold numbers, got {_kind_of(y, output)}")
     width = loss.target_width(n_outputs)
     if output.name == "softmax" and (y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1 < width)):
         return _class_numbers(y.reshape(-1), n_outputs)
@@ -101,6 +102,19 @@ def weight_shares(sample_weight: Array | None, n_samples: int, dtype: np.dtype[A
     # A power of two, so that no digit is lost where the sum of the weights alone would overflow.
     weights = np.ldexp(sample_weight.astype(np.float64), -np.frexp(largest)[1])
     return np.asarray(weights / weights.sum(), dtype=dtype)
+
+
+def _kind_of(y: Array, output: OutputActivation) -> str:
+    """Return what y holds in place of numbers, and what helps where it is text."""
+    texts = [value for value in y.reshape(-1)[:1].tolist() if isinstance(value, str)]
+    if not texts:
+        return f"an array of dtype {y.dtype}"
+    if output.name not in ("softmax", "sigmoid"):
+        return f"text such as {texts[0]!r}"
+    return (
+        f"text such as {texts[0]!r}; the estimator fastmlp.sklearn.MLPClassifier takes labels of "
+        "any kind, and np.unique(y, return_inverse=True) numbers them"
+    )
 
 
 def _class_numbers(y: Array, n_outputs: int) -> Array:

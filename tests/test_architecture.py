@@ -19,7 +19,10 @@ NETWORK = VOCABULARY | {"network"}
 BASE = NETWORK | {"backend interface"}
 TRAINER = BASE | {"trainer"}
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
-    "basics": ({"_checks", "_files", "_locks", "_mapped", "_npz", "_schema", "errors"}, set()),
+    "basics": (
+        {"_checks", "_files", "_frames", "_locks", "_mapped", "_npz", "_schema", "errors"},
+        set(),
+    ),
     "vocabulary": (
         {
             "activations",

@@ -75,7 +75,7 @@ class NumpySession(Session):
         return TrainingState(self.network.parameters, self.moments, self.average, self.step).copy()
 
     def _weight_matrices(self) -> list[Array]:
-        return self.network.weights
+        return list(self.network.weights)
 
     def _logits(self, X: Any) -> Array:
         return self.network.forward(X)
@@ -158,7 +158,7 @@ class NumpySession(Session):
         self.step += 1
         self.optimizer.update(parameters, gradient, self.moments, learning_rate, self.step)
         if regularization.max_norm is not None:
-            _limit_norms(self.network.weights, regularization.max_norm)
+            _limit_norms(list(self.network.weights), regularization.max_norm)
         if self.average is not None and regularization.ema is not None:
             self.average += (1 - regularization.ema) * (parameters - self.average)
 

@@ -1,0 +1,139 @@
+"""Numbers out of what people keep tables in: data frames, their columns, sparse matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import _checks
+
+Array = NDArray[Any]
+
+
+def is_frame(X: Any) -> bool:
+    """Return whether X is a data frame, of pandas, polars or their kind."""
+    return hasattr(X, "columns") and hasattr(X, "shape") and not isinstance(X, np.ndarray)
+
+
+def column_names(X: Any) -> tuple[str, ...] | None:
+    """Return a frame's column names if all are strings, as scikit-learn takes them; else None.
+
+    Examples
+    --------
+    >>> column_names(np.zeros((2, 2))) is None
+    True
+    """
+    if not is_frame(X):
+        return None
+    names = tuple(X.columns)
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def check_names(given: tuple[str, ...] | None, known: tuple[str, ...] | None) -> None:
+    """Raise ValueError if a frame's columns are not those of training, in their order.
+
+    Examples
+    --------
+    >>> check_names(("b", "a"), ("a", "b"))
+    Traceback (most recent call last):
+        ...
+    ValueError: X has the columns that the model was trained on in another order: 'b', 'a' \
+instead of 'a', 'b'
+    """
+    if given is None or known is None or given == known:
+        return
+    if sorted(given) == sorted(known):
+        raise ValueError(
+            "X has the columns that the model was trained on in another order: "
+            f"{_some(given)} instead of {_some(known)}"
+        )
+    missing = [name for name in known if name not in given]
+    unknown = [name for name in given if name not in known]
+    parts = [
+        f"{what} {_some(names)}" for what, names in (("lacks", missing), ("has", unknown)) if names
+    ]
+    raise ValueError(
+        f"X's columns are not those that the model was trained on: it {', '.join(parts)}"
+    )
+
+
+def as_numbers(X: Any, what: str = "X") -> Any:
+    """Return data as an array, or as rows of SciPy's CSR format.
+
+    Frames and columns may mix numbers and booleans; a missing value becomes NaN.
+
+    Raises
+    ------
+    ValueError
+        If a frame's column holds no numbers, or values are masked.
+
+    Examples
+    --------
+    >>> as_numbers([[1, 2.5]])
+    array([[1. , 2.5]])
+    """
+    if hasattr(X, "tocsr"):
+        return X if X.format == "csr" else X.tocsr()
+    if hasattr(X, "toarray"):
+        return X
+    _checks.not_masked(X, what)
+    array = np.asarray(X)
+    if array.dtype.kind in "biuf":
+        return array
+    if is_frame(X):
+        columns = [_column(name, column, what) for name, column in _columns(X)]
+        return np.column_stack(columns) if columns else array
+    if hasattr(X, "to_numpy") and array.ndim == 1:
+        return _numbers(X) if _holds_numbers(X) else array
+    return array
+
+
+def _columns(X: Any) -> list[tuple[Any, Any]]:
+    """Return pairs of name and column; pandas' names may repeat."""
+    if hasattr(X, "items"):
+        return list(X.items())
+    return [(name, X[name]) for name in X.columns]
+
+
+def _column(name: Any, column: Any, what: str) -> Array:
+    if not _holds_numbers(column):
+        raise ValueError(
+            f"{what}'s column {name!r} holds no numbers but {column.dtype}; leave it out, or "
+            "encode it (pandas.get_dummies, sklearn.preprocessing.OneHotEncoder)"
+        )
+    return _numbers(column)
+
+
+def _holds_numbers(column: Any) -> bool:
+    """Return whether all values are numbers or booleans, or missing."""
+    array = np.asarray(column)
+    if array.dtype.kind != "O":
+        return array.dtype.kind in "biuf"
+    return all(
+        isinstance(value, bool | int | float | np.number | np.bool_) or _is_missing(value)
+        for value in array.tolist()
+    )
+
+
+def _numbers(column: Any) -> Array:
+    array = np.asarray(column)
+    if array.dtype.kind != "O":
+        return array
+    values = array.tolist()
+    missing = [_is_missing(value) for value in values]
+    if any(missing):
+        values = [np.nan if gone else value for value, gone in zip(values, missing, strict=True)]
+        return np.array(values, dtype=np.float64)
+    return np.array(values)
+
+
+def _is_missing(value: Any) -> bool:
+    # pandas.NA is the one that is neither None nor a number: it has no truth.
+    return value is None or type(value).__name__ == "NAType"
+
+
+def _some(names: Any) -> str:
+    shown = _checks.listing(list(names)[:6])
+    return f"{shown} and {len(names) - 6} more" if len(names) > 6 else shown

@@ -1,0 +1,101 @@
+"""What a network, a trainer or an estimator is told has one owner: all that use it agree."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP, SGD, Predictor, Trainer
+from fastmlp.activations import ELU, OUTPUT_ACTIVATIONS
+from fastmlp.backends import Backend
+
+X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+y = (X[:, 0] > 0).astype(np.int64)
+
+
+def outputs_everywhere(network: MLP, backend: Backend) -> list[np.ndarray]:
+    """Return the outputs of everything that computes by a network."""
+    users = [network.copy(), pickle.loads(pickle.dumps(network)), Predictor(network, backend)]
+    return [user.predict_proba(X) for user in (network, *users, Trainer(network, backend=backend))]
+
+
+def assign_one(network: MLP, weights: list[np.ndarray]) -> None:
+    network.weights[0] = weights[0]
+    network.weights[-1] = weights[1].tolist()
+
+
+def assign_all(network: MLP, weights: list[np.ndarray]) -> None:
+    network.weights = weights
+
+
+def assign_slice(network: MLP, weights: list[np.ndarray]) -> None:
+    network.weights[:1], network.weights[1:] = weights[:1], weights[1:]
+
+
+def assign_in_place(network: MLP, weights: list[np.ndarray]) -> None:
+    network.weights[0][:] = weights[0]
+    network.weights[1] *= 0
+    network.weights[1] += weights[1]
+
+
+@pytest.mark.parametrize("assign", [assign_one, assign_all, assign_slice, assign_in_place])
+def test_assigned_weights_are_the_weights_of_all(backend: Backend, assign: Any) -> None:
+    network = MLP([3, 4, 2])
+    trainer = Trainer(network, backend=backend)
+    before = trainer.predict_proba(X)
+    assign(network, [np.full((3, 4), 0.5), np.tile([1.0, -1.0], (4, 1))])
+    first, *others = outputs_everywhere(network, backend)
+    assert not np.allclose(first, before)
+    for other in [*others, trainer.predict_proba(X)]:
+        np.testing.assert_allclose(other, first, rtol=1e-5)
+
+
+def test_layers_can_change_places() -> None:
+    network = MLP([3, 3, 3])
+    first, second = (w.copy() for w in network.weights)
+    network.weights = [network.weights[1], network.weights[0].T]
+    np.testing.assert_array_equal(network.weights[0], second)
+    np.testing.assert_array_equal(network.weights[1], first.T)
+    network.biases = ([1, 2, 3], [4, 5, 6])
+    assert network.parameters[-3:].tolist() == [4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "values", [[np.zeros((3, 4))], [np.zeros((3, 4)), np.zeros(2)], [np.zeros((3, 4)), "text"]]
+)
+def test_weights_of_other_shapes_are_refused_and_change_nothing(values: list[Any]) -> None:
+    network = MLP([3, 4, 2])
+    before = network.parameters.copy()
+    with pytest.raises(ValueError, match=r"shape|layers"):
+        network.weights = values
+    with pytest.raises(ValueError, match="shape"):
+        network.weights[0] = 1.0
+    np.testing.assert_array_equal(network.parameters, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("output_activation", OUTPUT_ACTIVATIONS["sigmoid"]),
+        ("hidden_activations", (ELU(),)),
+        ("input_scale", 0.5),
+        ("dtype", np.dtype("float64")),
+        ("layer_sizes", (3, 5, 2)),
+        ("seed", 3),
+    ],
+)
+def test_what_a_network_is_cannot_be_changed_behind_its_users(name: str, value: Any) -> None:
+    network = MLP([3, 4, 2])
+    for one in (network, network.copy(), pickle.loads(pickle.dumps(network))):
+        with pytest.raises(AttributeError, match=f"{name} is fixed"):
+            setattr(one, name, value)
+
+
+def test_descriptions_are_frozen() -> None:
+    for description in (ELU(), SGD(), OUTPUT_ACTIVATIONS["softmax"]):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            description.learning_rate = 1.0  # type: ignore[union-attr]
