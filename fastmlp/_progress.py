@@ -6,6 +6,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import numpy as np
+
+from fastmlp import _checks
 from fastmlp.history import format_value
 
 
@@ -17,6 +20,9 @@ class Display(Protocol):
 
     def epoch(self, record: Mapping[str, float], last: int) -> None:
         """Show an epoch's record; `last` is the number of the last epoch planned."""
+
+    def note(self, text: str) -> None:
+        """Show a sentence."""
 
     def close(self) -> None:
         """Show no more."""
@@ -34,6 +40,9 @@ class Silent:
         """Count batches."""
 
     def epoch(self, record: Mapping[str, float], last: int) -> None:
+        """Show nothing."""
+
+    def note(self, text: str) -> None:
         """Show nothing."""
 
     def close(self) -> None:
@@ -55,6 +64,10 @@ class Lines(Silent):
         """Print a line."""
         print(line(record, last), file=sys.stderr, flush=True)
 
+    def note(self, text: str) -> None:
+        """Print a sentence."""
+        print(text, flush=True)
+
 
 class Bar:
     """A tqdm bar over all batches of a fit, above it a line an epoch."""
@@ -72,17 +85,44 @@ class Bar:
         self._bar.write(line(record, last), file=sys.stderr)
         self._bar.set_description(f"Epoch {min(int(record['epoch']) + 1, last)}/{last}")
 
+    def note(self, text: str) -> None:
+        """Print a sentence above the bar."""
+        self._bar.write(text, file=sys.stderr)
+
     def close(self) -> None:
         """Take the bar away."""
         self._bar.close()
 
 
-def display(verbose: bool, first: int, last: int, n_batches: int) -> Display:
+def verbosity(verbose: bool | int | str) -> int:
+    """Return 0 for silence, 1 for what suits where the output goes, 2 for a line an epoch.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is no boolean, no integer of at least 0, and not "auto".
+
+    Examples
+    --------
+    >>> verbosity("auto"), verbosity(False), verbosity(10)
+    (1, 0, 2)
+    """
+    if verbose == "auto" or verbose is True:
+        return 1
+    if isinstance(verbose, np.bool_ | bool):
+        return int(verbose)
+    if isinstance(verbose, str):
+        raise ValueError(f"verbose must be True, False, 0, 1, 2 or 'auto', got {verbose!r}")
+    return min(_checks.integer(verbose, "verbose", at_least=0), 2)
+
+
+def display(verbose: bool | int | str, first: int, last: int, n_batches: int) -> Display:
     """Return the display that suits where the output goes.
 
     Parameters
     ----------
-    verbose : bool
+    verbose : bool, int or "auto"
+        As `verbosity` reads it.
     first, last : int
         Numbers of the epochs to come.
     n_batches : int
@@ -93,8 +133,11 @@ def display(verbose: bool, first: int, last: int, n_batches: int) -> Display:
     >>> isinstance(display(False, 1, 3, 10), Silent)
     True
     """
-    if not verbose:
+    level = verbosity(verbose)
+    if level == 0:
         return Silent()
+    if level == 2:
+        return Lines()
     if sys.stderr.isatty() or "ipykernel" in sys.modules:
         try:
             from tqdm.auto import tqdm

@@ -7,6 +7,7 @@ kept), and a callback may read and even change them.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -63,6 +64,19 @@ class Callback:
 
     def load_state(self, trainer: Trainer, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
+
+    def outcome(self) -> str | None:
+        """Return a sentence on how the fit ended, which a verbose fit shows; None: nothing."""
+        return None
+
+    def __repr__(self) -> str:
+        """Return the arguments that are not the defaults."""
+        shown = []
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            value = getattr(self, name, parameter.default)
+            if value is not parameter.default and value != parameter.default:
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class FunctionCallback(Callback):
@@ -169,6 +183,18 @@ class EarlyStopping(Callback):
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
         if self._best_parameters is not None:
             trainer.network.parameters = self._best_parameters
+
+    def outcome(self) -> str | None:
+        if self.best_epoch is None:
+            return None
+        last = self.best_epoch + self._watch.waited
+        stopped = self._watch.waited >= self.patience
+        said = f"stopped after epoch {last}: " if stopped else ""
+        kept = f"; the network is as it was after epoch {self.best_epoch}"
+        if self._best_parameters is None or last == self.best_epoch:
+            kept = ""
+        best = f"the best {self.metric} was {self.best:.6g}, in epoch {self.best_epoch}"
+        return f"Early stopping: {said}{best}{kept}"
 
     def state(self) -> dict[str, Any]:
         return {

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastmlp import _checks
-from fastmlp._frames import as_numbers
+from fastmlp._frames import as_numbers, check_names, column_names
 from fastmlp._mapped import release_pages
 from fastmlp.activations import (
     ACTIVATIONS,
@@ -78,6 +78,9 @@ class MLP:
         Views of `parameters`, one for each layer; assigning to one, or to all, copies into it.
     biases : sequence of ndarray of shape (n_out,)
         Likewise.
+    feature_names : tuple of str or None
+        The columns of the data frame that it was trained on: frames with others, or in another
+        order, are refused.
 
     Raises
     ------
@@ -94,6 +97,8 @@ class MLP:
     >>> network.predict_proba([0.1, 0.2, 0.3, 0.4]).shape
     (3,)
     """
+
+    feature_names: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -210,7 +215,7 @@ class MLP:
         >>> MLP([2, 3]).logits([[0.0, 0.0]])
         array([[0., 0., 0.]], dtype=float32)
         """
-        rows, single = as_rows(X, self.n_inputs)
+        rows, single = self.as_rows(X)
         check_finite(rows, self.dtype, self.input_scale)
         with np.errstate(all="ignore"):  # what overflows is reported below, once
             logits = self.forward(rows)
@@ -272,6 +277,44 @@ class MLP:
             rows = logits.reshape(-1, self.n_outputs)
             values = self.output_activation.forward(rows, out=rows.copy()).reshape(logits.shape)
         return values[..., 0] if self.n_outputs == 1 else values
+
+    def as_rows(self, X: Any) -> tuple[Any, bool]:
+        """Return X as rows for this network, and whether it was a single 1-D sample.
+
+        Raises
+        ------
+        ValueError
+            If X is not numeric, has another shape, or has other columns than `feature_names`.
+
+        Examples
+        --------
+        >>> MLP([2, 3]).as_rows([1.0, 2.0])
+        (array([[1., 2.]]), True)
+        """
+        check_names(column_names(X), self.feature_names)
+        return as_rows(X, self.n_inputs)
+
+    def summary(self) -> None:
+        """Print every layer's shape, activation and number of parameters, and their sum.
+
+        Examples
+        --------
+        >>> MLP([784, 32, 10], dtype="float64").summary()
+        layer  shape      activation  parameters
+            1  784 x 32   relu            25,120
+            2  32 x 10    softmax            330
+        total 25,450 parameters of float64, 198.8 KiB
+        """
+        names = [*(one.name for one in self.hidden_activations), self.output_activation.name]
+        wide = max(10, *map(len, names))
+        print(f"layer  {'shape':<9}  {'activation':<{wide}}  parameters")
+        for layer, ((n_in, n_out), name) in enumerate(
+            zip(self.layer_shapes, names, strict=True), start=1
+        ):
+            shape = f"{n_in} x {n_out}"
+            print(f"{layer:5}  {shape:<9}  {name:<{wide}}  {(n_in + 1) * n_out:10,}")
+        kibibytes = self.parameters.nbytes / 1024
+        print(f"total {self.n_parameters:,} parameters of {self.dtype.name}, {kibibytes:,.1f} KiB")
 
     def forward(self, X: Array) -> Array:
         """Return the logits of checked rows of any numeric dtype, in blocks.

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp._locks import make_locks
 from fastmlp.backends.base import Backend, get_backend
-from fastmlp.network import MLP, as_rows, check_finite, check_logits
+from fastmlp.network import MLP, check_finite, check_logits
 
 Array = NDArray[Any]
 
@@ -161,7 +161,7 @@ class Predictor:
         return None
 
     def _checked_logits(self, X: ArrayLike) -> Array:
-        rows, single = as_rows(X, self.network.n_inputs)
+        rows, single = self.network.as_rows(X)
         check_finite(rows, self._dtype, self.network.input_scale)
         bound = self._bound
         with bound.lock:

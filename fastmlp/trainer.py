@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _checks, checkpoint
+from fastmlp._frames import check_names, column_names
 from fastmlp._locks import make_locks
 from fastmlp._mapped import gather_rows, is_mapped, release_pages
-from fastmlp._progress import Display, display
+from fastmlp._messages import logger, quiet
+from fastmlp._progress import Display, display, line, verbosity
 from fastmlp._watch import Watch, counts_upward, recorded
 from fastmlp._weights import (
     ClassWeight,
@@ -33,7 +35,7 @@ from fastmlp.history import History, Record
 from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.metrics import Metric, Scores, resolve_metric, running_score, score_name, score_targets
-from fastmlp.network import MLP, as_rows, check_finite, check_logits
+from fastmlp.network import MLP, check_finite, check_logits
 from fastmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastmlp.regularization import Regularization
 from fastmlp.schedules import SCHEDULES, Constant, ReduceOnPlateau, Schedule
@@ -46,6 +48,8 @@ _CHUNK_SECONDS = 0.1
 _ROWS_AT_ONCE = 4096
 #: Of a memory map, at most so much is in memory.
 _GATHERED_BYTES = 32 * 2**20
+#: What a session is bound with.
+_FIXED = ("network", "loss", "batch_size", "backend", "n_threads", "seed", "regularization")
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,20 @@ class _Data:
     @property
     def n_samples(self) -> int:
         return len(self.targets)
+
+    def split(self, n_first: int) -> tuple[_Data, _Data]:
+        """Return the first rows and the others."""
+        first, others = slice(n_first), slice(n_first, None)
+        return self._part(first), self._part(others)
+
+    def _part(self, rows: slice) -> _Data:
+        return _Data(
+            self.X[rows],
+            self.targets[rows],
+            self.score_targets[rows],
+            _rows(self.sample_weights, rows),
+            _rows(self.weights, rows),
+        )
 
     def gathered(self, rows: Array) -> _Data:
         """Return some rows of a memory map as data of their own."""
@@ -113,6 +131,7 @@ class _Bound:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.batch_size = session.batch_size
         self._held: TrainingState | None = None
 
     def holding(self, state: TrainingState) -> Session:
@@ -219,7 +238,7 @@ class Trainer:
         )
         self.loss.check_output(network.output_activation)
         self.loss.target_width(network.n_outputs)
-        self.optimizer = _optimizer(optimizer)
+        self._optimizer = _optimizer(optimizer)
         self.batch_size = _checks.integer(batch_size, "batch_size", at_least=1)
         self.backend = get_backend(backend)
         self.n_threads = (
@@ -269,7 +288,55 @@ class Trainer:
         self.__dict__.update(state)
         self._bind_later()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and name in self.__dict__:
+            raise AttributeError(
+                f"a trainer's {name} is fixed when it is made; make another Trainer, of the same "
+                "network if you like"
+            )
+        super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        shown = [
+            f"loss={self.loss!r}",
+            f"optimizer={self.optimizer!r}",
+            f"batch_size={self.batch_size}",
+            f"backend={self.backend.name!r}",
+            f"seed={self.seed}",
+        ]
+        if not isinstance(self.schedule, Constant):
+            shown.append(f"schedule={self.schedule!r}")
+        if self.regularization != Regularization():
+            shown.append(f"regularization={self.regularization!r}")
+        if self.class_weight is not None:
+            shown.append(f"class_weight={self.class_weight!r}")
+        return f"Trainer({self.network!r}, {', '.join(shown)})"
+
     # What a user calls -----------------------------------------------------------------------
+
+    @property
+    def optimizer(self) -> Optimizer | LBFGS:
+        """The optimizer; one of the same kind may be assigned, and keeps what it has learned."""
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, given: str | Optimizer | LBFGS) -> None:
+        optimizer = _optimizer(given)
+        if type(optimizer) is not type(self._optimizer):
+            raise ValueError(
+                f"this trainer's optimizer is {self._optimizer!r}, whose moments mean nothing to "
+                f"{optimizer!r}; make another Trainer of the same network"
+            )
+        with self._alone():
+            self._optimizer = optimizer
+            state = self._progress.state
+            moments = np.zeros_like(
+                state.moments, shape=(self._updates().n_moments, self.network.n_parameters)
+            )
+            n_kept = min(len(moments), len(state.moments))
+            moments[:n_kept] = state.moments[:n_kept]
+            self._progress = replace(self._progress, state=replace(state, moments=moments))
+            self._training = None
 
     @property
     def history(self) -> History:
@@ -291,9 +358,10 @@ class Trainer:
         epochs: int = 10,
         validation_data: tuple[Any, ArrayLike] | None = None,
         *,
+        validation_split: float = 0.0,
         sample_weight: ArrayLike | None = None,
         callbacks: Iterable[Any] = (),
-        verbose: bool = True,
+        verbose: bool | int | str = True,
         shuffle: bool = True,
     ) -> History:
         """Train for some epochs more; a second call goes on where the first ended.
@@ -303,21 +371,28 @@ class Trainer:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_inputs), or SciPy sparse rows
+        X : array-like of shape (n_samples, n_inputs), data frame, or SciPy sparse matrix
             Arrays and memory maps of any numeric dtype are read row by row, never copied whole.
+            The network remembers a frame's column names, and refuses others from then on.
         y : array-like
             Class numbers, one-hot or probability rows, or real targets.
         epochs : int, default 10
             How many epochs more, at least 0.
         validation_data : (X, y) or None, default None
             Measured after every epoch.
+        validation_split : float, default 0.0
+            In [0, 1): this share of the rows, the last ones as they are given, with their sample
+            weights, is measured after every epoch and not trained on, as in Keras. Shuffle rows
+            that are sorted first.
         sample_weight : array-like of shape (n_samples,), optional
             Weights at least 0 of each batch's mean loss, and of the training score.
         callbacks : iterable of Callback or function, default ()
             Functions are called after each epoch with the trainer and the epoch's record, and end
             the fit by returning True.
-        verbose : bool, default True
-            Shows a bar on a terminal or in a notebook (with tqdm), else a line an epoch.
+        verbose : bool, int or "auto", default True
+            True, 1 or "auto" shows a bar on a terminal or in a notebook (with tqdm), else a line
+            an epoch; 2 or more always a line an epoch; False or 0 nothing, not even that kernels
+            are being compiled. The logger "fastmlp" is told in any case, at level INFO.
         shuffle : bool, default True
             Whether every epoch visits the samples in a new order.
 
@@ -350,13 +425,18 @@ class Trainer:
         [1, 2]
         """
         epochs = _checks.integer(epochs, "epochs", at_least=0)
+        level = verbosity(verbose)
         with self._alone():
             first = len(self._progress.records)
+            known = self.network.feature_names
             self._adopt()
             try:
-                data = self._data(X, y, sample_weight, self.class_weight)
-                validation = None if validation_data is None else self._pair(validation_data)
-                self._fit(data, validation, epochs, as_callbacks(callbacks), verbose, shuffle)
+                data, validation = self._training_data(
+                    X, y, sample_weight, validation_data, validation_split
+                )
+                self.network.feature_names = column_names(X) or known
+                with quiet(level == 0):
+                    self._fit(data, validation, epochs, as_callbacks(callbacks), level, shuffle)
             except KeyboardInterrupt:
                 self._publish()
                 warnings.warn(
@@ -368,6 +448,9 @@ class Trainer:
             except BaseException:
                 self._publish()
                 raise
+            finally:
+                if len(self._progress.records) == first:  # nothing was learned
+                    self.network.feature_names = known
             return History(self._progress.records[first:])
 
     def stop(self) -> None:
@@ -533,7 +616,7 @@ class Trainer:
         validation: _Data | None,
         epochs: int,
         callbacks: list[Callback],
-        verbose: bool,
+        verbose: int,
         shuffle: bool,
     ) -> None:
         first = len(self._progress.records)
@@ -557,11 +640,16 @@ class Trainer:
                 self._adopt()
                 record = self._run_epoch(data, validation, shuffle, shown)
                 shown.epoch(record, last)
+                logger.info(line(record, last))
                 for callback in callbacks:
                     if callback.on_epoch_end(self, dict(record)):
                         self._stopping = True
             for callback in callbacks:
                 callback.on_fit_end(self, History(self._progress.records[first:]))
+                said = callback.outcome()
+                if said is not None:
+                    shown.note(said)
+                    logger.info(said)
 
     def _run_epoch(
         self, data: _Data, validation: _Data | None, shuffle: bool, shown: Display
@@ -595,7 +683,7 @@ class Trainer:
         self, data: _Data, optimizer: Optimizer, shuffle: bool, shown: Display
     ) -> tuple[_Progress, dict[str, float]]:
         """Train an epoch of batches; return what it changes, and its scores."""
-        before, bound = self._progress, self._bound()
+        before, bound = self._progress, self._bound(data.n_samples)
         generator = np.random.default_rng()
         generator.bit_generator.state = before.generator
         n_samples = data.n_samples
@@ -609,7 +697,7 @@ class Trainer:
     def _minimize(self, data: _Data, optimizer: LBFGS) -> tuple[_Progress, dict[str, float]]:
         """Take an epoch of full-batch steps; return what it changes, and its scores."""
         before, dtype = self._progress, self.network.dtype
-        session = self._bound().changing(before.state)
+        session = self._bound(data.n_samples).changing(before.state)
         part = np.empty(self.network.n_parameters, dtype=dtype)
         total = float(np.sum(_shares(data, slice(None))))
 
@@ -695,22 +783,27 @@ class Trainer:
         """Return the optimizer of the session, which keeps its moments."""
         return SGD() if isinstance(self.optimizer, LBFGS) else self.optimizer
 
-    def _bound(self) -> _Bound:
-        """Return the session that trains."""
-        if self._training is None:
-            self._training = self._bind(self._updates(), self.regularization)
+    def _bound(self, n_samples: int = 1) -> _Bound:
+        """Return the session that trains, with room for the batches of so many samples."""
+        largest = _ROWS_AT_ONCE if isinstance(self.optimizer, LBFGS) else self.batch_size
+        size = min(largest, n_samples)
+        if self._training is None or self._training.batch_size < size:
+            self._training = None  # lets go of its memory first
+            self._training = self._bind(size, self._updates(), self.regularization)
         return self._training
 
     def _bind(
-        self, optimizer: Optimizer | None = None, regularization: Regularization | None = None
+        self,
+        batch_size: int,
+        optimizer: Optimizer | None = None,
+        regularization: Regularization | None = None,
     ) -> _Bound:
-        full_batch = isinstance(self.optimizer, LBFGS)
         session = self.backend.bind(
             self.network,
             self.loss,
             optimizer,
             regularization,
-            batch_size=_ROWS_AT_ONCE if full_batch else self.batch_size,
+            batch_size=batch_size,
             n_threads=self.n_threads,
             seed=self.seed,
         )
@@ -729,7 +822,7 @@ class Trainer:
         It is another one than that which trains, so that neither disturbs the other.
         """
         if self._predicting is None:
-            self._predicting = self._bind()
+            self._predicting = self._bind(min(self.batch_size, _ROWS_AT_ONCE))
         return self._predicting.predicting(self.network.parameters)
 
     @contextlib.contextmanager
@@ -794,7 +887,7 @@ class Trainer:
         return {metric.name: metric.value(joined, score_targets) for metric in self.metrics}
 
     def _logits(self, X: ArrayLike) -> Array:
-        rows, single = as_rows(X, self.network.n_inputs)
+        rows, single = self.network.as_rows(X)
         check_finite(rows, self.network.dtype, self.network.input_scale)
         with self._lock:
             logits = self._predictions().logits(rows)
@@ -808,9 +901,8 @@ class Trainer:
         X: Any,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
-        class_weight: ClassWeight = None,
     ) -> _Data:
-        rows, single = as_rows(X, self.network.n_inputs)
+        rows, single = self.network.as_rows(X)
         if single:
             raise ValueError(
                 f"X must have shape (n_samples, {self.network.n_inputs}), got {np.shape(X)}"
@@ -825,21 +917,52 @@ class Trainer:
             raise ValueError("X must hold at least one row, got none")
         check_finite(rows, self.network.dtype, self.network.input_scale)
         labels = score_targets(network.output_activation, targets)
-        weights = given = (
+        weights = (
             None
             if sample_weight is None
             else sample_weights(sample_weight, len(targets), network.dtype)
         )
-        if class_weight is not None:
-            n_classes = max(network.n_outputs, 2)
-            each = class_weights(class_weight, labels.reshape(-1).astype(np.int64), n_classes)
-            with np.errstate(over="ignore"):
-                weights = (each if given is None else each * given).astype(network.dtype)
-            if not np.all(np.isfinite(weights)):
-                raise ValueError(f"class_weight times sample_weight overflows {network.dtype}")
-            if not weights.any():
-                raise ValueError("all samples weigh 0, by their class_weight and sample_weight")
-        return _Data(rows, targets, labels, given, weights)
+        return _Data(rows, targets, labels, weights, weights)
+
+    def _with_class_weights(self, data: _Data) -> _Data:
+        if self.class_weight is None:
+            return data
+        n_classes, labels = max(self.network.n_outputs, 2), data.score_targets
+        each = class_weights(self.class_weight, labels.reshape(-1).astype(np.int64), n_classes)
+        given = 1.0 if data.sample_weights is None else data.sample_weights
+        with np.errstate(over="ignore"):
+            weights = (each * given).astype(self.network.dtype)
+        if not np.all(np.isfinite(weights)):
+            raise ValueError(f"class_weight times sample_weight overflows {weights.dtype}")
+        if not weights.any():
+            raise ValueError("all samples weigh 0, by their class_weight and sample_weight")
+        return replace(data, weights=weights)
+
+    def _training_data(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        validation_data: tuple[Any, ArrayLike] | None,
+        validation_split: float,
+    ) -> tuple[_Data, _Data | None]:
+        """Return what is trained on, and what is measured after every epoch."""
+        share = _checks.real(validation_split, "validation_split", at_least=0, below=1)
+        if share and validation_data is not None:
+            raise ValueError("give validation_data or validation_split, not both")
+        data, validation = self._data(X, y, sample_weight), None
+        if validation_data is not None:
+            validation = self._pair(validation_data)
+            check_names(column_names(validation_data[0]), column_names(X))
+        elif share:
+            n_first = int(data.n_samples * (1 - share))
+            if not 0 < n_first < data.n_samples:
+                raise ValueError(
+                    f"validation_split={share:g} of {data.n_samples} rows leaves "
+                    f"{n_first} to train on and {data.n_samples - n_first} to measure"
+                )
+            data, validation = data.split(n_first)
+        return self._with_class_weights(data), validation
 
     def _pair(self, validation_data: Any) -> _Data:
         if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:

@@ -20,7 +20,17 @@ BASE = NETWORK | {"backend interface"}
 TRAINER = BASE | {"trainer"}
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "basics": (
-        {"_checks", "_files", "_frames", "_locks", "_mapped", "_npz", "_schema", "errors"},
+        {
+            "_checks",
+            "_files",
+            "_frames",
+            "_locks",
+            "_mapped",
+            "_messages",
+            "_npz",
+            "_schema",
+            "errors",
+        },
         set(),
     ),
     "vocabulary": (

@@ -99,3 +99,46 @@ def test_descriptions_are_frozen() -> None:
     for description in (ELU(), SGD(), OUTPUT_ACTIVATIONS["softmax"]):
         with pytest.raises(dataclasses.FrozenInstanceError):
             description.learning_rate = 1.0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("loss", "mse"),
+        ("batch_size", 8),
+        ("network", MLP([3, 2])),
+        ("backend", "numpy"),
+        ("n_threads", 2),
+        ("seed", 1),
+        ("regularization", None),
+    ],
+)
+def test_what_a_trainer_binds_is_fixed(name: str, value: Any) -> None:
+    trainer = Trainer(MLP([3, 2]), backend="numpy")
+    with pytest.raises(AttributeError, match=f"{name} is fixed"):
+        setattr(trainer, name, value)
+
+
+def test_an_assigned_optimizer_is_what_trains(backend: Backend) -> None:
+    def train(first: SGD, then: SGD | None) -> np.ndarray:
+        trainer = Trainer(MLP([3, 2]), optimizer=first, batch_size=5, backend=backend)
+        trainer.fit(X, y, epochs=1, verbose=False)
+        if then is not None:
+            trainer.optimizer = then
+        trainer.fit(X, y, epochs=1, verbose=False)
+        return trainer.network.parameters
+
+    with_momentum = SGD(0.1, momentum=0.9)
+    # Momentum goes on: the same settings again change nothing, others do.
+    np.testing.assert_array_equal(
+        train(with_momentum, SGD(0.1, momentum=0.9)), train(with_momentum, None)
+    )
+    assert not np.allclose(train(with_momentum, SGD(0.1, momentum=0.5)), train(with_momentum, None))
+    assert not np.allclose(train(SGD(0.1), with_momentum), train(SGD(0.1), None))
+
+
+def test_an_optimizer_of_another_kind_is_refused(backend: Backend) -> None:
+    trainer = Trainer(MLP([3, 2]), optimizer=SGD(0.1, momentum=0.9), backend=backend)
+    with pytest.raises(ValueError, match="moments mean nothing to RMSprop"):
+        trainer.optimizer = "rmsprop"
+    assert trainer.optimizer == SGD(0.1, momentum=0.9)

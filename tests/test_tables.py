@@ -106,3 +106,35 @@ def test_text_labels_are_pointed_to_the_estimators(labels: Any) -> None:
     for given in (labels, pandas.Series(labels), np.asarray(labels, dtype=object)):
         with pytest.raises(ValueError, match=r"text such as 'no'.*MLPClassifier"):
             Trainer(MLP([4, 2]), backend="numpy").fit(DENSE, given, verbose=False)
+
+
+def frame_of(pandas: Any, columns: str) -> Any:
+    return pandas.DataFrame({name: DENSE[:, "abcdx".index(name) % 4] for name in columns})
+
+
+@pytest.mark.parametrize("wrong", ["badc", "abcx", "dcba"])
+def test_other_columns_than_those_of_training_are_refused(backend: Backend, wrong: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame, other = frame_of(pandas, "abcd"), frame_of(pandas, wrong)
+    network = MLP([4, 2])
+    trainer = Trainer(network, backend=backend)
+    with pytest.raises(ValueError, match="columns"):
+        trainer.fit(frame, y, validation_data=(other, y), verbose=False)
+    assert network.feature_names is None
+    trainer.fit(frame, y, epochs=1, verbose=False)
+    users = (network, network.copy(), trainer, Predictor(network, backend))
+    for user in users:
+        with pytest.raises(ValueError, match=r"another order|lacks 'd', has 'x'"):
+            user.predict(other)
+        np.testing.assert_array_equal(user.predict(frame), network.predict(DENSE))
+    for call in (trainer.evaluate, trainer.fit):
+        with pytest.raises(ValueError, match="columns"):
+            call(other, y)
+    assert network.feature_names == ("a", "b", "c", "d")
+
+
+def test_columns_without_names_are_not_compared() -> None:
+    pandas = pytest.importorskip("pandas")
+    trainer = Trainer(MLP([4, 2]), backend="numpy")
+    trainer.fit(pandas.DataFrame(DENSE), y, epochs=1, verbose=False)
+    assert trainer.network.feature_names is None

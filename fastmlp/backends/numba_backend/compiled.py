@@ -35,6 +35,7 @@ from numba.core.runtime import rtsys
 
 from fastmlp import __version__
 from fastmlp._files import write_atomically
+from fastmlp._messages import announce
 from fastmlp.backends.numba_backend import program, single
 from fastmlp.backends.numba_backend.machine import VECTORS
 from fastmlp.backends.numba_backend.registry import ProgramCompiler, remembering
@@ -276,5 +277,5 @@ class _AnnouncingCache(_KernelCache):
         found = super().load_overload(sig, target_context)
         if found is None and not _AnnouncingCache.announced:
             _AnnouncingCache.announced = True
-            print("fastmlp: compiling kernels, once on this machine ...", file=sys.stderr)
+            announce("compiling kernels, once on this machine ...")
         return found

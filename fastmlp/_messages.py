@@ -1,0 +1,33 @@
+"""What the library says by itself: to its logger, and on stderr unless it was told to be quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+#: For those who want it: ``logging.getLogger("fastmlp").setLevel(logging.INFO)``.
+logger = logging.getLogger("fastmlp")
+logger.addHandler(logging.NullHandler())
+
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+@contextlib.contextmanager
+def quiet(silent: bool = True) -> Iterator[None]:
+    """Say nothing on stderr meanwhile, where `silent`."""
+    token = _quiet.set(silent or _quiet.get())
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
+def announce(text: str) -> None:
+    """Log a sentence; say it on stderr, if not quiet, and not in each of many workers."""
+    logger.info(text)
+    if not _quiet.get() and multiprocessing.current_process().name == "MainProcess":
+        print(f"fastmlp: {text}", file=sys.stderr)
