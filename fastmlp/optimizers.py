@@ -222,6 +222,19 @@ class AdamW(Adam):
 
 
 @dataclass(frozen=True)
+class EpsilonHatAdam(AdamW):
+    """Adam as scikit-learn writes it, with `epsilon` before the correction of bias; decay as AdamW.
+
+    Examples
+    --------
+    >>> EpsilonHatAdam(0.001).epsilon_hat
+    True
+    """
+
+    epsilon_hat: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
 class RMSprop(Optimizer):
     """RMSprop (Tieleman & Hinton 2012, Lecture 6.5 of "Neural Networks for Machine Learning").
 

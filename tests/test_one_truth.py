@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastmlp import MLP, SGD, Predictor, Trainer
+from fastmlp import MLP, SGD, Adagrad, Adam, AdamW, Lion, Predictor, RMSprop, Trainer
 from fastmlp.activations import ELU, OUTPUT_ACTIVATIONS
 from fastmlp.backends import Backend
+from fastmlp.optimizers import Optimizer
 
 X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 y = (X[:, 0] > 0).astype(np.int64)
@@ -142,3 +144,73 @@ def test_an_optimizer_of_another_kind_is_refused(backend: Backend) -> None:
     with pytest.raises(ValueError, match="moments mean nothing to RMSprop"):
         trainer.optimizer = "rmsprop"
     assert trainer.optimizer == SGD(0.1, momentum=0.9)
+
+
+# The estimators ------------------------------------------------------------------------------
+
+TARGETS = {
+    "two classes": (X[:, 0] > 0).astype(int),
+    "one class": np.array(["only"] * 20),
+    "three classes": np.arange(20) % 3,
+    "labels": (X > 0).astype(int),
+    "values": 1e3 + X[:, 0].astype(np.float64),
+    "columns": X[:, :2].astype(np.float64),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_score_that_early_stopping_watches_is_the_score(
+    backend: Backend, target: str, weighted: bool
+) -> None:
+    ours = pytest.importorskip("fastmlp.sklearn")
+    kind = ours.MLPRegressor if target in ("values", "columns") else ours.MLPClassifier
+    weights = (np.arange(20) % 4 / 3,) if weighted else ()
+    validation_data = (X, TARGETS[target], *weights)
+    model = kind(
+        hidden_layer_sizes=(4,), early_stopping=True, max_iter=5, random_state=0, backend=backend
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few epochs do not converge
+        model.fit(X, TARGETS[target], *weights, validation_data=validation_data)
+    assert model.score(*validation_data) == pytest.approx(model.best_validation_score_, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (SGD(0.1, momentum=0.9), RMSprop(0.001)),
+        (RMSprop(0.01), Lion(0.001)),
+        (Adagrad(0.1), SGD(0.1, momentum=0.5)),
+        (Adam(0.1), AdamW(0.1)),
+    ],
+)
+def test_an_optimizer_of_another_kind_starts_with_moments_of_its_own(
+    backend: Backend, first: Optimizer, then: Optimizer
+) -> None:
+    ours = pytest.importorskip("fastmlp.sklearn")
+    model = ours.MLPClassifier((4,), optimizer=first, random_state=0, backend=backend, batch_size=5)
+    for _ in range(3):
+        model.partial_fit(X, y, classes=[0, 1])
+    fresh = ours.MLPClassifier((4,), optimizer=then, random_state=0, backend=backend, batch_size=5)
+    fresh.partial_fit(X, y, classes=[0, 1])
+    fresh.coefs_ = [w.copy() for w in model.coefs_]
+    fresh.intercepts_ = [b.copy() for b in model.intercepts_]
+    del fresh._optimizer
+    model.set_params(optimizer=then, shuffle=False).partial_fit(X, y)
+    fresh.set_params(shuffle=False).partial_fit(X, y)
+    for ours_, theirs in zip(model.coefs_, fresh.coefs_, strict=True):
+        np.testing.assert_array_equal(ours_, theirs)
+
+
+def test_an_optimizer_of_the_same_kind_goes_on_at_its_new_rate(backend: Backend) -> None:
+    ours = pytest.importorskip("fastmlp.sklearn")
+    moved = []
+    for rate in (0.1, 0.001):
+        model = ours.MLPClassifier(
+            (4,), optimizer=SGD(0.1), shuffle=False, random_state=0, backend=backend
+        ).partial_fit(X, y, classes=[0, 1])
+        before = model.coefs_[0].copy()
+        model.set_params(optimizer=SGD(rate)).partial_fit(X, y)
+        moved.append(np.abs(model.coefs_[0] - before).max())
+    assert moved[1] == pytest.approx(moved[0] / 100, rel=0.05)

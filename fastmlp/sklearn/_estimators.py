@@ -27,16 +27,17 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastmlp import _checks
-from fastmlp.activations import ACTIVATIONS, Activation
+from fastmlp.activations import ACTIVATIONS, Activation, Linear
 from fastmlp.backends.base import Backend, get_backend
 from fastmlp.losses import LOSSES, CrossEntropy, Loss, Quantile
+from fastmlp.metrics import R2
 from fastmlp.network import MLP
-from fastmlp.optimizers import OPTIMIZERS, SGD, Optimizer
+from fastmlp.optimizers import OPTIMIZERS, SGD, EpsilonHatAdam, Optimizer
 from fastmlp.regularization import DividedL2
 from fastmlp.schedules import SCHEDULES, Schedule
 from fastmlp.sklearn._callbacks import FitCallbacks
 from fastmlp.sklearn._lbfgs import in_float64, minimize_lbfgs
-from fastmlp.sklearn._objective import EpsilonHatAdam, Objective, OptimizerState, Samples
+from fastmlp.sklearn._objective import Objective, OptimizerState, Samples
 from fastmlp.sklearn._stochastic import StochasticFit, Validation, print_iteration
 from fastmlp.targets import prepare_targets
 
@@ -343,8 +344,10 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         )
         moments = np.zeros((optimizer.n_moments, network.n_parameters), dtype=network.dtype)
         kept: OptimizerState | None = getattr(self, "_optimizer", None) if incremental else None
-        if kept is None or kept.moments.shape != moments.shape:
-            self._optimizer = OptimizerState(optimizer.learning_rate, moments)
+        if kept is None or kept.kind is not type(optimizer) or kept.moments.shape != moments.shape:
+            self._optimizer = OptimizerState(optimizer.learning_rate, moments, type(optimizer))
+        elif self.optimizer is not None:  # a solver's own rate adapts, and is kept
+            kept.learning_rate = optimizer.learning_rate
         callbacks = FitCallbacks(self, network, samples.X, y, weights, called=not incremental)
         schedule = self.schedule
         StochasticFit(
@@ -428,7 +431,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         else:
             return rows, None
         held = Samples(X_val, self._targets(y_val, loss), w_val)
-        return rows, Validation(held, *self._scorer(X_val, y_val, w_val))
+        return rows, Validation(held, y_val, *self._scorer(X_val, y_val, w_val))
 
     def _scorer(
         self, X: Any, y: Array, weights: Array | None
@@ -488,6 +491,10 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _built_in_score(self) -> str | None:
         """Return the name of the score that the logits give; None if there is none."""
+        raise NotImplementedError
+
+    def _score_of(self, outputs: Array, y: Array, weights: Array | None) -> float:
+        """Return the built-in score of outputs: what `score` gives for the same rows."""
         raise NotImplementedError
 
     def _check_solver(self) -> bool:
@@ -767,7 +774,9 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
         >>> model.fit([[0.0], [1.0]], [3, 7]).predict([[0.1], [0.9]])
         array([3, 7])
         """
-        outputs = self._outputs(X)
+        return self._decide(self._outputs(X))
+
+    def _decide(self, outputs: Array) -> Array:
         if self.out_activation_ == "softmax":
             return self.classes_[outputs.argmax(axis=1)]
         if self.n_outputs_ > 1:
@@ -885,6 +894,10 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
 
     def _built_in_score(self) -> str | None:
         return "accuracy"
+
+    def _score_of(self, outputs: Array, y: Array, weights: Array | None) -> float:
+        right = self._decide(outputs) == y
+        return float(np.average(right.all(axis=1) if right.ndim == 2 else right, weights=weights))
 
     def _stratify(self, samples: Samples) -> Array | None:
         # As scikit-learn: where one output tells two classes apart.
@@ -1195,6 +1208,14 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
 
     def _built_in_score(self) -> str | None:
         return None if _several_levels(self._resolve_loss()) else "r2"
+
+    def _score_of(self, outputs: Array, y: Array, weights: Array | None) -> float:
+        if not np.isfinite(outputs).all():
+            return float("nan")
+        targets = y.reshape(len(y), -1)
+        score = R2(Linear(), targets, len(targets))
+        score.add(outputs, targets, weights)
+        return score.value()
 
 
 def _several_levels(loss: Loss) -> tuple[float, ...]:

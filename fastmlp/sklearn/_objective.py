@@ -10,7 +10,7 @@ that scikit-learn reports differs from ours in a constant and where it clips pro
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from fastmlp.activations import OutputActivation
 from fastmlp.backends.base import Session, TrainingState
 from fastmlp.losses import CrossEntropy, Loss
 from fastmlp.network import MLP
-from fastmlp.optimizers import AdamW
+from fastmlp.optimizers import Optimizer
 from fastmlp.targets import dense_targets
 
 Array = NDArray[Any]
@@ -124,12 +124,6 @@ def _wrong_by_far(logits: Array, targets: Array, output: OutputActivation) -> Ar
     return np.flatnonzero(logits.max(axis=1) - own > limit)
 
 
-class EpsilonHatAdam(AdamW):
-    """Adam as scikit-learn writes it; its decoupled decay is ours."""
-
-    epsilon_hat: ClassVar[bool] = True
-
-
 @dataclass
 class OptimizerState:
     """What a stochastic solver keeps from one `partial_fit` to the next."""
@@ -137,6 +131,8 @@ class OptimizerState:
     #: In scikit-learn's sense, which for SGD leaves out the number of outputs.
     learning_rate: float
     moments: Array
+    #: Whose moments they are: they mean nothing to another kind of optimizer.
+    kind: type[Optimizer]
     step: int = 0
     plateau: Watch = field(default_factory=Watch)
     plateau_factor: float = 1.0

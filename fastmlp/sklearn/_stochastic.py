@@ -15,7 +15,6 @@ from sklearn.exceptions import ConvergenceWarning
 from fastmlp._watch import counts_upward, recorded
 from fastmlp.backends.base import Session
 from fastmlp.history import Record
-from fastmlp.metrics import running_score, score_name, score_targets
 from fastmlp.network import MLP
 from fastmlp.schedules import ReduceOnPlateau, Schedule
 from fastmlp.sklearn._callbacks import FitCallbacks
@@ -37,6 +36,8 @@ class Validation:
     """
 
     samples: Samples
+    #: As the user gave it: labels, or values.
+    y: Array
     scorer: Callable[[], float] | None
     name: str
 
@@ -252,22 +253,15 @@ class StochasticFit:
         elif validation.name == "loss":
             score = -loss
         else:
-            score = self._built_in_score(logits, samples)
+            output = self.network.output_activation
+            outputs = output.forward(logits, out=logits)
+            score = estimator._score_of(outputs, validation.y, samples.weights)
         estimator.validation_scores_.append(score)
         if estimator.verbose:
             print(f"Validation score: {score:f}")
         # With scoring="loss" the score is the loss once more.
         scores = {} if validation.name == "loss" else {f"val_{validation.name}": score}
         return {"val_loss": loss, **scores}
-
-    def _built_in_score(self, logits: Array, samples: Samples) -> float:
-        output = self.network.output_activation
-        if score_name(output) == "r2" and not np.isfinite(logits).all():
-            return float("nan")
-        targets = score_targets(output, samples.targets)
-        score = running_score(output, targets, len(targets))
-        score.add(logits, targets, samples.weights)
-        return score.value()
 
     # The network -----------------------------------------------------------------------------
 

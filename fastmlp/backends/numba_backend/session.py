@@ -28,7 +28,7 @@ from fastmlp.backends.numba_backend.threads import most_threads, run_team, usabl
 from fastmlp.backends.numba_backend.tiles import PACKED_SIZE
 from fastmlp.losses import LOSSES, CustomLoss, Loss
 from fastmlp.network import MLP, layer_views
-from fastmlp.optimizers import OPTIMIZERS, Adam, Optimizer
+from fastmlp.optimizers import OPTIMIZERS, Adam, EpsilonHatAdam, Optimizer
 from fastmlp.regularization import DividedL2, Regularization, mix
 from fastmlp.targets import dense_targets
 
@@ -48,6 +48,7 @@ _KNOWN_TYPES = {
     CustomLoss,
     Regularization,
     DividedL2,
+    EpsilonHatAdam,
     *(
         type(known)
         for vocabulary in (ACTIVATIONS, OUTPUT_ACTIVATIONS, LOSSES, OPTIMIZERS)
