@@ -66,7 +66,7 @@ class Lines(Silent):
 
     def note(self, text: str) -> None:
         """Print a sentence."""
-        print(text, flush=True)
+        print(text, file=sys.stderr, flush=True)
 
 
 class Bar:

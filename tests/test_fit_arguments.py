@@ -110,7 +110,7 @@ def test_a_split_and_data_together_are_refused() -> None:
 @pytest.mark.parametrize("verbose", [True, 1, "auto", 2, 10, np.bool_(True)])
 def test_who_asks_for_lines_gets_them(verbose: Any, capsys: pytest.CaptureFixture[str]) -> None:
     trainer_of().fit(X, y, epochs=2, verbose=verbose)
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["1/2", "2/2"]
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["1/2", "2/2"]
 
 
 @pytest.mark.parametrize("verbose", [False, 0, np.bool_(False)])
@@ -162,7 +162,7 @@ def test_early_stopping_says_when_it_stopped_and_what_it_kept(
 ) -> None:
     stop = EarlyStopping("learning_rate", mode="max", patience=3)
     trainer_of().fit(X, y, epochs=50, callbacks=[stop])
-    said = capsys.readouterr().out.splitlines()[-1]
+    said = capsys.readouterr().err.splitlines()[-1]
     assert said == (
         "Early stopping: stopped after epoch 4: the best learning_rate was 0.1, in epoch 1; "
         "the network is as it was after epoch 1"
