@@ -23,18 +23,24 @@ BEFORE, AFTER, ALL = 2, 4, 5
 #: So many lines, evenly spread, are tried in each case.
 N_LINES = 30
 
+Fit = Callable[[Trainer, int], None]
+
+AVERAGE = Regularization(ema=0.9, dropout=0.2)
 SETTINGS = {
     "plain": {"optimizer": SGD(0.1)},
     "adam": {"optimizer": Adam(0.01)},
-    "average": {"optimizer": Adam(0.01), "regularization": Regularization(ema=0.9, dropout=0.2)},
+    "average": {"optimizer": Adam(0.01), "regularization": AVERAGE},
+    "average without validation": {"optimizer": Adam(0.01), "regularization": AVERAGE},
     "lbfgs": {"optimizer": LBFGS(iterations=2)},
 }
-ACTIONS: dict[str, Callable[[Trainer, Path], object]] = {
-    "fit": lambda trainer, path: fit(trainer, AFTER - BEFORE),
-    "evaluate": lambda trainer, path: trainer.evaluate(X, Y),
-    "predict": lambda trainer, path: trainer.predict(X),
-    "load": lambda trainer, path: trainer.load_checkpoint(path),
-    "save": lambda trainer, path: trainer.save_checkpoint(path),
+#: Where nothing is validated, nothing but training itself has changed a session before.
+VALIDATION = {"average without validation": None}
+ACTIONS: dict[str, Callable[[Trainer, Path, Fit], object]] = {
+    "fit": lambda trainer, path, fit: fit(trainer, AFTER - BEFORE),
+    "evaluate": lambda trainer, path, fit: trainer.evaluate(X, Y),
+    "predict": lambda trainer, path, fit: trainer.predict(X),
+    "load": lambda trainer, path, fit: trainer.load_checkpoint(path),
+    "save": lambda trainer, path, fit: trainer.save_checkpoint(path),
 }
 
 
@@ -46,8 +52,13 @@ def make_trainer(backend: Backend, setting: str) -> Trainer:
     return Trainer(MLP([4, 6, 3], seed=1), batch_size=8, backend=backend, **SETTINGS[setting])
 
 
-def fit(trainer: Trainer, epochs: int) -> None:
-    trainer.fit(X, Y, epochs, validation_data=(X[:9], Y[:9]), verbose=False)
+def fit_of(setting: str) -> Fit:
+    validation = VALIDATION.get(setting, (X[:9], Y[:9]))
+
+    def fit(trainer: Trainer, epochs: int) -> None:
+        trainer.fit(X, Y, epochs, validation, verbose=False)
+
+    return fit
 
 
 def seen(trainer: Trainer) -> tuple[list[dict[str, float]], bytes]:
@@ -95,7 +106,7 @@ def raise_at(line: int | None, error: type[BaseException], action: Callable[[], 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_an_interrupt_at_any_line_tears_nothing(backend, setting, action, tmp_path):
     path = tmp_path / "run.npz"
-    states = []
+    states, fit = [], fit_of(setting)
     reference = make_trainer(backend, setting)
     for _ in range(ALL):
         fit(reference, 1)
@@ -106,7 +117,7 @@ def test_an_interrupt_at_any_line_tears_nothing(backend, setting, action, tmp_pa
     def interrupted(line: int | None, error: type[BaseException]) -> tuple[Trainer, int]:
         trainer = make_trainer(backend, setting)
         fit(trainer, BEFORE)
-        n_lines = raise_at(line, error, lambda: ACTIONS[action](trainer, path))
+        n_lines = raise_at(line, error, lambda: ACTIONS[action](trainer, path, fit))
         return trainer, n_lines
 
     _, n_lines = interrupted(None, KeyboardInterrupt)
