@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -105,6 +107,17 @@ def test_a_second_fit_at_once_is_refused(backend):
     assert len(trainer.fit(X, Y, 1, verbose=False)) == 1
 
 
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
+def test_a_copied_trainer_goes_on_with_the_same_bits(backend, duplicate):
+    trainer = make(backend)
+    trainer.fit(X, Y, 2, verbose=False)
+    twin = duplicate(trainer)
+    trainer.fit(X, Y, 2, verbose=False)
+    assert len(twin.history) == 2
+    twin.fit(X, Y, 2, verbose=False)
+    assert state(twin) == state(trainer)
+
+
 # Forks ---------------------------------------------------------------------------------------
 
 forks_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -154,6 +167,34 @@ thread = threading.Thread(target=hold)
 thread.start()
 entered.wait()
 child_predicts(predictor)
+leave.set()
+thread.join()
+""")
+
+
+@forks_only
+def test_a_child_trains_and_predicts_that_was_forked_during_a_fit():
+    run_forking("""
+from fastmlp import Trainer
+trainer = Trainer(MLP([3, 2]), backend="numpy")
+X, y = np.ones((4, 3), "float32"), np.array([0, 1, 0, 1])
+entered, leave = threading.Event(), threading.Event()
+def hold(trainer, record):
+    with trainer._lock:
+        entered.set()
+        leave.wait(100)
+def train():
+    trainer.fit(X, y, 1, callbacks=[hold], verbose=False)
+thread = threading.Thread(target=train)
+thread.start()
+entered.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    trainer.predict(X)
+    trainer.fit(X, y, 1, verbose=False)
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 leave.set()
 thread.join()
 """)

@@ -16,7 +16,13 @@ import pytest
 from numba import config
 
 import fastmlp
-from fastmlp.backends.numba_backend.compiled import _forget_old_programs, cache_folder
+from fastmlp.backends.numba_backend import compiled
+from fastmlp.backends.numba_backend.compiled import (
+    _forget_old_programs,
+    _KernelCache,
+    cache_folder,
+    why_not_kept,
+)
 from fastmlp.backends.numba_backend.machine import TILE_ROWS, VECTORS
 
 pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
@@ -302,3 +308,36 @@ def test_without_a_home_folder_nothing_is_kept(monkeypatch):
     with pytest.raises(OSError, match="no home folder"):
         cache_folder()
     assert "no home folder" in info.cache_place()
+
+
+class CompiledProgram:
+    """As much of Numba's result as the cache looks at."""
+
+    codegen = type("Codegen", (), {"magic_tuple": lambda self: ("triple", "cpu")})()
+
+    def _reduce(self) -> tuple[str]:
+        return ("machine code",)
+
+
+def test_a_program_that_cannot_be_kept_leaves_a_reason(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(_KernelCache, "failure", None)
+    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "writable"))
+    _KernelCache("row").save_overload("signature", CompiledProgram())
+    assert why_not_kept() is None
+    assert len(programs(tmp_path / "writable")) == 1
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "file"))
+    _KernelCache("row").save_overload("signature", CompiledProgram())
+    assert why_not_kept() is not None
+
+
+def test_old_programs_that_stay_do_not_count_as_a_failure(monkeypatch, tmp_path: Path):
+    def another_was_faster() -> None:
+        raise FileNotFoundError("gone")
+
+    monkeypatch.setattr(_KernelCache, "failure", None)
+    monkeypatch.setattr(compiled, "_forget_old_programs", another_was_faster)
+    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path))
+    _KernelCache("row").save_overload("signature", CompiledProgram())
+    assert why_not_kept() is None
+    assert len(programs(tmp_path)) == 1

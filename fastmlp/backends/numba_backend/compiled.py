@@ -170,9 +170,11 @@ class _KernelCache(_Cache):
             path = self._path(sig, data.codegen)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, hashlib.sha256(payload).digest() + payload)
-            _forget_old_programs()
         except OSError as error:  # no writable cache: the process keeps its own copy
             _KernelCache.failure = error
+            return
+        with contextlib.suppress(OSError):  # another process may be doing the same
+            _forget_old_programs()
 
     def _path(self, sig: Any, codegen: Any) -> Path:
         key = hashlib.sha256()
