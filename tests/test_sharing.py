@@ -163,7 +163,7 @@ def hold():
     with predictor._bound.lock:
         entered.set()
         leave.wait(100)
-thread = threading.Thread(target=hold)
+thread = threading.Thread(target=hold, daemon=True)
 thread.start()
 entered.wait()
 child_predicts(predictor)
@@ -185,7 +185,7 @@ def hold(trainer, record):
         leave.wait(100)
 def train():
     trainer.fit(X, y, 1, callbacks=[hold], verbose=False)
-thread = threading.Thread(target=train)
+thread = threading.Thread(target=train, daemon=True)
 thread.start()
 entered.wait()
 child = os.fork()
