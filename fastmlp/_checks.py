@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -16,7 +16,63 @@ def listing(names: Any) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-def choose(value: object, kind: type[T], named: Mapping[str, T], what: str) -> T:
+def plain(name: str) -> str:
+    """Return a name as it is compared: without case, and with letters and digits alone."""
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+class Vocabulary(Mapping[str, T]):
+    """Descriptions by name, which also answer to the names that people know from elsewhere.
+
+    Upper and lower case, underscores, hyphens and spaces make no difference.
+
+    Parameters
+    ----------
+    named : mapping of str to description
+        In the order in which they are listed.
+    aliases : mapping of str to names, optional
+        What scikit-learn, Keras or PyTorch call the description of that name.
+    """
+
+    def __init__(
+        self, named: Mapping[str, T], aliases: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
+        self._named = dict(named)
+        #: Every name as it is compared, with the name that it stands for and as it is written.
+        self._known = {plain(name): (name, name) for name in named}
+        for name, others in (aliases or {}).items():
+            self._known.update({plain(other): (name, other) for other in others})
+
+    def __getitem__(self, name: str) -> T:
+        if not isinstance(name, str) or plain(name) not in self._known:
+            raise KeyError(name)
+        return self._named[self._known[plain(name)][0]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+    def nearest(self, name: str) -> str | None:
+        """Return the name that a typo may stand for."""
+        found = nearest(plain(name), self._known)
+        return None if found is None else self._known[found][1]
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of the names that a typo may stand for; None if none is near."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, list(names), n=1, cutoff=0.7)), None)
+
+
+def hint(near: str | None) -> str:
+    """Return the question whether the nearest name is meant, for an error message."""
+    return "" if near is None else f"did you mean {near!r}? Otherwise, "
+
+
+def choose(value: object, kind: type[T], named: Vocabulary[T], what: str) -> T:
     """Return the description that a name or an instance stands for.
 
     Parameters
@@ -24,8 +80,7 @@ def choose(value: object, kind: type[T], named: Mapping[str, T], what: str) -> T
     value : str or instance of `kind`
     kind : type
         The class that instances must have.
-    named : mapping of str to instance
-        The closed vocabulary of names.
+    named : Vocabulary
     what : str
         What is chosen, for the message.
 
@@ -41,7 +96,8 @@ def choose(value: object, kind: type[T], named: Mapping[str, T], what: str) -> T
     if isinstance(value, str):
         if value in named:
             return named[value]
-        raise ValueError(f"unknown {what} {value!r}; choose one of {listing(named)}")
+        near = hint(named.nearest(value))
+        raise ValueError(f"unknown {what} {value!r}; {near}choose one of {listing(named)}")
     raise TypeError(
         f"{what} must be a name ({listing(named)}) or a {kind.__name__} instance, got {value!r}"
     )

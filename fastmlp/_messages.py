@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -29,5 +28,11 @@ def quiet(silent: bool = True) -> Iterator[None]:
 def announce(text: str) -> None:
     """Log a sentence; say it on stderr, if not quiet, and not in each of many workers."""
     logger.info(text)
-    if not _quiet.get() and multiprocessing.current_process().name == "MainProcess":
+    if not _quiet.get() and not _is_worker():
         print(f"fastmlp: {text}", file=sys.stderr)
+
+
+def _is_worker() -> bool:
+    # Not imported: a process that nobody made by it is the main one.
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.current_process().name != "MainProcess"

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -559,7 +557,7 @@ class Exp(OutputActivation):
 
 
 #: Every hidden activation by name, with default parameters.
-ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
+ACTIVATIONS: _checks.Vocabulary[Activation] = _checks.Vocabulary(
     {
         kind.name: kind()
         for kind in (
@@ -580,10 +578,21 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             HardSigmoid,
             HardSwish,
         )
-    }
+    },
+    {
+        "sigmoid": ("logistic",),
+        "identity": ("linear", "none"),
+        "silu": ("swish",),
+        "hard_swish": ("hard_silu",),
+    },
 )
 
 #: Every output activation by name.
-OUTPUT_ACTIVATIONS: Mapping[str, OutputActivation] = MappingProxyType(
-    {kind.name: kind() for kind in (Softmax, SigmoidOutput, Linear, Exp)}
+OUTPUT_ACTIVATIONS: _checks.Vocabulary[OutputActivation] = _checks.Vocabulary(
+    {kind.name: kind() for kind in (Softmax, SigmoidOutput, Linear, Exp)},
+    {
+        "sigmoid": ("logistic",),
+        "linear": ("identity", "none"),
+        "exp": ("exponential",),
+    },
 )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -86,7 +84,7 @@ class VarianceScaling(Initializer):
 
 #: Every initializer by name. He: He et al. 2015 (arXiv 1502.01852); Glorot: Glorot & Bengio 2010;
 #: LeCun: LeCun et al. 1998, "Efficient BackProp".
-INITIALIZERS: Mapping[str, Initializer] = MappingProxyType(
+INITIALIZERS: _checks.Vocabulary[Initializer] = _checks.Vocabulary(
     {
         "he_normal": VarianceScaling(2.0, 0.0, False),
         "he_uniform": VarianceScaling(2.0, 0.0, True),
@@ -94,5 +92,12 @@ INITIALIZERS: Mapping[str, Initializer] = MappingProxyType(
         "glorot_uniform": VarianceScaling(1.0, 0.5, True),
         "lecun_normal": VarianceScaling(1.0, 0.0, False),
         "normal": Normal(),
-    }
+    },
+    {
+        "he_normal": ("kaiming_normal",),
+        "he_uniform": ("kaiming_uniform",),
+        "glorot_normal": ("xavier_normal",),
+        "glorot_uniform": ("xavier_uniform",),
+        "normal": ("random_normal",),
+    },
 )

@@ -8,9 +8,8 @@ cross entropy, which is a sum over the classes; so every loss is what PyTorch an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -223,9 +222,9 @@ class Quantile(Loss):
 
     Parameters
     ----------
-    levels : tuple of float, default (0.5,)
-        Levels inside (0, 1). One level serves any number of outputs and targets; several levels
-        want exactly as many outputs, and one target column.
+    levels : float or sequence of float, default (0.5,)
+        Levels inside (0, 1), kept as a tuple. One level serves any number of outputs and targets;
+        several levels want exactly as many outputs, and one target column.
 
     Examples
     --------
@@ -238,10 +237,12 @@ class Quantile(Loss):
     levels: tuple[float, ...] = (0.5,)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.levels, tuple) or not self.levels:
-            raise TypeError(f"levels must be a tuple of at least one number, got {self.levels!r}")
-        for level in self.levels:
-            _checks.real(level, "a quantile level", above=0, below=1)
+        given: Any = self.levels
+        if isinstance(given, str) or (hasattr(given, "__len__") and not len(given)):
+            raise TypeError(f"levels must be a number or at least one of them, got {given!r}")
+        levels = given if hasattr(given, "__iter__") else (given,)
+        checked = (_checks.real(level, "a quantile level", above=0, below=1) for level in levels)
+        object.__setattr__(self, "levels", tuple(checked))
 
     def value(
         self, logits: Array, outputs: Array, targets: Array, output: OutputActivation
@@ -336,7 +337,7 @@ class CustomLoss(Loss):
 
 
 #: Every loss by name, with default parameters.
-LOSSES: Mapping[str, Loss] = MappingProxyType(
+LOSSES: _checks.Vocabulary[Loss] = _checks.Vocabulary(
     {
         loss.name: loss
         for loss in (
@@ -348,5 +349,22 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             Quantile(),
             Poisson(),
         )
-    }
+    },
+    {
+        "cross_entropy": (
+            "log_loss",
+            "categorical_crossentropy",
+            "sparse_categorical_crossentropy",
+            "binary_crossentropy",
+            "CrossEntropyLoss",
+            "BCELoss",
+            "BCEWithLogitsLoss",
+            "bce",
+        ),
+        "mse": ("mean_squared_error", "MSELoss"),
+        "mae": ("absolute_error", "mean_absolute_error", "L1Loss", "l1"),
+        "huber": ("HuberLoss", "SmoothL1Loss"),
+        "quantile": ("pinball", "pinball_loss", "quantile_loss"),
+        "poisson": ("PoissonNLLLoss", "poisson_loss"),
+    },
 )

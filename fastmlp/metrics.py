@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp import _checks
 from fastmlp.activations import OutputActivation
 from fastmlp.network import MLP
 
@@ -282,7 +283,8 @@ def resolve_metric(metric: str | Callable[[Array, Array], Any], network: MLP) ->
     Parameters
     ----------
     metric : str or callable
-        The name of a scikit-learn scorer, or a function ``(y_true, y_pred) -> float``.
+        "label_accuracy" or "binary_accuracy", the share of single labels that are right; the name
+        of a scikit-learn scorer; or a function ``(y_true, y_pred) -> float``.
     network : MLP
 
     Raises
@@ -299,6 +301,10 @@ def resolve_metric(metric: str | Callable[[Array, Array], Any], network: MLP) ->
     >>> resolve_metric(hits, MLP([2, 2])).value(np.array([[0.0, 1.0]]), np.array([1]))
     1.0
     """
+    if isinstance(metric, str) and metric in _OWN:
+        if score_name(network.output_activation) != "accuracy":
+            raise ValueError(f"the metric {metric!r} is for softmax and sigmoid outputs")
+        return Metric(metric, lambda logits, targets: _label_accuracy(logits, targets, network))
     if isinstance(metric, str):
         return Metric(metric, _scorer(metric, network))
     if not callable(metric):
@@ -308,6 +314,14 @@ def resolve_metric(metric: str | Callable[[Array, Array], Any], network: MLP) ->
         return float(metric(_true(targets), network.decide(logits)))
 
     return Metric(getattr(metric, "__name__", type(metric).__name__), value)
+
+
+#: Names of the share of single labels that are right: Keras and PyTorch's libraries say binary.
+_OWN = ("label_accuracy", "binary_accuracy")
+
+
+def _label_accuracy(logits: Array, targets: Array, network: MLP) -> float:
+    return float(np.mean(network.decide(logits) == _true(targets)))
 
 
 def _true(score_targets: Array) -> Array:
@@ -325,8 +339,9 @@ def _scorer(name: str, network: MLP) -> Callable[[Array, Array], float]:
             f"the metric {name!r} needs scikit-learn: pip install 'fastmlp[sklearn]'"
         ) from error
     if name not in get_scorer_names():
+        near = _checks.hint(_checks.nearest(name, [*_OWN, *get_scorer_names()]))
         raise ValueError(
-            f"unknown metric {name!r}; choose a function or one of scikit-learn's scorers, "
+            f"unknown metric {name!r}; {near}choose a function or one of scikit-learn's scorers, "
             f"such as 'f1_macro' (sklearn.metrics.get_scorer_names() lists them)"
         )
     output = network.output_activation

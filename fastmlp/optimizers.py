@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -401,6 +399,6 @@ class Lion(Optimizer):
 
 
 #: Every optimizer by name, with default parameters.
-OPTIMIZERS: Mapping[str, Optimizer] = MappingProxyType(
-    {kind.name: kind() for kind in (SGD, Adam, AdamW, RMSprop, Adagrad, Lion)}
+OPTIMIZERS: _checks.Vocabulary[Optimizer] = _checks.Vocabulary(
+    {kind.name: kind() for kind in (SGD, Adam, AdamW, RMSprop, Adagrad, Lion)},
 )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -260,7 +258,7 @@ class ReduceOnPlateau(Schedule):
 
 
 #: Every schedule by name, with default parameters.
-SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
+SCHEDULES: _checks.Vocabulary[Schedule] = _checks.Vocabulary(
     {
         kind.name: kind()
         for kind in (
@@ -272,5 +270,13 @@ SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
             OneCycle,
             ReduceOnPlateau,
         )
-    }
+    },
+    {
+        "step": ("StepLR", "step_decay"),
+        "exponential": ("ExponentialLR", "exponential_decay"),
+        "inverse_scaling": ("invscaling",),
+        "cosine": ("CosineAnnealingLR", "cosine_decay"),
+        "one_cycle": ("OneCycleLR",),
+        "reduce_on_plateau": ("ReduceLROnPlateau",),
+    },
 )

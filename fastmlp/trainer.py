@@ -193,10 +193,12 @@ class Trainer:
         not named weigh 1. "balanced" weighs them against their frequency. Scores and `evaluate`
         are not weighted so.
     metrics : sequence of str or callable, default ()
-        More to record after each epoch, of training and validation data, and in `evaluate`: the
-        name of one of scikit-learn's scorers (``sklearn.metrics.get_scorer_names``), or a function
-        of true and predicted labels or values, ``(y_true, y_pred) -> float``, recorded under its
-        name. Of the training data they need all predictions of an epoch in memory.
+        More to record after each epoch, of training and validation data, and in `evaluate`:
+        "label_accuracy" (or "binary_accuracy"), the share of single labels that are right, where
+        "accuracy" counts the rows whose labels all are; the name of one of scikit-learn's scorers
+        (``sklearn.metrics.get_scorer_names``); or a function of true and predicted labels or
+        values, ``(y_true, y_pred) -> float``, recorded under its name. Of the training data they
+        need all predictions of an epoch in memory.
 
     Raises
     ------
@@ -564,7 +566,8 @@ class Trainer:
         Returns
         -------
         Scores
-            ``loss``, and ``accuracy`` (softmax, sigmoid) or ``r2`` (linear, exp), as attributes,
+            ``loss``, and ``accuracy`` (softmax, sigmoid; of several labels, the share of rows
+            whose labels are all right) or ``r2`` (linear, exp), as attributes,
             items, and in this order.
 
         Raises
@@ -995,7 +998,7 @@ class Trainer:
 def _optimizer(given: Any) -> Optimizer | LBFGS:
     if isinstance(given, LBFGS):
         return given
-    if isinstance(given, str) and given == LBFGS.name:
+    if isinstance(given, str) and _checks.plain(given) == LBFGS.name:
         return LBFGS()
     return _checks.choose(given, Optimizer, OPTIMIZERS, "optimizer")
 

@@ -76,8 +76,8 @@ BAD_CALLS = [
     (lambda: CrossEntropy(1.0), ValueError, "label_smoothing must be .* less than 1, got 1.0"),
     (lambda: Huber(0), ValueError, "threshold must be greater than 0, got 0"),
     (lambda: Quantile((0.5, 1)), ValueError, "a quantile level must be .* less than 1, got 1"),
-    (lambda: Quantile(0.5), TypeError, "levels must be a tuple of at least one number, got 0.5"),
-    (lambda: Quantile(()), TypeError, r"levels must be a tuple of at least one number, got \(\)"),
+    (lambda: Quantile("0.5"), TypeError, "levels must be a number or at least one of them, got"),
+    (lambda: Quantile(()), TypeError, r"levels must be a number or at least one of them, got \(\)"),
     (lambda: LeakyReLU(-1), ValueError, "negative_slope must be at least 0, got -1"),
     (lambda: ELU(0), ValueError, "alpha must be greater than 0, got 0"),
     (lambda: Normal(0), ValueError, "standard_deviation must be greater than 0, got 0"),
@@ -98,7 +98,7 @@ BAD_CALLS = [
     (
         lambda: get_backend("nunpy"),
         ValueError,
-        "unknown backend 'nunpy'; choose 'auto' or one of 'numpy', 'numba'",
+        r"unknown backend 'nunpy'; did you mean 'numpy'\? Otherwise, choose 'auto' or one of 'numpy'",
     ),
     (lambda: get_backend(3), TypeError, "backend must be a name or a Backend instance, got 3"),
 ]

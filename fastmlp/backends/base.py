@@ -756,8 +756,9 @@ def get_backend(backend: str | Backend) -> Backend:
     else:
         found = {entry.name: entry for entry in entry_points(group=_ENTRY_POINT_GROUP)}
         if backend not in found:
+            near = _checks.hint(_checks.nearest(backend.lower(), backend_names()))
             raise ValueError(
-                f"unknown backend {backend!r}; choose 'auto' or one of "
+                f"unknown backend {backend!r}; {near}choose 'auto' or one of "
                 f"{_checks.listing(backend_names())}"
             )
         made = found[backend].load()()

@@ -51,16 +51,12 @@ except ImportError:
 
 Array = NDArray[Any]
 
-#: scikit-learn's names of activations that have another name here.
-_SKLEARN_ACTIVATIONS = {"logistic": "sigmoid"}
 _OUTPUT_ACTIVATIONS = {
     "softmax": "softmax",
     "logistic": "sigmoid",
     "identity": "linear",
     "exp": "exp",
 }
-#: Losses that a classifier may have besides "log_loss".
-_CLASSIFIER_LOSSES = {name for name, loss in LOSSES.items() if "softmax" in loss.output_names}
 
 
 class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
@@ -68,7 +64,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions({*ACTIVATIONS, *_SKLEARN_ACTIVATIONS}), Activation, list, tuple],
+        "activation": [str, Activation, list, tuple],
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -93,8 +89,8 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         "backend": [str, Backend],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
-        "optimizer": [StrOptions(set(OPTIMIZERS)), Optimizer, None],
-        "schedule": [StrOptions(set(SCHEDULES)), Schedule, None],
+        "optimizer": [str, Optimizer, None],
+        "schedule": [str, Schedule, None],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left"), tuple],
         "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
@@ -155,6 +151,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         incremental: bool = False,
     ) -> Any:
         hidden = self._hidden_layer_sizes()
+        self._check_names()
         self._check_combinations()
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._validate_input(X, y, incremental, reset=first_pass)
@@ -195,6 +192,16 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return [int(size) for size in sizes]
+
+    def _check_names(self) -> None:
+        """Raise ValueError for a name that nothing has, before anything changes."""
+        self._resolve_loss()
+        for activation in self._activations(1):
+            _checks.choose(activation, Activation, ACTIVATIONS, "activation")
+        if self.optimizer is not None:
+            _checks.choose(self.optimizer, Optimizer, OPTIMIZERS, "optimizer")
+        if self.schedule is not None:
+            _checks.choose(self.schedule, Schedule, SCHEDULES, "schedule")
 
     def _check_combinations(self) -> None:
         if self.schedule is not None and self.learning_rate != "constant":
@@ -247,8 +254,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _activations(self, n_hidden: int) -> list[Any]:
         given = self.activation
-        each = list(given) if isinstance(given, list | tuple) else [given] * n_hidden
-        return [_SKLEARN_ACTIVATIONS.get(a, a) if isinstance(a, str) else a for a in each]
+        return list(given) if isinstance(given, list | tuple) else [given] * n_hidden
 
     def _show(self, network: MLP) -> MLP:
         """Let the fitted attributes be views of the network's parameters."""
@@ -357,7 +363,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             objective,
             samples,
             rows,
-            SCHEDULES[schedule] if isinstance(schedule, str) else schedule,
+            None if schedule is None else _checks.choose(schedule, Schedule, SCHEDULES, "schedule"),
             validation,
             callbacks,
         ).run(one_epoch=incremental)
@@ -379,7 +385,8 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(self.optimizer, Optimizer):
             return self.optimizer
         if self.optimizer is not None:
-            return replace(OPTIMIZERS[self.optimizer], learning_rate=rate)
+            named = _checks.choose(self.optimizer, Optimizer, OPTIMIZERS, "optimizer")
+            return replace(named, learning_rate=rate)
         if self.solver == "sgd":
             momentum = min(float(self.momentum), np.nextafter(1.0, 0.0))
             return SGD(
@@ -635,7 +642,7 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **_BaseMLP._parameter_constraints,
-        "loss": [StrOptions({"log_loss", *_CLASSIFIER_LOSSES}), Loss],
+        "loss": [str, Loss],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
@@ -865,11 +872,14 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
             )
 
     def _resolve_loss(self) -> Loss:
-        if self.loss == "log_loss":
+        loss = _checks.choose(self.loss, Loss, LOSSES, "loss")
+        if isinstance(self.loss, str) and loss.name == "cross_entropy":
             return CrossEntropy(label_smoothing=self.label_smoothing)
         if self.label_smoothing:
             raise ValueError(f"label_smoothing is for the loss 'log_loss', got {self.loss!r}")
-        return LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+        if isinstance(self.loss, str) and "softmax" not in loss.output_names:
+            raise ValueError(f"the loss {self.loss!r} is for a regressor; try 'log_loss'")
+        return loss
 
     def _count_outputs(self, y: Array, loss: Loss) -> int:
         if self._multilabel:
@@ -1030,7 +1040,7 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **_BaseMLP._parameter_constraints,
-        "loss": [StrOptions(set(LOSSES) - {"cross_entropy"}), Loss],
+        "loss": [str, Loss],
     }
 
     def __init__(
@@ -1193,7 +1203,10 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
         return X, y
 
     def _resolve_loss(self) -> Loss:
-        return LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+        loss = _checks.choose(self.loss, Loss, LOSSES, "loss")
+        if _OUTPUT_ACTIVATIONS[self._output_name(loss)] not in loss.output_names:
+            raise ValueError(f"the loss {self.loss!r} is for a classifier; try 'squared_error'")
+        return loss
 
     def _count_outputs(self, y: Array, loss: Loss) -> int:
         return len(_several_levels(loss)) or (1 if y.ndim == 1 else int(y.shape[1]))
