@@ -86,17 +86,21 @@ class History:
     def plot(self, path: str | Path | None = None, *, axes: Any = None) -> Any:
         """Draw losses and scores over the epochs (needs ``fastmlp[plot]``).
 
+        As with pandas, a notebook shows the figure, and a script after ``plt.show()``.
+
         Parameters
         ----------
         path : str or Path, optional
             Where the picture is written, whole or not at all, in the format of its ending.
             Default: nowhere.
         axes : sequence of two matplotlib Axes, optional
-            Where losses and scores are drawn. Default: a new figure.
+            Where losses and scores are drawn. Default: a new figure, one of pyplot's unless it is
+            only written to `path`.
 
         Returns
         -------
-        matplotlib.figure.Figure
+        ndarray of two matplotlib Axes
+            Their ``figure`` is what was drawn.
 
         Raises
         ------
@@ -110,7 +114,9 @@ class History:
         >>> import tempfile
         >>> history = History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     figure = history.plot(Path(folder, "history.png"))
+        ...     axes = history.plot(Path(folder, "history.png"))
+        >>> [ax.get_ylabel() for ax in axes]
+        ['loss', 'score']
         """
         if not self.records:
             raise ValueError("there is nothing to plot: the history holds no epoch")
@@ -121,8 +127,12 @@ class History:
                 "history.plot() needs matplotlib: pip install 'fastmlp[plot]'"
             ) from error
         if axes is None:
-            figure = Figure(figsize=(9, 3.5), layout="constrained")
-            axes = figure.subplots(1, 2)
+            make: Any = Figure
+            if path is None:  # a figure that pyplot knows is shown, and kept until it is closed
+                from matplotlib import pyplot as plt
+
+                make = plt.figure
+            axes = make(figsize=(9, 3.5), layout="constrained").subplots(1, 2)
         losses, scores = axes
         columns = self.to_dict()
         epochs = columns.pop("epoch")
@@ -138,7 +148,7 @@ class History:
                 ax.legend()
         if path is not None:
             write_figure(path, losses.figure)
-        return losses.figure
+        return axes
 
     def __getitem__(self, name: str) -> list[float]:
         columns = self.to_dict()

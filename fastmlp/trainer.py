@@ -29,7 +29,7 @@ from fastmlp._weights import (
     sample_weights,
 )
 from fastmlp.backends.base import Backend, Session, TrainingState, default_loss, get_backend
-from fastmlp.callbacks import STATES, Callback, as_callbacks
+from fastmlp.callbacks import STATES, Callback, FunctionCallback, as_callbacks
 from fastmlp.errors import DivergenceError, TrainingInterrupted
 from fastmlp.history import History, Record
 from fastmlp.lbfgs import LBFGS
@@ -284,7 +284,11 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         without = ("_training", "_predicting", "_fitting", "_lock")
-        return {name: value for name, value in vars(self).items() if name not in without}
+        state = {name: value for name, value in vars(self).items() if name not in without}
+        # Functions remember nothing, and the next fit brings its own; many cannot be pickled.
+        kept = [one for one in self._progress.callbacks if not isinstance(one, FunctionCallback)]
+        state["_progress"] = replace(self._progress, callbacks=tuple(kept))
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -67,6 +67,26 @@ def test_a_fitted_trainer_is_pickled_without_its_sessions(backend: Backend) -> N
     np.testing.assert_array_equal(twin.network.parameters, trainer.network.parameters)
 
 
+def test_a_trainer_of_a_lambda_is_pickled_without_it(backend: Backend) -> None:
+    trainer = trainer_of(backend)
+    stop = EarlyStopping("loss")
+    trainer.fit(X, y, epochs=1, callbacks=[stop, lambda *_: None], verbose=False)
+    twin = pickle.loads(pickle.dumps(trainer))
+    assert twin.history == trainer.history
+
+
+def test_a_fitted_estimator_of_a_lambda_is_pickled_without_it() -> None:
+    ours = pytest.importorskip("fastmlp.sklearn")
+    stop = EarlyStopping("loss", patience=2, min_delta=1.0)
+    model = ours.MLPClassifier(callbacks=[stop, lambda *_: None], backend="numpy").fit(X, y)
+    with pytest.warns(UserWarning, match="lambda, cannot be pickled"):
+        written = pickle.dumps(model)
+    twin = pickle.loads(written)
+    assert [type(one) for one in twin.callbacks] == [EarlyStopping]
+    np.testing.assert_array_equal(twin.predict_proba(X), model.predict_proba(X))
+    assert len(model.callbacks) == 2
+
+
 # A split -------------------------------------------------------------------------------------
 
 
@@ -167,6 +187,36 @@ def test_early_stopping_says_when_it_stopped_and_what_it_kept(
         "Early stopping: stopped after epoch 4: the best learning_rate was 0.1, in epoch 1; "
         "the network is as it was after epoch 1"
     )
+
+
+def test_estimators_silence_and_log_what_they_do(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = pytest.importorskip("fastmlp.sklearn")
+    stop = EarlyStopping("loss", patience=2, min_delta=10.0)
+    for verbose in (False, True):
+        callbacks = [stop, lambda *_: announce("from a fit")]
+        model = ours.MLPClassifier(callbacks=callbacks, verbose=verbose, backend="numpy")
+        with caplog.at_level(logging.INFO, "fastmlp"):
+            model.fit(X, y)
+        shown = capsys.readouterr()
+        assert ("from a fit" in shown.err) is verbose
+        assert ("Early stopping: stopped after epoch 3" in shown.out) is verbose
+        assert sum(message.startswith("Iteration") for message in caplog.messages) == 3
+        assert caplog.messages[-1].startswith("Early stopping: stopped after epoch 3")
+        caplog.clear()
+
+
+def test_a_summary_shows_layers_shapes_and_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    network = MLP([784, 32, 32, 10], hidden_activation=["tanh", "hard_sigmoid"])
+    network.summary()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-2:] for line in lines[1:-1]] == [
+        ["tanh", "25,120"],
+        ["hard_sigmoid", "1,056"],
+        ["softmax", "330"],
+    ]
+    assert lines[-1] == f"total {network.n_parameters:,} parameters of float32, 103.5 KiB"
 
 
 def test_callbacks_and_trainers_show_their_settings() -> None:

@@ -714,11 +714,27 @@ def test_a_history_becomes_a_dict_a_csv_and_a_plot(tmp_path):
     table = np.genfromtxt(tmp_path / "history.csv", delimiter=",", names=True)
     assert table["val_loss"].tolist() == history["val_loss"]
     pytest.importorskip("matplotlib")
-    figure = history.plot(tmp_path / "history.png")
+    losses, scores = history.plot(tmp_path / "history.png")
     assert (tmp_path / "history.png").stat().st_size > 1000
-    labels = [line.get_label() for line in figure.axes[0].lines]
+    labels = [line.get_label() for line in losses.lines]
     assert labels == ["loss", "val_loss"]
-    assert list(figure.axes[1].lines[0].get_ydata()) == history["accuracy"]
+    assert list(scores.lines[0].get_ydata()) == history["accuracy"]
+
+
+def test_a_plot_is_one_that_pyplot_shows(tmp_path):
+    pytest.importorskip("matplotlib").use("Agg")
+    from matplotlib import pyplot as plt
+
+    history = History([{"epoch": 1, "loss": 1.0, "accuracy": 0.5}])
+    plt.close("all")
+    history.plot(tmp_path / "history.png")
+    assert plt.get_fignums() == []  # what is only written is not kept
+    axes = history.plot()
+    assert plt.gcf() is axes[0].figure
+    plt.close("all")
+    figure, given = plt.subplots(1, 2)
+    assert history.plot(axes=given)[1].figure is figure
+    plt.close("all")
 
 
 def test_a_plot_without_matplotlib_names_the_extra(monkeypatch):

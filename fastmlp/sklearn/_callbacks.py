@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp._messages import logger
 from fastmlp.callbacks import as_callbacks
 from fastmlp.history import History, Record
 from fastmlp.network import MLP
@@ -94,6 +95,11 @@ class FitCallbacks:
         """Tell all that the fit ended as it should."""
         for callback in self._ours:
             callback.on_fit_end(self, self.history)  # type: ignore[arg-type]
+            said = callback.outcome()
+            if said is not None:
+                logger.info(said)
+                if self._estimator.verbose:
+                    print(said)
         if self._context is not None:
             self._context.call_on_fit_task_end(
                 estimator=self._estimator, reconstruction_attributes=self._fitted, **self._data

@@ -27,6 +27,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastmlp import _checks
+from fastmlp._messages import quiet
 from fastmlp.activations import ACTIVATIONS, Activation, Linear
 from fastmlp.backends.base import Backend, get_backend
 from fastmlp.losses import LOSSES, CrossEntropy, Loss, Quantile
@@ -169,7 +170,8 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         samples = Samples(X, self._targets(y, loss), self._loss_weights(y, weights))
         if samples.total_weight == 0:
             raise ValueError("class_weight and sample_weight leave no sample of positive weight")
-        with np.errstate(all="ignore"):  # what diverges is reported below, once
+        # What diverges is reported below, once.
+        with np.errstate(all="ignore"), quiet(not self.verbose):
             if self._uses_lbfgs():
                 self._fit_lbfgs(network, objective, samples)
             else:
@@ -290,7 +292,21 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         # `coefs_` and `intercepts_` hold everything; the network is made from them again.
         state = dict(super().__getstate__())
         state.pop("_network", None)
+        if "coefs_" in state:
+            state["callbacks"] = self._callbacks_to_keep()
         return state
+
+    def _callbacks_to_keep(self) -> Sequence[Any]:
+        """Return the callbacks without functions that no file can hold; prediction needs none."""
+        kept = [one for one in self.callbacks if "<" not in getattr(one, "__qualname__", "")]
+        if len(kept) == len(self.callbacks):
+            return self.callbacks
+        warnings.warn(
+            "functions without a module's name, such as a lambda, cannot be pickled: the copy of "
+            "the fitted estimator has not all of its callbacks",
+            stacklevel=3,
+        )
+        return kept
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -553,8 +569,9 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
     tol : float, default 1e-4
         Training stops after more than `n_iter_no_change` epochs in a row that did not improve the
         loss, or under early stopping the score, by `tol`.
-    verbose : bool, default False
-        Prints a line for every epoch.
+    verbose : bool or int, default False
+        Prints a line for every epoch, and says on stderr when kernels must be compiled; the
+        logger "fastmlp" is told in any case.
     warm_start : bool, default False
         Whether `fit` goes on from the weights of the last.
     momentum : float, default 0.9
@@ -594,7 +611,8 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
         validation loss, or None for the accuracy.
     callbacks : list, default ()
         `fastmlp.callbacks.Callback` instances, or functions of the fit and the epoch's record; the
-        callbacks of `sklearn.callback` are set by `set_callbacks`.
+        callbacks of `sklearn.callback` are set by `set_callbacks`. A fitted estimator is pickled
+        without lambdas and local functions, with a warning.
     loss : str or Loss, default "log_loss"
         "log_loss", or another name or instance of `fastmlp.losses`.
     class_weight : dict, "balanced" or None, default None
@@ -959,8 +977,9 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
     tol : float, default 1e-4
         Training stops after more than `n_iter_no_change` epochs in a row that did not improve the
         loss, or under early stopping the score, by `tol`.
-    verbose : bool, default False
-        Prints a line for every epoch.
+    verbose : bool or int, default False
+        Prints a line for every epoch, and says on stderr when kernels must be compiled; the
+        logger "fastmlp" is told in any case.
     warm_start : bool, default False
         Whether `fit` goes on from the weights of the last.
     momentum : float, default 0.9
@@ -1000,7 +1019,8 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
         validation loss, or None for R2.
     callbacks : list, default ()
         `fastmlp.callbacks.Callback` instances, or functions of the fit and the epoch's record; the
-        callbacks of `sklearn.callback` are set by `set_callbacks`.
+        callbacks of `sklearn.callback` are set by `set_callbacks`. A fitted estimator is pickled
+        without lambdas and local functions, with a warning.
 
     Attributes
     ----------

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from fastmlp._messages import logger
 from fastmlp._watch import counts_upward, recorded
 from fastmlp.backends.base import Session
 from fastmlp.history import Record
@@ -235,6 +236,7 @@ class StochasticFit:
             self._set_rate(state.learning_rate / 5.0)
             estimator._no_improvement_count = 0
             message, over = f"{message} Setting learning rate to {state.learning_rate:f}", False
+        logger.info(message)
         if estimator.verbose:
             print(message)
         return over
@@ -281,5 +283,6 @@ class StochasticFit:
 
 def print_iteration(estimator: Any, iteration: int, loss: float) -> None:
     """Print scikit-learn's line of an iteration, if the estimator is verbose."""
+    logger.info("Iteration %d, loss = %.8f", iteration, loss)
     if estimator.verbose:
         print(f"Iteration {iteration}, loss = {loss:.8f}")
