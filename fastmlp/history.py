@@ -20,7 +20,8 @@ class History:
 
     Columns are ``epoch`` (from 1), ``loss``, ``accuracy`` or ``r2``, the same with ``val_`` in
     front where there was validation data, extra metrics, ``learning_rate`` (of the epoch's last
-    step) and ``seconds``.
+    step) and ``seconds``. Accuracy of several labels is the share of rows whose labels are all
+    right; the metric "label_accuracy" is that of single labels.
 
     Parameters
     ----------

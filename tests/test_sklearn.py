@@ -536,7 +536,7 @@ def test_any_shape_is_scikit_learns(n_classes: int, n_samples: int, batch_size: 
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"activation": "foo"}, "unknown activation 'foo'; choose one of"),
+        ({"activation": "foo"}, "unknown activation 'foo'; choose one of 'relu'"),
         ({"alpha": -1}, "The 'alpha' parameter of MLPClassifier must be a float in the range"),
         ({"hidden_layer_sizes": (3, -1)}, r"hidden_layer_sizes must be > 0, got \[3, -1\]"),
         ({"backend": "abacus"}, "unknown backend 'abacus'"),

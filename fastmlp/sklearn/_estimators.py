@@ -608,7 +608,8 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
         Scales a longer gradient down to this Euclidean norm.
     scoring : str, callable or None, default None
         What early stopping watches: a scorer as in `sklearn.model_selection`, "loss" for the
-        validation loss, or None for the accuracy.
+        validation loss, or None for the accuracy (of several labels, the share of rows whose
+        labels are all right).
     callbacks : list, default ()
         `fastmlp.callbacks.Callback` instances, or functions of the fit and the epoch's record; the
         callbacks of `sklearn.callback` are set by `set_callbacks`. A fitted estimator is pickled
