@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import os
 import struct
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from hypothesis import settings
 
 from fastmlp.backends import Backend, get_backend
+
+#: Imports PyTorch, which tests do without: doctests are looked for in every module.
+collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_backend.py"]
 
 # A deadline would be a test of wall-clock time: the first call of a kernel compiles it.
 # In CI the examples are always the same, so that its verdict depends on the code alone.
