@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _checks
+from fastmlp._weights import total_weight
 from fastmlp.activations import ACTIVATIONS, ELU, OUTPUT_ACTIVATIONS, Activation, LeakyReLU
 from fastmlp.backends.base import Backend, Session, TrainingState, get_backend
 from fastmlp.losses import LOSSES, CrossEntropy, CustomLoss, Huber, Loss, Quantile
@@ -132,7 +133,7 @@ class Case:
 def cases(
     checks: Iterable[str] | None = None,
     dtypes: Iterable[str] | None = None,
-    sample: float = 1.0,
+    sample: float | int = 1.0,
     seed: int = 0,
 ) -> list[Case]:
     """Return the cases of the kit, to parametrize a test by.
@@ -143,9 +144,9 @@ def cases(
         Names out of `CHECKS`. Default: all of them.
     dtypes : iterable of str, optional
         Out of "float64" and "float32". Default: both.
-    sample : float, default 1.0
-        The share of cases to return, above 0 and at most 1, drawn evenly along the list: a
-        slow backend may be content with a tenth.
+    sample : float or int, default 1.0
+        The share of cases to return, above 0 and at most 1, or their number, drawn evenly along
+        the list: a slow backend may be content with a tenth.
     seed : int, default 0
         Of the draw.
 
@@ -159,7 +160,10 @@ def cases(
     >>> len(cases(["curves"], ["float32"])), len(cases(["curves"], ["float32"], sample=0.1))
     (20, 2)
     """
-    _checks.real(sample, "sample", above=0, at_most=1)
+    if isinstance(sample, int):
+        _checks.integer(sample, "sample", at_least=1)
+    else:
+        _checks.real(sample, "sample", above=0, at_most=1)
     wanted = list(CHECKS) if checks is None else list(checks)
     kinds = list(_DTYPES) if dtypes is None else [str(np.dtype(dtype)) for dtype in dtypes]
     for name, known, what in (
@@ -174,11 +178,72 @@ def cases(
         for number, setting in enumerate(_SETTINGS[check]())
         if setting.dtype in kinds
     ]
-    count = max(1, round(sample * len(found)))
+    count = sample if isinstance(sample, int) else max(1, round(sample * len(found)))
+    if count >= len(found):
+        return found
     # One out of each of `count` equal stretches; a fixed stride would meet one dtype only.
     places = np.arange(count) + np.random.default_rng(seed).uniform(size=count)
-    picked = (places * len(found) / count).astype(int) if sample < 1 else range(len(found))
-    return [found[index] for index in picked]
+    return [found[index] for index in (places * len(found) / count).astype(int)]
+
+
+def random_cases(checks: Iterable[str] = ("predict", "gradient", "bits")) -> Any:
+    """Return a Hypothesis strategy of cases beyond those of the list.
+
+    Parameters
+    ----------
+    checks : iterable of str, default ("predict", "gradient", "bits")
+        Names out of `CHECKS`.
+
+    Returns
+    -------
+    hypothesis.strategies.SearchStrategy of Case
+
+    Raises
+    ------
+    ImportError
+        If hypothesis is not installed.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> @given(case=random_cases())
+    ... def test_random_cases(case):
+    ...     check_case("numpy", case)
+    >>> test_random_cases()
+    """
+    try:
+        from hypothesis import strategies as st
+    except ImportError as error:
+        raise ImportError(
+            "random cases are drawn by hypothesis; install it with `pip install hypothesis`"
+        ) from error
+    widths = st.one_of(st.integers(1, 40), st.sampled_from([47, 48, 49, 128, 129, 255, 300]))
+    single = [pair for pair in _losses() if len(getattr(pair[1], "levels", (0.5,))) == 1]
+
+    def setting(sizes: list[int], pair: tuple[str, Loss], **options: Any) -> Setting:
+        return Setting(sizes=tuple(sizes), output=pair[0], loss=pair[1], **options)
+
+    settings = st.builds(
+        setting,
+        st.lists(widths, min_size=2, max_size=5),
+        st.sampled_from(single),
+        hidden=st.sampled_from(sorted(ACTIVATIONS)),
+        optimizer=st.sampled_from(OPTIMIZER_CASES),
+        regularization=st.sampled_from(
+            [one for one in REGULARIZATION_CASES if not isinstance(one.dropout, tuple)]
+        ),
+        n_rows=st.integers(1, 70),
+        batch_size=st.integers(1, 40),
+        dtype=st.sampled_from(_DTYPES),
+        weighted=st.booleans(),
+        rows=st.sampled_from(["dense", "dense", "blank first", "blank second"]),
+        seed=st.integers(0, 2**40),
+    )
+    return st.builds(
+        lambda check, one: Case(f"{check}-random-{one.dtype}", check, one),
+        st.sampled_from(list(checks)),
+        settings,
+    )
 
 
 def check_case(backend: str | Backend, case: Case) -> None:
@@ -221,7 +286,7 @@ def check_backend(
     *,
     dtypes: Iterable[str] | None = None,
     expected_failures: Mapping[str, str] | None = None,
-    sample: float = 1.0,
+    sample: float | int = 1.0,
     seed: int = 0,
     progress: Callable[[int, int, Case], None] | None = None,
 ) -> None:
@@ -680,18 +745,21 @@ def _train(
     """Return everything that training computes: losses, logits and the state."""
     X, y, weights = case.data()
     targets = _targets(session, y)
-    losses, seen = [], []
+    losses, seen, penalties = [], [], []
     for order, rates in case.epochs(n_epochs):
         step = batches_per_call or len(rates)
         for first in range(0, len(rates), step):
             rows = order[first * case.batch_size : (first + step) * case.batch_size]
             logits = np.full((len(rows), session.n_outputs), np.nan, dtype=session.dtype)
             rate = rates[first : first + step]
-            losses.append(session.train(X, targets, rows, rate, weights, logits))
+            penalty = np.full(len(rate), np.nan)
+            losses.append(session.train(X, targets, rows, rate, weights, logits, penalty))
             seen.append(logits)
+            penalties.append(penalty)
     return {
         "losses": np.concatenate(losses),
         "logits": np.concatenate(seen),
+        "penalties": np.concatenate(penalties),
         **_arrays(session.store()),
     }
 
@@ -702,17 +770,17 @@ def _train_displaced(case: Setting, n_epochs: int, seed: int) -> dict[str, Array
     session = case.reference()
     X, y, weights = case.data()
     targets = _targets(session, y)
-    losses, seen = [], []
+    losses, seen, penalties = [], [], []
     gradient = np.empty(session.n_parameters)
     for order, rates in case.epochs(n_epochs):
         for batch, rate in enumerate(rates):
             rows = order[batch * case.batch_size : (batch + 1) * case.batch_size]
             logits = np.empty((len(rows), session.n_outputs))
-            loss = session._loss_and_gradient(
-                X[rows], targets[rows], None if weights is None else weights[rows], gradient, logits
-            )
+            shares = None if weights is None else weights[rows]
+            loss = session._loss_and_gradient(X[rows], targets[rows], shares, gradient, logits)
             losses.append(loss)
             seen.append(logits)
+            penalties.append(session.penalty(total_weight(shares, len(rows))))
             length = case.gradient_bound(len(rows)) * np.linalg.norm(gradient)
             noise = rng.normal(size=gradient.shape) * (gradient != 0)
             gradient += length / max(float(np.linalg.norm(noise)), 1e-300) * noise
@@ -724,6 +792,7 @@ def _train_displaced(case: Setting, n_epochs: int, seed: int) -> dict[str, Array
     return {
         "losses": np.array(losses),
         "logits": np.concatenate(seen),
+        "penalties": np.array(penalties),
         **_arrays(session.store()),
     }
 
@@ -790,7 +859,7 @@ def _check_gradient(backend: Backend, case: Setting) -> None:
 
 
 def _check_update(backend: Backend, case: Setting) -> None:
-    """Compare one update by the same gradient, out of the middle of a training."""
+    """Compare one update by the same gradient, out of the middle of a training and at its start."""
     reference = case.reference()
     _train(case, reference)
     state = _cast(reference.store(), case.dtype)
@@ -801,6 +870,18 @@ def _check_update(backend: Backend, case: Setting) -> None:
     for what, array in _arrays(state).items():
         _compare(f"{what} loaded and stored", stored[what], array, case.loading_bound(), case)
     gradient = np.random.default_rng(6).normal(size=session.n_parameters).astype(case.dtype)
+    _compare_updates(session, reference, gradient, case)
+    # Where all moments are zero too, nothing but epsilon stands below a gradient of zero.
+    start = replace(state, moments=np.zeros_like(state.moments), step=0)
+    session.load(start)
+    reference.load(_cast(start, "float64"))
+    gradient = np.random.default_rng(6).normal(size=session.n_parameters).astype(case.dtype)
+    gradient[::3] = 0
+    _compare_updates(session, reference, gradient, case)
+
+
+def _compare_updates(session: Session, reference: Session, gradient: Array, case: Setting) -> None:
+    """Let both take one step by the same gradient, and compare all that it changes."""
     reference.update(gradient.astype(np.float64), 0.03)
     session.update(gradient, 0.03)
     actual, expected = session.store(), reference.store()

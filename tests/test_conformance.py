@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import unittest
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import given
 
 from fastmlp import MLP, testing
 from fastmlp.activations import ReLU
@@ -23,6 +25,7 @@ from fastmlp.testing import (
     cases,
     check_backend,
     check_case,
+    random_cases,
 )
 from tests.broken_backends.mutants import (
     MUTANTS,
@@ -218,3 +221,21 @@ def test_a_backend_by_automatic_differentiation_conforms(check: str):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\d+ of \d+ cases skipped")
         check_backend(TorchBackend(), [check], sample=0.1)
+
+
+@given(case=random_cases())
+def test_random_cases_conform(backend: Backend, case):
+    check_case(backend, case)
+
+
+def test_a_sample_may_be_a_number_of_cases():
+    assert len(cases(["predict"], sample=7)) == 7
+    assert len(cases(["errors"], sample=10_000)) == len(cases(["errors"]))
+    with pytest.raises(ValueError, match="sample must be at least 1, got 0"):
+        cases(sample=0)
+
+
+def test_random_cases_say_what_they_need(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(ImportError, match="pip install hypothesis"):
+        random_cases()

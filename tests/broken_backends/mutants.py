@@ -484,6 +484,26 @@ class SumsLargeBatchesInTheOrderOfThreads(Wrong):
         return losses
 
 
+class DividesByTheRootAlone(Wrong):
+    """A missing epsilon: nothing over nothing where no gradient ever was."""
+
+    def _update(self, gradient, learning_rate):
+        kept = self.optimizer
+        if hasattr(kept, "epsilon"):
+            self.optimizer = replace(kept, epsilon=1e-320)
+        with np.errstate(all="ignore"):
+            super()._update(gradient, learning_rate)
+        self.optimizer = kept
+
+
+class ReportsPenaltiesAfterTheUpdate(Wrong):
+    def _train(self, X, y, order, learning_rates, sample_weight, logits, penalties):
+        losses = super()._train(X, y, order, learning_rates, sample_weight, logits, penalties)
+        if penalties is not None:
+            penalties[:-1] = penalties[1:].copy()
+        return losses
+
+
 #: Every mutant, and a check that must see it.
 MUTANTS = {
     ForgetsTheLastBias: "predict",
@@ -543,9 +563,11 @@ MUTANTS = {
     FixesItsFirstBeta: "update",
     FixesItsSecondBeta: "update",
     FixesItsEpsilon: "update",
+    DividesByTheRootAlone: "update",
     FixesItsSmoothing: "update",
     ForgetsWeightDecay: "update",
     NumbersRowsInSixteenBits: "epoch",
+    ReportsPenaltiesAfterTheUpdate: "epoch",
     LeavesTheLastBatchInABlankOne: "epoch",
     SumsLargeBatchesInTheOrderOfThreads: "bits",
 }
