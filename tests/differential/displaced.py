@@ -2,7 +2,8 @@
 
 A product's element is a sum of n terms: roundings move it by about sqrt(n) eps of the sum of its
 terms' magnitudes (Higham & Mary 2019, SIAM J. Sci. Comput. 41), which is at most the product of the
-two vectors' lengths. Everything else is a handful of roundings of one element.
+two vectors' lengths. Where roundings conspire, as they do where terms are equal, it is n eps.
+Everything else is a handful of roundings of one element.
 
 Displacements are of a fixed size, only their signs are random, and runs come in pairs of opposite
 signs. So what jumps at a threshold (the kink of a relu, a sign, a clipped value) jumps in one of
@@ -34,8 +35,10 @@ _STRAIGHT = ("identity", "relu", "leaky_relu", "relu6", "hard_tanh", "hard_sigmo
 class DisplacedSession(NumpySession):
     """A session of the reference, displaced by a backend's roundings in `eps`."""
 
-    def displace_by(self, eps: float, seed: int, sign: int) -> DisplacedSession:
-        self.eps, self.sign = eps, sign
+    def displace_by(
+        self, eps: float, seed: int, sign: int, conspires: bool = False
+    ) -> DisplacedSession:
+        self.eps, self.sign, self.conspires = eps, sign, conspires
         self.rng = np.random.default_rng(seed)
         return self
 
@@ -46,10 +49,12 @@ class DisplacedSession(NumpySession):
         return x + self.eps * self._signs(x.shape) * size
 
     def _product(self, a: Array, b: Array, summand: Any = 0.0) -> Array:
-        roundings = np.sqrt(np.count_nonzero(a, axis=1)) + _ROUNDINGS
+        n_terms = np.count_nonzero(a, axis=1).astype(float)
+        roundings = (n_terms if self.conspires else np.sqrt(n_terms))[:, None] + _ROUNDINGS
         lengths = np.sqrt(np.einsum("ik,ik->i", a, a))
         columns = np.sqrt(np.einsum("kj,kj->j", b, b))
-        size = (roundings * lengths)[:, None] * columns + _ROUNDINGS * np.abs(summand)
+        # Sums may begin with the summand, so that it is part of all that is rounded.
+        size = roundings * (lengths[:, None] * columns + np.abs(summand))
         return self._moved(a @ b + summand, size)
 
     def _logits(self, X: Any) -> Array:
@@ -150,10 +155,11 @@ class DisplacedSession(NumpySession):
         super()._update(gradient, learning_rate)
         parameters = self.network.parameters
         change = np.abs(parameters - before.parameters)
-        roundings = _ROUNDINGS
-        if self.regularization.max_norm is not None:
-            roundings += int(np.sqrt(max(self.network.layer_sizes)))
-        size = roundings * change + 4 * np.maximum(np.abs(before.parameters), np.abs(parameters))
+        roundings = 4.0
+        if self.regularization.max_norm is not None:  # a factor common to each unit's weights
+            roundings += np.sqrt(max(self.network.layer_sizes))
+        larger = np.maximum(np.abs(before.parameters), np.abs(parameters))
+        size = roundings * larger + _ROUNDINGS * change
         self.network.parameters = self._moved(parameters, size)
         for now, then in zip(self.moments, before.moments, strict=True):
             now[:] = self._moved(now, _ROUNDINGS * np.maximum(np.abs(now), np.abs(then)))

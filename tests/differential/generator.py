@@ -62,6 +62,10 @@ ROWS: dict[str, tuple[int, ...]] = {
 #: Shares of zeros where something changes.
 ZEROS = (1 - columns.DENSE, 1 - terms.DENSE_TERMS)
 
+#: Work that a setting beside the threshold of a product takes at most, and how many such there are:
+#: made as small as most are, hardly any would keep its place beside it.
+_COSTLY, _COSTLY_SHARE = 2.0**27, 0.06
+
 FORMS = (
     "C",
     "Fortran",
@@ -153,11 +157,14 @@ def draw(seed: int) -> Setting:
     """Return the setting that a seed means."""
     rng = np.random.default_rng(seed)
     dtype = _pick(rng, ("float64", "float32"))
-    sizes, batch_size = _shape(rng, dtype)
+    costs_much = rng.random() < _COSTLY_SHARE
+    sizes, batch_size = _shape(rng, dtype, costs_much)
     hidden = tuple(_hidden(rng) for _ in sizes[1:-1])
     sizes, output, loss = _objective(rng, sizes)
-    n_batches = int(rng.integers(1, 9))
-    sizes, batch_size, n_batches = _within_budget(rng, sizes, hidden, batch_size, n_batches)
+    n_batches = int(rng.integers(1, 3 if costs_much else 9))
+    sizes, batch_size, n_batches = _within_budget(
+        rng, sizes, hidden, batch_size, n_batches, _COSTLY if costs_much else _budget(rng)
+    )
     last_batch = batch_size if rng.random() < 0.4 else int(rng.integers(1, batch_size + 1))
     form, weights = _pick(rng, FORMS), _pick(rng, WEIGHTS)
     zeros = _zeros(rng)
@@ -231,14 +238,17 @@ def _rows(rng: Rng) -> int:
     return int(np.exp(rng.uniform(0, np.log(600))))
 
 
-def _shape(rng: Rng, dtype: str) -> tuple[tuple[int, ...], int]:
-    """Return layer sizes and the batch size; now and then around a threshold of a product."""
-    depth = int(rng.integers(0, 5))
+def _shape(rng: Rng, dtype: str, costs_much: bool) -> tuple[tuple[int, ...], int]:
+    """Return layer sizes and the batch size; now and then around a threshold of a product.
+
+    Where it `costs_much`, always, in networks of few layers.
+    """
+    depth = int(rng.integers(0, 2 if costs_much else 5))
     sizes = [_width(rng) for _ in range(depth + 2)]
     sizes[-1] = _pick(rng, (1, 2, 3, 10, _width(rng)))
     batch = _rows(rng)
     at = int(rng.integers(len(sizes) - 1))  # which layer is to lie beside the threshold
-    kind = rng.random()
+    kind = rng.random() * (0.14 if costs_much else 1)
     if kind < 0.06:  # a batch's inputs lie far apart, and there are many or few panels
         sizes[at] = int(rng.integers(130, 1100))
         lanes = 64 // np.dtype(dtype).itemsize
@@ -261,11 +271,19 @@ def _beside_product(rng: Rng, product: int) -> tuple[int, int]:
     return first, min(1100, _near(rng, -(-product // first)))
 
 
+def _budget(rng: Rng) -> float:
+    return 2 ** rng.uniform(20, 25) if rng.random() < 0.94 else 2 ** rng.uniform(25, 28)
+
+
 def _within_budget(
-    rng: Rng, sizes: tuple[int, ...], hidden: tuple[Activation, ...], batch: int, n_batches: int
+    rng: Rng,
+    sizes: tuple[int, ...],
+    hidden: tuple[Activation, ...],
+    batch: int,
+    n_batches: int,
+    budget: float,
 ) -> tuple[tuple[int, ...], int, int]:
-    """Return sizes, batch and number of batches that take no more than a drawn amount of work."""
-    budget = 2 ** rng.uniform(20, 25) if rng.random() < 0.94 else 2 ** rng.uniform(25, 28)
+    """Return sizes, batch and number of batches that take no more work than `budget`."""
 
     def cost() -> float:
         weights = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
