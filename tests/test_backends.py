@@ -238,7 +238,7 @@ class RecordingBackend(Backend):
 def test_the_inherited_loop_takes_batches_in_order_and_updates_after_each():
     session = RecordingBackend().bind(MLP([1, 2]), batch_size=2)
     X, y = np.arange(5.0)[:, None], np.array([0, 1, 0, 1, 1])
-    logits = np.empty((5, 2))
+    logits = np.empty((5, 2), dtype=np.float32)
     losses = session.train(
         X, y, [4, 0, 2, 2, 1], [0.1, 0.2, 0.3], sample_weight=[1, 2, 3, 4, 5], logits=logits
     )

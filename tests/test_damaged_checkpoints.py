@@ -83,7 +83,7 @@ def everything(trainer: Trainer) -> str:
     arrays.append(np.empty(0) if progress.state.average is None else progress.state.average)
     callbacks = {
         key: {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in state.items()}
-        for key, state in trainer._callback_states.items()
+        for key, state in progress.callback_states.items()
     }
     rest = (
         progress.state.step,
