@@ -158,3 +158,16 @@ def not_masked(values: object, what: str) -> None:
     masked = sys.modules.get("numpy.ma")  # not imported: nobody has made such an array
     if masked is not None and isinstance(values, masked.MaskedArray) and masked.is_masked(values):
         raise ValueError(f"{what} has masked values; fill them, or leave out their rows")
+
+
+def mode(value: object) -> str:
+    """Return whether less or more of a metric is better, as a user may say it.
+
+    Raises
+    ------
+    ValueError
+        If it is none of "auto", "min" and "max".
+    """
+    if value not in ("auto", "min", "max"):
+        raise ValueError(f"mode must be 'auto', 'min' or 'max', got {value!r}")
+    return str(value)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,21 +32,52 @@ class Watch:
         return Watch(self.best, self.waited + 1)
 
 
-def counts_upward(metric: str) -> bool:
-    """Return whether more is better: not for losses, errors and deviances.
+def counts_upward(metric: str, mode: str, directions: Mapping[str, bool | None]) -> bool:
+    """Return whether more of a metric is better.
 
-    scikit-learn names its metrics so.
+    Parameters
+    ----------
+    metric : str
+    mode : {"auto", "min", "max"}
+        "auto" takes what the metric itself declares.
+    directions : mapping of str to bool or None
+        Of every column of the history, whether more is better; None where no one said.
+
+    Raises
+    ------
+    ValueError
+        If mode is "auto" and there is no such column, or nobody said which way it counts.
 
     Examples
     --------
-    >>> counts_upward("val_accuracy"), counts_upward("val_loss")
-    (True, False)
+    >>> counts_upward("loss", "auto", {"loss": False}), counts_upward("cost", "max", {"cost": None})
+    (False, True)
     """
-    return not metric.endswith(("loss", "error", "deviance", "seconds"))
+    if mode != "auto":
+        return mode == "max"
+    upward = recorded(directions, metric)
+    if upward is None:
+        raise ValueError(
+            f"whether more or less of {metric!r} is better is not known: say mode='min' or "
+            "mode='max', or let the metric say it, by an attribute greater_is_better or as "
+            "scikit-learn's make_scorer(...)"
+        )
+    return upward
 
 
-def recorded(record: Mapping[str, float], metric: str) -> float:
-    """Return a metric of an epoch's record.
+def check_watched(metric: str, mode: str, directions: Mapping[str, bool | None]) -> None:
+    """Raise ValueError unless a fit with these columns can watch a metric.
+
+    Examples
+    --------
+    >>> check_watched("loss", "auto", {"loss": False})
+    """
+    recorded(directions, metric)
+    counts_upward(metric, mode, directions)
+
+
+def recorded(record: Mapping[str, T], metric: str) -> T:
+    """Return what an epoch's record, or another mapping of its columns, holds of a metric.
 
     Raises
     ------

@@ -8,6 +8,7 @@ kept), and a callback may read and even change them.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastmlp import _checks
 from fastmlp._schema import Fields, Integer, Kind, Maybe, Number
-from fastmlp._watch import Watch, counts_upward, recorded
+from fastmlp._settings import own_scalar
+from fastmlp._watch import Watch, check_watched, counts_upward, recorded
 from fastmlp.history import History, Record
 
 if TYPE_CHECKING:
@@ -78,6 +80,14 @@ class Callback:
                 shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
+    def state_name(self) -> str:
+        """Return what tells its state in a checkpoint from those of others of its class.
+
+        It must be the same in the fit that goes on, and is needed where a fit has several
+        callbacks of one class that keep a state.
+        """
+        return ""
+
 
 class FunctionCallback(Callback):
     """Calls a function of the trainer and the epoch's record after each epoch.
@@ -108,6 +118,8 @@ class FunctionCallback(Callback):
 class EarlyStopping(Callback):
     """Ends a fit when a metric stops improving.
 
+    Every fit starts anew, as Keras's do; one that goes on from a checkpoint goes on.
+
     Parameters
     ----------
     metric : str, default "val_loss"
@@ -117,7 +129,8 @@ class EarlyStopping(Callback):
     min_delta : float, default 0.0
         Least change that counts as an improvement, at least 0.
     mode : {"auto", "min", "max"}, default "auto"
-        Whether less or more is better; "auto" knows losses and errors from scores by name.
+        Whether less or more is better. "auto" asks the metric: the library knows its own, more of
+        scikit-learn's scorers is better, and a function says it by `greater_is_better`.
     restore_best : bool, default True
         Whether the network ends with the parameters of its best epoch. Not where Ctrl-C or an
         error broke off the fit.
@@ -128,6 +141,11 @@ class EarlyStopping(Callback):
         The best value seen.
     best_epoch : int or None
         When it was seen, counted as in the history.
+
+    Raises
+    ------
+    ValueError
+        When a fit starts, if it does not record the metric or nobody said which way it counts.
 
     Examples
     --------
@@ -156,9 +174,7 @@ class EarlyStopping(Callback):
         self.metric = metric
         self.patience = _checks.integer(patience, "patience", at_least=1)
         self.min_delta = _checks.real(min_delta, "min_delta", at_least=0)
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
-        self.mode = mode
+        self.mode = _checks.mode(mode)
         self.restore_best = restore_best
         self._start()
 
@@ -168,10 +184,11 @@ class EarlyStopping(Callback):
         return self._watch.best
 
     def on_fit_begin(self, trainer: Trainer) -> None:
+        check_watched(self.metric, self.mode, trainer.directions)
         self._start()
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
-        upward = counts_upward(self.metric) if self.mode == "auto" else self.mode == "max"
+        upward = counts_upward(self.metric, self.mode, trainer.directions)
         value = recorded(record, self.metric)
         self._watch = self._watch.seen(value, upward=upward, threshold=self.min_delta)
         if self._watch.waited == 0:
@@ -195,6 +212,13 @@ class EarlyStopping(Callback):
             kept = ""
         best = f"the best {self.metric} was {self.best:.6g}, in epoch {self.best_epoch}"
         return f"Early stopping: {said}{best}{kept}"
+
+    def state_name(self) -> str:
+        delta = own_scalar(self.min_delta)
+        return (
+            f"metric={self.metric!r}, patience={self.patience}, min_delta={delta!r}, "
+            f"mode={self.mode!r}, restore_best={bool(self.restore_best)}"
+        )
 
     def state(self) -> dict[str, Any]:
         return {
@@ -229,7 +253,16 @@ class Checkpoint(Callback):
     every : int, default 1
         Epochs from one file to the next, at least 1.
     metric : str or None, default None
-        If given, only epochs that improve this metric are saved.
+        If given, only what improves this metric is saved: of every `every`-th epoch, those that
+        are better than what was saved before. One file is then the best of all fits of the
+        trainer, runs that went on from a checkpoint included; a file of another run is replaced.
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether less or more of `metric` is better; "auto" asks the metric, as `EarlyStopping`.
+
+    Raises
+    ------
+    ValueError
+        When a fit starts, if it does not record the metric or nobody said which way it counts.
 
     Examples
     --------
@@ -243,29 +276,54 @@ class Checkpoint(Callback):
     ['run-1.npz', 'run-2.npz']
     """
 
-    def __init__(self, path: str | Path, every: int = 1, metric: str | None = None) -> None:
+    def __init__(
+        self, path: str | Path, every: int = 1, metric: str | None = None, mode: str = "auto"
+    ) -> None:
         self.path = str(path)
         self.every = _checks.integer(every, "every", at_least=1)
         self.metric = metric
+        self.mode = _checks.mode(mode)
         self._watch = Watch()
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        self._watch = Watch()
+        if self.metric is not None:
+            check_watched(self.metric, self.mode, trainer.directions)
+            upward = counts_upward(self.metric, self.mode, trainer.directions)
+            self._watch = self._saved(self.metric, trainer.history, upward)
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
-        epoch = int(record["epoch"])
+        if int(record["epoch"]) % self.every:
+            return None
+        watch = self._watch
         if self.metric is not None:
-            value = recorded(record, self.metric)
-            self._watch = self._watch.seen(value, upward=counts_upward(self.metric))
-        if epoch % self.every == 0 and self._watch.waited == 0:
-            trainer.save_checkpoint(self.path.replace("{epoch}", str(epoch)))
+            upward = counts_upward(self.metric, self.mode, trainer.directions)
+            watch = watch.seen(recorded(record, self.metric), upward=upward)
+        if watch.waited == 0:
+            trainer.save_checkpoint(self._file(record))
+        # Only now: after a write that failed, the best is still what the file holds.
+        self._watch = watch
         return None
 
-    def state(self) -> dict[str, Any]:
-        return {"best": self._watch.best, "waited": self._watch.waited}
+    def _file(self, record: Record) -> Path:
+        return Path(self.path.replace("{epoch}", str(int(record["epoch"]))))
 
-    def load_state(self, trainer: Trainer, state: dict[str, Any]) -> None:
-        self._watch = Watch(**state)
+    def _saved(self, metric: str, history: History, upward: bool) -> Watch:
+        """Return the watch that has seen what the last file of the same run holds."""
+        files = (self._file(record) for record in reversed(history.records))
+        file = next((file for file in files if file.exists()), None)
+        if file is None:
+            return Watch()
+        from fastmlp.checkpoint import read_checkpoint  # which knows the states of callbacks
+
+        try:
+            theirs = list(read_checkpoint(file)["records"])
+            # The seconds of its epochs tell a run from all others.
+            n_common = min(len(theirs), len(history))
+            same = all(theirs[i]["seconds"] == history["seconds"][i] for i in range(n_common))
+            best = theirs[-1][metric]
+        except (ValueError, KeyError, IndexError, TypeError):  # no file of this run
+            return Watch()
+        return Watch().seen(best, upward=upward) if same and n_common else Watch()
 
 
 class CSVLog(Callback):
@@ -388,8 +446,93 @@ def _checkpoint_schema(parameters: Kind, n_epochs: int) -> Fields:
     return Fields(_watch_schema(n_epochs))
 
 
-#: What the built-in callbacks keep in a checkpoint, by class: made from what parameters are, and
-#: from the number of epochs so far.
+#: What the built-in callbacks keep in a checkpoint, or kept in earlier versions, by class: made
+#: from what parameters are, and from the number of epochs so far.
 STATES: Mapping[str, Callable[[Kind, int], Fields]] = MappingProxyType(
     {"EarlyStopping": _early_stopping_schema, "Checkpoint": _checkpoint_schema}
 )
+
+
+def named_states(callbacks: Iterable[Callback]) -> dict[str, Callback]:
+    """Return the callbacks that keep a state, by the state's name in a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If two of them have the same name.
+
+    Examples
+    --------
+    >>> list(named_states([EarlyStopping("loss", 3), Checkpoint("run.npz")]))
+    ["EarlyStopping(metric='loss', patience=3, min_delta=0.0, mode='auto', restore_best=True)"]
+    """
+    named: dict[str, Callback] = {}
+    for callback in callbacks:
+        if type(callback).state is Callback.state:
+            continue
+        name = f"{_kind(callback)}({callback.state_name()})"
+        if name in named:
+            raise ValueError(
+                f"two callbacks would keep their states as {name}, and a fit that goes on could "
+                "not tell them apart; leave one out, or let state_name() tell them apart"
+            )
+        named[name] = callback
+    return named
+
+
+def load_states(
+    trainer: Trainer, named: Mapping[str, Callback], states: Mapping[str, dict[str, Any]]
+) -> None:
+    """Give each callback its own state from a checkpoint.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    named : mapping
+        As `named_states` returns it.
+    states : mapping
+        The checkpoint's. Earlier versions counted the callbacks of a class: "EarlyStopping 1".
+
+    Warns
+    -----
+    UserWarning
+        If there are states of its class, but all of callbacks with other arguments.
+    """
+    counts: dict[str, int] = {}
+    for name, callback in named.items():
+        kind = _kind(callback)
+        counts[kind] = counts.get(kind, 0) + 1
+        counted = f"{kind} {counts[kind]}"
+        others = [other for other in states if other.startswith(f"{kind}(") and other not in named]
+        if name in states:
+            callback.load_state(trainer, states[name])
+        elif counted in states:
+            callback.load_state(trainer, states[counted])
+        elif others:
+            warnings.warn(
+                f"{name} starts anew: the checkpoint holds only the state of "
+                f"{' and '.join(others)}",
+                stacklevel=4,
+            )
+
+
+def state_schema(name: str, parameters: Kind, n_epochs: int) -> Fields | None:
+    """Return what a state of this name must hold, if it is a built-in callback's.
+
+    Parameters
+    ----------
+    name : str
+    parameters : Kind
+        What parameters are.
+    n_epochs : int
+        Epochs so far.
+    """
+    made = STATES.get(name.partition("(")[0].partition(" ")[0])
+    return None if made is None else made(parameters, n_epochs)
+
+
+def _kind(callback: Callback) -> str:
+    kind = type(callback).__qualname__
+    if kind in STATES and type(callback).__module__ != Callback.__module__:
+        return f"{type(callback).__module__}.{kind}"  # another's of a built-in's name
+    return kind

@@ -29,7 +29,7 @@ from fastmlp._schema import (
 )
 from fastmlp._settings import check_settings, described, own_scalar, settings_of_text
 from fastmlp.backends.base import TrainingState
-from fastmlp.callbacks import STATES
+from fastmlp.callbacks import state_schema
 from fastmlp.errors import CheckpointError
 from fastmlp.lbfgs import LBFGS
 from fastmlp.optimizers import Optimizer
@@ -320,9 +320,8 @@ class Owner:
                     f"{self.schedule.metric!r} in content.records"
                 )
         for name, state in content["callbacks"].items():
-            built_in = STATES.get(name.rpartition(" ")[0])
-            if built_in is not None:
-                schema = built_in(self.schema.fields["parameters"], len(records))
+            schema = state_schema(name, self.schema.fields["parameters"], len(records))
+            if schema is not None:
                 schema.check(state, f"content.callbacks.{name}")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -266,6 +268,8 @@ class Metric:
     name : str
     value : callable
         From logits and `score_targets` to a number.
+    greater_is_better : bool or None, default None
+        None where nobody said.
 
     Examples
     --------
@@ -275,16 +279,104 @@ class Metric:
 
     name: str
     value: Callable[[Array, Array], float]
+    greater_is_better: bool | None = None
 
 
-def resolve_metric(metric: str | Callable[[Array, Array], Any], network: MLP) -> Metric:
-    """Return the metric that a name or a function stands for.
+def resolve_metrics(given: Any, network: MLP) -> list[Metric]:
+    """Return the metrics that a user asked for, under names that are theirs alone.
+
+    The output's own score, asked for by its name, is left out: it is recorded anyway.
+
+    Parameters
+    ----------
+    given : sequence or mapping
+        Each as `resolve_metric` takes it, or with a name of its own: a pair of name and metric,
+        or an item of a mapping.
+    network : MLP
+
+    Raises
+    ------
+    ImportError
+        If a scorer's name is given and scikit-learn is not installed.
+    ValueError, TypeError
+        If a metric is unknown or is none, or two would have the same name, or one the name of
+        what is recorded anyway.
+
+    Examples
+    --------
+    >>> def hits(y_true, y_pred):
+    ...     return (y_true == y_pred).sum()
+    >>> [metric.name for metric in resolve_metrics({"right": hits}, MLP([2, 2]))]
+    ['right']
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"metrics must be a list or a dict of names, got {given!r}")
+    score = score_name(network.output_activation)
+    made: dict[str, Metric] = {}
+    for item in given.items() if isinstance(given, Mapping) else given:
+        if item == score:
+            continue
+        name, metric = item if isinstance(item, tuple) and len(item) == 2 else (None, item)
+        resolved = resolve_metric(metric, network)
+        resolved = resolved if name is None else replace(resolved, name=name)
+        _check_name(resolved.name, score)
+        if resolved.name in made:
+            raise ValueError(
+                f"two metrics are called {resolved.name!r}; give each a name of its own: "
+                "metrics={'name': metric, ...}"
+            )
+        made[resolved.name] = resolved
+    return list(made.values())
+
+
+def _check_name(name: object, score: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"a metric's name must be a string, got {name!r}")
+    if not name.strip() or not name.isprintable():
+        raise ValueError(f"a metric's name must be text that one can read, got {name!r}")
+    if name in column_directions(score) or name.startswith("val_"):
+        raise ValueError(
+            f"a metric cannot be called {name!r}, which is a column of the history anyway; "
+            "give it another name: metrics={'name': metric}"
+        )
+
+
+def column_directions(
+    score: str, metrics: Iterable[Metric] = (), *, validation: bool = False
+) -> dict[str, bool | None]:
+    """Return of every column of a history whether more is better, None where nobody said.
+
+    Parameters
+    ----------
+    score : str
+        The output's own.
+    metrics : iterable of Metric, default ()
+    validation : bool, default False
+        Whether there are validation data.
+
+    Examples
+    --------
+    >>> column_directions("r2")
+    {'epoch': None, 'loss': False, 'r2': True, 'learning_rate': None, 'seconds': False}
+    """
+    measured: dict[str, bool | None] = {"loss": False, score: True}
+    measured |= {metric.name: metric.greater_is_better for metric in metrics}
+    validated = {f"val_{name}": upward for name, upward in measured.items()} if validation else {}
+    return {"epoch": None, **measured, **validated, "learning_rate": None, "seconds": False}
+
+
+def resolve_metric(metric: Any, network: MLP) -> Metric:
+    """Return the metric that a name, a scorer or a function stands for.
+
+    More of a scorer is better; a function's attribute `greater_is_better` says it of that
+    function, and scikit-learn's scorers say it of the functions that they are made of.
 
     Parameters
     ----------
     metric : str or callable
         "label_accuracy" or "binary_accuracy", the share of single labels that are right; the name
-        of a scikit-learn scorer; or a function ``(y_true, y_pred) -> float``.
+        of a scikit-learn scorer; what ``make_scorer`` made; or a function
+        ``(y_true, y_pred) -> float``.
     network : MLP
 
     Raises
@@ -298,22 +390,72 @@ def resolve_metric(metric: str | Callable[[Array, Array], Any], network: MLP) ->
     --------
     >>> def hits(y_true, y_pred):
     ...     return (y_true == y_pred).sum()
-    >>> resolve_metric(hits, MLP([2, 2])).value(np.array([[0.0, 1.0]]), np.array([1]))
-    1.0
+    >>> hits.greater_is_better = True
+    >>> metric = resolve_metric(hits, MLP([2, 2]))
+    >>> metric.value(np.array([[0.0, 1.0]]), np.array([1])), metric.greater_is_better
+    (1.0, True)
     """
     if isinstance(metric, str) and metric in _OWN:
         if score_name(network.output_activation) != "accuracy":
             raise ValueError(f"the metric {metric!r} is for softmax and sigmoid outputs")
-        return Metric(metric, lambda logits, targets: _label_accuracy(logits, targets, network))
+        right = partial(_label_accuracy, network=network)
+        return Metric(metric, right, True)
     if isinstance(metric, str):
-        return Metric(metric, _scorer(metric, network))
+        return Metric(metric, _scored(_scorer(metric), network), True)
     if not callable(metric):
         raise TypeError(f"a metric must be a name or a function, got {metric!r}")
+    if _is_scorer(metric):
+        sign = "neg_" if metric._sign < 0 else ""
+        name = sign + _function_name(metric._score_func)
+        return Metric(name, _scored(metric, network), True)
 
     def value(logits: Array, targets: Array) -> float:
         return float(metric(_true(targets), network.decide(logits)))
 
-    return Metric(getattr(metric, "__name__", type(metric).__name__), value)
+    return Metric(_function_name(metric), value, _declared_direction(metric))
+
+
+def _function_name(function: Any) -> str:
+    """Return a function's name; a partial's is that of what it calls."""
+    if isinstance(function, partial) and not hasattr(function, "__name__"):
+        function = function.func
+    name = getattr(function, "__name__", type(function).__name__)
+    return str(name).strip("<>")  # of "<lambda>"
+
+
+def _declared_direction(function: Any) -> bool | None:
+    """Return whether more of a function is better, if it says so, or scikit-learn of it."""
+    declared = getattr(function, "greater_is_better", None)
+    called = function.func if isinstance(function, partial) else function
+    declared = getattr(called, "greater_is_better", None) if declared is None else declared
+    if declared is None:
+        return _direction_in_scorers(called)
+    if not isinstance(declared, bool | np.bool_):
+        raise TypeError(
+            f"greater_is_better of the metric {_function_name(function)!r} must be True or "
+            f"False, got {declared!r}"
+        )
+    return bool(declared)
+
+
+def _direction_in_scorers(function: Any) -> bool | None:
+    """Return what scikit-learn's scorers say of a function that they are made of."""
+    if not str(getattr(function, "__module__", "")).startswith("sklearn."):
+        return None
+    from sklearn.metrics import get_scorer, get_scorer_names
+
+    scorers = (get_scorer(name) for name in get_scorer_names())
+    signs = [s._sign for s in scorers if s._score_func is function]
+    return signs[0] > 0 if signs else None
+
+
+def _is_scorer(metric: Any) -> bool:
+    """Return whether scikit-learn's make_scorer made it."""
+    if "sklearn" not in sys.modules:
+        return False
+    from sklearn.metrics._scorer import _BaseScorer
+
+    return isinstance(metric, _BaseScorer)
 
 
 #: Names of the share of single labels that are right: Keras and PyTorch's libraries say binary.
@@ -330,9 +472,9 @@ def _true(score_targets: Array) -> Array:
     return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
 
 
-def _scorer(name: str, network: MLP) -> Callable[[Array, Array], float]:
+def _scorer(name: str) -> Any:
+    """Return the scorer of a name."""
     try:
-        from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
         from sklearn.metrics import get_scorer, get_scorer_names
     except ImportError as error:
         raise ImportError(
@@ -344,6 +486,13 @@ def _scorer(name: str, network: MLP) -> Callable[[Array, Array], float]:
             f"unknown metric {name!r}; {near}choose a function or one of scikit-learn's scorers, "
             f"such as 'f1_macro' (sklearn.metrics.get_scorer_names() lists them)"
         )
+    return get_scorer(name)
+
+
+def _scored(scorer: Any, network: MLP) -> Callable[[Array, Array], float]:
+    """Return the function of logits that a scorer of estimators amounts to."""
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+
     output = network.output_activation
     kind = ClassifierMixin if score_name(output) == "accuracy" else RegressorMixin
 
@@ -364,5 +513,4 @@ def _scorer(name: str, network: MLP) -> Callable[[Array, Array], float]:
                 return np.hstack([1 - outputs, outputs])
             return outputs
 
-    scorer = get_scorer(name)
     return lambda logits, targets: float(scorer(Predictions(), logits, _true(targets)))

@@ -18,7 +18,9 @@ Array = NDArray[Any]
 class Schedule(ABC):
     """A factor for the learning rate of every step.
 
-    A schedule is a pure function of the step, so that a resumed run continues it.
+    A schedule is a pure function of the step, so that a resumed run continues it. Its clock is the
+    epochs that were taken: steps are counted as if all epochs had as many as the present one, so
+    that data of another size do not move it.
     """
 
     name: ClassVar[str]
@@ -30,10 +32,12 @@ class Schedule(ABC):
         Parameters
         ----------
         steps : ndarray of int
-            Steps since the start of training, from 0.
+            Steps since the start of training, from 0: ``steps // steps_per_epoch`` whole epochs
+            were taken before.
         steps_per_epoch : int
+            Of the present epoch.
         total_steps : int
-            Steps of the whole training, as far as it is planned.
+            `steps_per_epoch` times the epochs of the whole training, as far as it is planned.
         """
 
 
@@ -230,9 +234,11 @@ class ReduceOnPlateau(Schedule):
     threshold : float, default 1e-4
         Improvement of the metric that counts, at least 0, absolute.
     metric : str, default "loss"
-        A recorded metric, such as "val_loss"; accuracies and scores count upward.
+        A recorded metric, such as "val_loss".
     minimum : float, default 0.0
         The least product of all factors.
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether less or more is better; "auto" asks the metric, as `EarlyStopping` does.
 
     Examples
     --------
@@ -246,12 +252,14 @@ class ReduceOnPlateau(Schedule):
     threshold: float = 1e-4
     metric: str = "loss"
     minimum: float = 0.0
+    mode: str = "auto"
 
     def __post_init__(self) -> None:
         _checks.real(self.factor, "factor", above=0, below=1)
         _checks.integer(self.patience, "patience", at_least=0)
         _checks.real(self.threshold, "threshold", at_least=0)
         _checks.real(self.minimum, "minimum", at_least=0, at_most=1)
+        _checks.mode(self.mode)
 
     def factors(self, steps: Array, steps_per_epoch: int, total_steps: int) -> Array:
         return np.ones(len(steps))

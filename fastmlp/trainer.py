@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from fastmlp._locks import make_locks
 from fastmlp._mapped import gather_rows, is_mapped, release_pages
 from fastmlp._messages import logger, quiet
 from fastmlp._progress import Display, display, line, verbosity
-from fastmlp._watch import Watch, counts_upward, recorded
+from fastmlp._watch import Watch, check_watched, counts_upward
 from fastmlp._weights import (
     ClassWeight,
     batch_weights,
@@ -29,12 +29,20 @@ from fastmlp._weights import (
     sample_weights,
 )
 from fastmlp.backends.base import Backend, Session, TrainingState, default_loss, get_backend
-from fastmlp.callbacks import STATES, Callback, FunctionCallback, as_callbacks
+from fastmlp.callbacks import Callback, FunctionCallback, as_callbacks, load_states, named_states
 from fastmlp.errors import DivergenceError, TrainingInterrupted
 from fastmlp.history import History, Record
 from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import LOSSES, Loss
-from fastmlp.metrics import Metric, Scores, resolve_metric, running_score, score_name, score_targets
+from fastmlp.metrics import (
+    Metric,
+    Scores,
+    column_directions,
+    resolve_metrics,
+    running_score,
+    score_name,
+    score_targets,
+)
 from fastmlp.network import MLP, check_finite, check_logits
 from fastmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastmlp.regularization import Regularization
@@ -185,20 +193,22 @@ class Trainer:
     seed : int or None, default None
         Of the sample order, dropout and noise. None takes the network's seed.
     schedule : str, Schedule or None, default None
-        Of the learning rate; None keeps it constant. It stretches over all epochs that fits were
-        asked for so far.
+        Of the learning rate; None keeps it constant. It counts the epochs of all fits, whatever
+        their sizes, and stretches over all epochs that fits were asked for so far.
     regularization : Regularization or None, default None
     class_weight : dict, "balanced" or None, default None
         Weights of classes in the training loss, for softmax and a single sigmoid output; classes
         not named weigh 1. "balanced" weighs them against their frequency. Scores and `evaluate`
         are not weighted so.
-    metrics : sequence of str or callable, default ()
+    metrics : sequence of str, callable or (name, metric), or dict of them by name, default ()
         More to record after each epoch, of training and validation data, and in `evaluate`:
         "label_accuracy" (or "binary_accuracy"), the share of single labels that are right, where
         "accuracy" counts the rows whose labels all are; the name of one of scikit-learn's scorers
-        (``sklearn.metrics.get_scorer_names``); or a function of true and predicted labels or
-        values, ``(y_true, y_pred) -> float``, recorded under its name. Of the training data they
-        need all predictions of an epoch in memory.
+        (``sklearn.metrics.get_scorer_names``), or what ``make_scorer`` made; or a function of true
+        and predicted labels or values, ``(y_true, y_pred) -> float``. Functions are recorded under
+        their names or the ones that are given. A function's attribute `greater_is_better` says
+        which way it counts; more of a scorer is better. Of the training data they need all
+        predictions of an epoch in memory.
 
     Raises
     ------
@@ -230,7 +240,7 @@ class Trainer:
         schedule: str | Schedule | None = None,
         regularization: Regularization | None = None,
         class_weight: ClassWeight = None,
-        metrics: Sequence[Any] = (),
+        metrics: Sequence[Any] | Mapping[str, Any] = (),
     ) -> None:
         if not isinstance(network, MLP):
             raise TypeError(f"network must be an MLP, got {network!r}")
@@ -258,7 +268,8 @@ class Trainer:
         if isinstance(self.optimizer, LBFGS):
             _check_full_batch(self.schedule, self.regularization)
         self.class_weight = class_weight
-        self.metrics: list[Metric] = [resolve_metric(metric, network) for metric in metrics]
+        self.metrics: list[Metric] = resolve_metrics(metrics, network)
+        self._directions = self._column_directions(validation=True)
         self._progress = _Progress(
             TrainingState.initial(network, self._updates(), self.regularization),
             dict(np.random.default_rng(self.seed).bit_generator.state),
@@ -348,6 +359,20 @@ class Trainer:
     def history(self) -> History:
         """All epochs of all fits so far, those before a loaded checkpoint included."""
         return History(self._progress.records)
+
+    @property
+    def directions(self) -> dict[str, bool | None]:
+        """Of every column of the running fit's history, whether more is better.
+
+        None where nobody said: of a function without an attribute `greater_is_better`.
+
+        Examples
+        --------
+        >>> from fastmlp import MLP
+        >>> Trainer(MLP([1, 2]), backend="numpy").directions["val_accuracy"]
+        True
+        """
+        return dict(self._directions)
 
     @property
     def planned_epochs(self) -> int:
@@ -505,7 +530,7 @@ class Trainer:
         with self._lock:
             self._adopt()
             progress = self._progress
-        callbacks = {key: callback.state() for key, callback in _keyed(progress.callbacks)}
+        callbacks = {name: one.state() for name, one in named_states(progress.callbacks).items()}
         content = {
             "parameters": progress.state.parameters,
             "moments": progress.state.moments,
@@ -631,14 +656,16 @@ class Trainer:
         planned = max(self._progress.planned_epochs, last)
         self._progress = replace(self._progress, planned_epochs=planned)
         self._stopping = False
-        states = self._progress.callback_states
+        self._directions = self._column_directions(validation=validation is not None)
+        if isinstance(self.schedule, ReduceOnPlateau):
+            check_watched(self.schedule.metric, self.schedule.mode, self._directions)
+        states, named = self._progress.callback_states, named_states(callbacks)
         with contextlib.ExitStack() as stack:
             for callback in callbacks:
                 stack.callback(callback.close)
-            for key, callback in _keyed(callbacks):
+            for callback in callbacks:
                 callback.on_fit_begin(self)
-                if key in states:
-                    callback.load_state(self, states[key])
+            load_states(self, named, states)
             self._progress = replace(self._progress, callbacks=tuple(callbacks))
             n_batches = -(-data.n_samples // self.batch_size)
             shown = display(verbose, first + 1, last, n_batches)
@@ -680,7 +707,7 @@ class Trainer:
             record["learning_rate"] = record.pop("learning_rate")
         record["seconds"] = time.perf_counter() - start
         if isinstance(self.schedule, ReduceOnPlateau):
-            after = _after_plateau(after, self.schedule, record)
+            after = _after_plateau(after, self.schedule, record, self._directions)
         # One assignment, so that an interrupt finds the old epoch or the new one.
         self._progress = replace(after, records=(*before.records, record), callback_states={})
         self._publish()
@@ -778,11 +805,15 @@ class Trainer:
         """Return the rates of the next epoch's steps."""
         progress = self._progress
         n_batches = -(-n_samples // self.batch_size)
-        left = progress.planned_epochs - len(progress.records)
-        steps = progress.state.step + np.arange(n_batches)
-        total = progress.state.step + left * n_batches
+        # Not the steps that were taken, which may be of epochs of other sizes.
+        steps = len(progress.records) * n_batches + np.arange(n_batches)
+        total = progress.planned_epochs * n_batches
         rate = optimizer.learning_rate * progress.plateau_factor
         return rate * self.schedule.factors(steps, n_batches, total)
+
+    def _column_directions(self, *, validation: bool) -> dict[str, bool | None]:
+        score = score_name(self.network.output_activation)
+        return column_directions(score, self.metrics, validation=validation)
 
     # The session and the network ---------------------------------------------------------------
 
@@ -1022,30 +1053,20 @@ def _shares(data: _Data, rows: slice) -> Array:
     return data.weights[rows].astype(np.float64)
 
 
-def _after_plateau(progress: _Progress, schedule: ReduceOnPlateau, record: Record) -> _Progress:
+def _after_plateau(
+    progress: _Progress,
+    schedule: ReduceOnPlateau,
+    record: Record,
+    directions: Mapping[str, bool | None],
+) -> _Progress:
     """Return the progress with the plateau's watch, and its factor, after one more epoch."""
-    watch = progress.plateau.seen(
-        recorded(record, schedule.metric),
-        upward=counts_upward(schedule.metric),
-        threshold=schedule.threshold,
-    )
+    upward = counts_upward(schedule.metric, schedule.mode, directions)
+    value = record[schedule.metric]
+    watch = progress.plateau.seen(value, upward=upward, threshold=schedule.threshold)
     if watch.waited <= schedule.patience:
         return replace(progress, plateau=watch)
     factor = max(progress.plateau_factor * schedule.factor, schedule.minimum)
     return replace(progress, plateau=replace(watch, waited=0), plateau_factor=factor)
-
-
-def _keyed(callbacks: Iterable[Callback]) -> list[tuple[str, Callback]]:
-    """Return callbacks with names that are the same in a fit that goes on."""
-    counts: dict[str, int] = {}
-    keyed = []
-    for callback in callbacks:
-        kind = type(callback).__qualname__
-        if kind in STATES and type(callback).__module__ != Callback.__module__:
-            kind = f"{type(callback).__module__}.{kind}"  # another's of a built-in's name
-        counts[kind] = counts.get(kind, 0) + 1
-        keyed.append((f"{kind} {counts[kind]}", callback))
-    return keyed
 
 
 def _rows(values: Array | None, rows: Any) -> Array | None:

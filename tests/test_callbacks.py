@@ -157,7 +157,7 @@ def test_early_stopping_starts_anew_in_the_next_fit():
     ("metric", "mode", "values", "stops_at"),
     [
         ("accuracy", "auto", [0.1, 0.3, 0.3, 0.2, 0.9], 4),
-        ("mean_squared_error", "auto", [0.9, 0.3, 0.3, 0.4, 0.1], 4),
+        ("val_loss", "auto", [0.9, 0.3, 0.3, 0.4, 0.1], 4),
         ("accuracy", "min", [0.1, 0.3, 0.4, 0.0], 3),
         ("cost", "max", [0.1, float("nan"), 0.05, 0.5], 3),
         ("cost", "max", [float("nan"), float("nan"), 0.5], 2),

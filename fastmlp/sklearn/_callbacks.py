@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp._messages import logger
-from fastmlp.callbacks import as_callbacks
+from fastmlp.callbacks import Checkpoint, as_callbacks
 from fastmlp.history import History, Record
 from fastmlp.network import MLP
 
@@ -16,6 +16,20 @@ Array = NDArray[Any]
 
 #: What a copy of the estimator needs in order to predict, besides its weights.
 _FITTED = ("n_layers_", "n_outputs_", "out_activation_", "n_features_in_", "classes_")
+
+
+def column_directions(score: str | None) -> dict[str, bool | None]:
+    """Return of every column of a fit's history whether more is better, None where nobody said.
+
+    Parameters
+    ----------
+    score : str or None
+        The name of the held-out set's, of which more is better; None without such a set.
+    """
+    held_out: dict[str, bool | None] = {}
+    if score is not None:
+        held_out = {f"val_{score}": True, "val_loss": False}
+    return {"epoch": None, "loss": False, **held_out, "learning_rate": None, "seconds": False}
 
 
 class FitCallbacks:
@@ -30,6 +44,8 @@ class FitCallbacks:
         The training data that callbacks of scikit-learn may ask for.
     called : bool
         False keeps all of them quiet.
+    directions : dict
+        Of every column of the history, whether more is better; None where nobody said.
     """
 
     def __init__(
@@ -41,12 +57,19 @@ class FitCallbacks:
         sample_weight: Array | None,
         *,
         called: bool,
+        directions: dict[str, bool | None],
     ) -> None:
         self.network = network
         self.stopping = False
         self._records: list[Record] = []
         self._estimator = estimator
         self._ours = as_callbacks(estimator.callbacks) if called else []
+        if any(isinstance(callback, Checkpoint) for callback in self._ours):
+            raise ValueError(
+                f"{type(estimator).__name__} takes no Checkpoint among its callbacks, which saves "
+                "the state of a Trainer: train with fastmlp.Trainer, or pickle the estimator"
+            )
+        self.directions = directions
         self._theirs = called and bool(getattr(estimator, "_skl_callbacks", ()))
         self._context: Any = None
         self._epoch: Any = None

@@ -36,7 +36,7 @@ from fastmlp.network import MLP
 from fastmlp.optimizers import OPTIMIZERS, SGD, EpsilonHatAdam, Optimizer
 from fastmlp.regularization import DividedL2
 from fastmlp.schedules import SCHEDULES, Schedule
-from fastmlp.sklearn._callbacks import FitCallbacks
+from fastmlp.sklearn._callbacks import FitCallbacks, column_directions
 from fastmlp.sklearn._lbfgs import in_float64, minimize_lbfgs
 from fastmlp.sklearn._objective import Objective, OptimizerState, Samples
 from fastmlp.sklearn._stochastic import StochasticFit, Validation, print_iteration
@@ -350,6 +350,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         batch_size = self._batch_size(len(rows))
         optimizer = self._resolve_optimizer(objective.n_terms)
         clip, terms = self.gradient_clip, 1 if self.optimizer is not None else objective.n_terms
+        self._keep_or_start(optimizer, network, incremental)
         session = get_backend(self.backend).bind(
             network,
             objective.loss,
@@ -361,16 +362,18 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             ),
             batch_size=batch_size,
             n_threads=self.n_threads,
-            # Drawn for dropout alone: without it, the stream of numbers is scikit-learn's.
-            seed=int(self._random_state.randint(2**31 - 1)) if self.dropout else 0,
+            seed=self._mask_seed(),
         )
-        moments = np.zeros((optimizer.n_moments, network.n_parameters), dtype=network.dtype)
-        kept: OptimizerState | None = getattr(self, "_optimizer", None) if incremental else None
-        if kept is None or kept.kind is not type(optimizer) or kept.moments.shape != moments.shape:
-            self._optimizer = OptimizerState(optimizer.learning_rate, moments, type(optimizer))
-        elif self.optimizer is not None:  # a solver's own rate adapts, and is kept
-            kept.learning_rate = optimizer.learning_rate
-        callbacks = FitCallbacks(self, network, samples.X, y, weights, called=not incremental)
+        name = None if validation is None else validation.name
+        callbacks = FitCallbacks(
+            self,
+            network,
+            samples.X,
+            y,
+            weights,
+            called=not incremental,
+            directions=column_directions(name),
+        )
         schedule = self.schedule
         StochasticFit(
             self,
@@ -383,6 +386,29 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             validation,
             callbacks,
         ).run(one_epoch=incremental)
+
+    def _keep_or_start(self, optimizer: Optimizer, network: MLP, incremental: bool) -> None:
+        """Let `partial_fit` go on with the optimizer's state; `fit` starts it anew."""
+        moments = np.zeros((optimizer.n_moments, network.n_parameters), dtype=network.dtype)
+        earlier: OptimizerState | None = getattr(self, "_optimizer", None)
+        kept = earlier if incremental else None
+        if kept is None or kept.kind is not type(optimizer) or kept.moments.shape != moments.shape:
+            self._optimizer = OptimizerState(optimizer.learning_rate, moments, type(optimizer))
+            if earlier is not None and self.loss_curve_:  # the same network is trained on
+                self._optimizer.follow(earlier)
+        elif self.optimizer is not None:  # a solver's own rate adapts, and is kept
+            kept.learning_rate = optimizer.learning_rate
+
+    def _mask_seed(self) -> int:
+        """Return the seed of dropout's masks, which are a function of it and of the step."""
+        if not self.dropout:  # without it, the stream of numbers is scikit-learn's
+            return 0
+        drawn = int(self._random_state.randint(2**31 - 1))
+        before = self._optimizer.steps_before
+        if not before:
+            return drawn
+        # With a number as random_state every fit draws the same, and its steps count from 0.
+        return int(np.random.SeedSequence([drawn, before]).generate_state(1)[0] >> 1)
 
     def _batch_size(self, n_samples: int) -> int:
         if isinstance(self.batch_size, str):
@@ -597,7 +623,8 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
         Takes the place of `solver`: a name of `fastmlp.optimizers`, with `learning_rate_init`, or
         an instance, with its own rate.
     schedule : str, Schedule or None, default None
-        Takes the place of `learning_rate`, for any solver but "lbfgs".
+        Takes the place of `learning_rate`, for any solver but "lbfgs". With `warm_start` and in
+        `partial_fit` it counts on from the epochs before.
     weight_decay : float, default 0.0
         Solver "adam" becomes AdamW, with decoupled decay of all parameters; "sgd" adds
         weight_decay times the parameters to the gradient.
@@ -1006,7 +1033,8 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
         Takes the place of `solver`: a name of `fastmlp.optimizers`, with `learning_rate_init`, or
         an instance, with its own rate.
     schedule : str, Schedule or None, default None
-        Takes the place of `learning_rate`, for any solver but "lbfgs".
+        Takes the place of `learning_rate`, for any solver but "lbfgs". With `warm_start` and in
+        `partial_fit` it counts on from the epochs before.
     weight_decay : float, default 0.0
         Solver "adam" becomes AdamW, with decoupled decay of all parameters; "sgd" adds
         weight_decay times the parameters to the gradient.

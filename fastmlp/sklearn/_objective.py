@@ -134,8 +134,15 @@ class OptimizerState:
     #: Whose moments they are: they mean nothing to another kind of optimizer.
     kind: type[Optimizer]
     step: int = 0
+    #: Of earlier fits of the same network, whose optimizers ended with them.
+    steps_before: int = 0
     plateau: Watch = field(default_factory=Watch)
     plateau_factor: float = 1.0
+
+    def follow(self, earlier: OptimizerState) -> None:
+        """Let schedules and masks go on where those of an earlier fit ended."""
+        self.steps_before = earlier.steps_before + earlier.step
+        self.plateau, self.plateau_factor = earlier.plateau, earlier.plateau_factor
 
 
 class EpochRunner:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from fastmlp._messages import logger
-from fastmlp._watch import counts_upward, recorded
+from fastmlp._watch import check_watched, counts_upward, recorded
 from fastmlp.backends.base import Session
 from fastmlp.history import Record
 from fastmlp.network import MLP
@@ -93,6 +93,8 @@ class StochasticFit:
         estimator.n_iter_ = 0
         if estimator.early_stopping and estimator.best_validation_score_ == -np.inf:
             self._best = self.network.parameters.copy()  # kept if no score is a number
+        if isinstance(self.schedule, ReduceOnPlateau):
+            check_watched(self.schedule.metric, self.schedule.mode, self.callbacks.directions)
         try:
             self.callbacks.begin()
             self._run_epochs(one_epoch)
@@ -177,10 +179,10 @@ class StochasticFit:
         rate = state.learning_rate * self.rate_factor
         if self.schedule is None:
             return np.full(n_epochs * self.n_batches, rate)
-        step = self.session.step
+        taken = len(self.estimator.loss_curve_)
         left = 1 if one_epoch else self.estimator.max_iter - self.estimator.n_iter_
-        total = step + left * self.n_batches
-        steps = step + np.arange(n_epochs * self.n_batches)
+        steps = taken * self.n_batches + np.arange(n_epochs * self.n_batches)
+        total = (taken + left) * self.n_batches
         return rate * state.plateau_factor * self.schedule.factors(steps, self.n_batches, total)
 
     def _set_rate(self, rate: float) -> None:
@@ -192,7 +194,7 @@ class StochasticFit:
         if not isinstance(schedule, ReduceOnPlateau):
             return
         value = recorded(record, schedule.metric)
-        upward = counts_upward(schedule.metric)
+        upward = counts_upward(schedule.metric, schedule.mode, self.callbacks.directions)
         state.plateau = state.plateau.seen(value, upward=upward, threshold=schedule.threshold)
         if state.plateau.waited > schedule.patience:
             state.plateau = replace(state.plateau, waited=0)
