@@ -237,4 +237,5 @@ def test_estimators_refuse_checkpoints_at_once(kind, tmp_path):
     model = getattr(sklearn, kind)(callbacks=[saving], backend="numpy")
     with pytest.raises(ValueError, match=f"{kind} takes no Checkpoint among its callbacks"):
         model.fit(X[:40], Y[:40])
+    assert not hasattr(model, "coefs_")
     assert list(tmp_path.iterdir()) == []

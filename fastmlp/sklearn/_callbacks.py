@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp._messages import logger
-from fastmlp.callbacks import Checkpoint, as_callbacks
+from fastmlp.callbacks import as_callbacks
 from fastmlp.history import History, Record
 from fastmlp.network import MLP
 
@@ -64,11 +64,6 @@ class FitCallbacks:
         self._records: list[Record] = []
         self._estimator = estimator
         self._ours = as_callbacks(estimator.callbacks) if called else []
-        if any(isinstance(callback, Checkpoint) for callback in self._ours):
-            raise ValueError(
-                f"{type(estimator).__name__} takes no Checkpoint among its callbacks, which saves "
-                "the state of a Trainer: train with fastmlp.Trainer, or pickle the estimator"
-            )
         self.directions = directions
         self._theirs = called and bool(getattr(estimator, "_skl_callbacks", ()))
         self._context: Any = None

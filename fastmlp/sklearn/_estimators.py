@@ -30,6 +30,7 @@ from fastmlp import _checks
 from fastmlp._messages import quiet
 from fastmlp.activations import ACTIVATIONS, Activation, Linear
 from fastmlp.backends.base import Backend, get_backend
+from fastmlp.callbacks import Checkpoint
 from fastmlp.losses import LOSSES, CrossEntropy, Loss, Quantile
 from fastmlp.metrics import R2
 from fastmlp.network import MLP
@@ -221,6 +222,11 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if self._uses_lbfgs() and unused:
             raise ValueError(
                 f"the solver 'lbfgs' cannot use {_checks.listing(unused)}; choose 'sgd' or 'adam'"
+            )
+        if any(isinstance(callback, Checkpoint) for callback in self.callbacks):
+            raise ValueError(
+                f"{type(self).__name__} takes no Checkpoint among its callbacks, which saves the "
+                "state of a Trainer: train with fastmlp.Trainer, or pickle the estimator"
             )
 
     def _dtypes(self) -> Any:
