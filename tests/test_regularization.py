@@ -113,7 +113,9 @@ def test_reported_penalties_do_not_depend_on_threads(sizes, n_threads: int):
 
 def test_penalties_of_another_length_are_refused(backend):
     session = make_session(backend, Regularization())
-    with pytest.raises(ValueError, match=r"penalties must be float64 of shape \(1,\), got .* \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"penalties must be float64 of shape \(1,\), got .* \(2,\)"
+    ):
         session.train(*make_data(), np.arange(8), [0.1], penalties=np.empty(2))
 
 
