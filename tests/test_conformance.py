@@ -213,14 +213,24 @@ def test_the_reference_refuses_every_mistake():
         assert testing._outcome(call, NumpyBackend()).startswith(("ValueError", "TypeError")), name
 
 
-@pytest.mark.parametrize("check", ["predict", "gradient", "update", "epoch", "errors"])
-def test_a_backend_by_automatic_differentiation_conforms(check: str):
+def check_automatic_differentiation(check: str, sample: float) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")
     from tests.torch_backend import TorchBackend
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\d+ of \d+ cases skipped")
-        check_backend(TorchBackend(), [check], sample=0.1)
+        check_backend(TorchBackend(), [check], sample=sample)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_backend_by_automatic_differentiation_conforms(check: str):
+    check_automatic_differentiation(check, sample=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_backend_by_automatic_differentiation_conforms_in_every_case(check: str):
+    check_automatic_differentiation(check, sample=1.0)
 
 
 @given(case=random_cases())

@@ -1,8 +1,8 @@
 """A backend by PyTorch's automatic differentiation: formulas of its own, nothing by hand.
 
-It writes the losses down as documented and lets PyTorch differentiate them. It knows the
-activations that PyTorch has, plain SGD, penalties, and the shared random numbers of dropout and
-noise; everything else it says that it does not support.
+It writes losses and updates down as documented, and lets PyTorch differentiate the losses. Only the
+random numbers of dropout and noise are the library's; a user's losses are functions of NumPy, which
+it says that it does not support.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import torch
 from fastmlp.backends import Backend, Session, TrainingState
 from fastmlp.losses import CustomLoss
 from fastmlp.network import layer_views
-from fastmlp.optimizers import SGD
-from fastmlp.regularization import Regularization, dropout_mask, gaussian_noise
+from fastmlp.regularization import DividedL2, dropout_mask, gaussian_noise
 
 functional = torch.nn.functional
 torch.set_num_threads(1)  # others of its threads would wait by spinning
@@ -67,20 +66,43 @@ def losses(loss, output: str, z, t):
     return {"mse": e**2, "squared_error": e**2 / 2, "mae": e.abs()}[loss.name].mean(1)
 
 
+def stepped(optimizer, p, g, moments, rate, step):
+    """Return the parameters after one step; change the moments in place."""
+    o, name = optimizer, optimizer.name
+    if name == "adamw":
+        p = p * (1 - rate * o.weight_decay)
+    elif name != "lion":
+        g = g + o.weight_decay * p
+    if name == "sgd" and o.momentum:
+        moments[0] = o.momentum * moments[0] + g
+        g = g + o.momentum * moments[0] if o.nesterov else moments[0]
+    if name in ("adam", "adamw"):
+        moments[0].lerp_(g, 1 - o.beta_1)
+        moments[1] = o.beta_2 * moments[1] + (1 - o.beta_2) * g * g
+        root = (moments[1] / (1 - o.beta_2**step)).sqrt() + o.epsilon
+        g = moments[0] / (1 - o.beta_1**step) / root
+    elif name == "rmsprop":
+        moments[0] = o.smoothing * moments[0] + (1 - o.smoothing) * g * g
+        g = g / (moments[0].sqrt() + o.epsilon)
+        if o.momentum:
+            moments[1] = o.momentum * moments[1] + g
+            g = moments[1]
+    elif name == "adagrad":
+        moments[0] += g * g
+        g = g / (moments[0].sqrt() + o.epsilon)
+    elif name == "lion":
+        direction = (o.beta_1 * moments[0] + (1 - o.beta_1) * g).sign()
+        moments[0] = o.beta_2 * moments[0] + (1 - o.beta_2) * g
+        g = direction + o.weight_decay * p
+    return p - rate * g
+
+
 class TorchBackend(Backend):
     name = "torch"
 
     def unsupported(self, network, loss, optimizer, regularization):
-        known = Regularization(
-            l1=regularization.l1,
-            l2=regularization.l2,
-            dropout=regularization.dropout,
-            input_noise=regularization.input_noise,
-        )
         if isinstance(loss, CustomLoss):
-            return "the PyTorch backend has no custom losses"
-        if regularization != known or optimizer != SGD(optimizer.learning_rate):
-            return "the PyTorch backend has plain SGD with penalties, dropout and noise only"
+            return "the PyTorch backend cannot differentiate functions of NumPy"
         return None
 
     def _bind(
@@ -92,14 +114,17 @@ class TorchBackend(Backend):
 class TorchSession(Session):
     def __init__(self, network, loss, optimizer, regularization, batch_size, seed) -> None:
         super().__init__(network, loss, optimizer, regularization, batch_size, seed)
-        self.parameters = network.parameters.copy()
+        self._load(TrainingState.initial(network, optimizer, regularization))
 
     def _load(self, state):
         self.parameters = state.parameters.astype(self.dtype)
+        self.moments = torch.tensor(state.moments, dtype=torch.tensor(self.parameters).dtype)
+        self.average = None if state.average is None else torch.tensor(state.average)
 
     def _store(self):
-        moments = np.empty((0, self.n_parameters), self.dtype)
-        return TrainingState(self.parameters.copy(), moments, None, self.step)
+        average = None if self.average is None else self.average.numpy().copy()
+        moments = self.moments.numpy().copy()
+        return TrainingState(self.parameters.copy(), moments, average, self.step)
 
     def _weight_matrices(self):
         return layer_views(self.parameters, self.layer_shapes)[0]
@@ -146,9 +171,12 @@ class TorchSession(Session):
         weights = weights.to(z.dtype)
         total = weights.sum()
         loss = (values * weights).sum() / (total if total > 0 else 1)
+        l2 = r.l2
+        if isinstance(r, DividedL2):
+            l2 = r.l2 / float(total) if total > 0 else 0.0
         is_weight = torch.tensor(self._is_weight(), dtype=z.dtype)
         w = parameters * is_weight
-        (loss + r.l1 * w.abs().sum() + r.l2 / 2 * (w * w).sum()).backward()
+        (loss + r.l1 * w.abs().sum() + l2 / 2 * (w * w).sum()).backward()
         gradient[:] = parameters.grad.numpy()
         return float(loss.detach())
 
@@ -160,4 +188,15 @@ class TorchSession(Session):
 
     def _update(self, gradient, learning_rate):
         self.step += 1
-        self.parameters = self.parameters - self.dtype.type(learning_rate) * gradient
+        r, p, g = self.regularization, torch.tensor(self.parameters), torch.tensor(gradient)
+        if r.clip_value is not None:
+            g = g.clamp(-r.clip_value, r.clip_value)
+        if r.clip_norm is not None:
+            g = g * min(1.0, r.clip_norm / max(float(g.double().norm()), 1e-300))
+        p = stepped(self.optimizer, p, g, self.moments, learning_rate, self.step)
+        if r.max_norm is not None:
+            for w in layer_views(p, self.layer_shapes)[0]:
+                w *= torch.clamp(r.max_norm / w.norm(dim=0).clamp(min=1e-30), max=1)
+        if self.average is not None:
+            self.average += (1 - r.ema) * (p - self.average)
+        self.parameters = p.numpy()
