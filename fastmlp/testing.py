@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import sys
 import unittest
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -160,8 +161,8 @@ def cases(
     >>> len(cases(["curves"], ["float32"])), len(cases(["curves"], ["float32"], sample=0.1))
     (20, 2)
     """
-    if isinstance(sample, int):
-        _checks.integer(sample, "sample", at_least=1)
+    if isinstance(sample, int | np.integer):
+        sample = _checks.integer(sample, "sample", at_least=1)
     else:
         _checks.real(sample, "sample", above=0, at_most=1)
     wanted = list(CHECKS) if checks is None else list(checks)
@@ -288,7 +289,7 @@ def check_backend(
     expected_failures: Mapping[str, str] | None = None,
     sample: float | int = 1.0,
     seed: int = 0,
-    progress: Callable[[int, int, Case], None] | None = None,
+    progress: Callable[[int, int, Case], None] | bool = False,
 ) -> None:
     """Check that a backend computes what the reference computes, in every case.
 
@@ -301,8 +302,9 @@ def check_backend(
     expected_failures : mapping of str to str, optional
         Ids of cases, or patterns of them such as "bits-*-float32", and why they fail. One that
         passes is reported.
-    progress : callable, optional
-        Called before each case with its number from 1, the number of cases, and the `Case`.
+    progress : callable or bool, default False
+        Called before each case with its number from 1, the number of cases, and the `Case`; True
+        prints a line for each check on the error stream.
 
     Raises
     ------
@@ -348,9 +350,10 @@ def check_backend(
     failures: list[str] = []
     skipped: list[str] = []
     cause: BaseException | None = None
+    tell = _checks_on_stderr() if progress is True else progress
     for number, case in enumerate(chosen, 1):
-        if progress is not None:
-            progress(number, len(chosen), case)
+        if tell:
+            tell(number, len(chosen), case)
         reason = next((why for ids, why in expected.items() if fnmatchcase(case.id, ids)), None)
         try:
             check_case(backend, case)
@@ -371,6 +374,18 @@ def check_backend(
         rest = [f"and {more} more of {len(chosen)} cases"] if more > 0 else []
         lines = [f"{backend} is not like the reference", *failures[:_SHOWN_FAILURES], *rest]
         raise ConformanceError("\n".join(lines)) from cause
+
+
+def _checks_on_stderr() -> Callable[[int, int, Case], None]:
+    """Return a function that prints a line where another check begins."""
+    begun: set[str] = set()
+
+    def tell(number: int, n_cases: int, case: Case) -> None:
+        if case.check not in begun:
+            begun.add(case.check)
+            print(f"{case.check}: from case {number} of {n_cases}", file=sys.stderr, flush=True)
+
+    return tell
 
 
 # Cases ---------------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ def test_random_cases_conform(backend: Backend, case):
 
 
 def test_a_sample_may_be_a_number_of_cases():
-    assert len(cases(["predict"], sample=7)) == 7
+    assert len(cases(["predict"], sample=7)) == len(cases(["predict"], sample=np.int64(7))) == 7
     assert len(cases(["errors"], sample=10_000)) == len(cases(["errors"]))
     with pytest.raises(ValueError, match="sample must be at least 1, got 0"):
         cases(sample=0)
@@ -249,3 +249,10 @@ def test_random_cases_say_what_they_need(monkeypatch):
     monkeypatch.setitem(sys.modules, "hypothesis", None)
     with pytest.raises(ImportError, match="pip install hypothesis"):
         random_cases()
+
+
+def test_progress_is_a_line_for_each_check(capsys):
+    check_backend("numpy", ["errors", "trainer"], progress=True)
+    printed = capsys.readouterr()
+    assert [line.split(":")[0] for line in printed.err.splitlines()] == ["errors", "trainer"]
+    assert not printed.out

@@ -543,7 +543,8 @@ class Session(ABC):
         sample_weight : ndarray of shape (n_samples,), or None
             Finite, at least 0, in the network's dtype. Each counts by its share of their sum,
             taken in float64; where all are 0, the loss is 0 and the gradient that of the
-            penalties.
+            penalties. Their sum, or the number of rows, is what `regularization.l2_of` is asked
+            with.
         gradient : ndarray of shape (n_parameters,)
             Holds anything, NaN too: overwrite every element, never add. Contiguous, writable, in
             the layout of `MLP.parameters`.
