@@ -80,21 +80,15 @@ class _Data:
     def split(self, n_first: int) -> tuple[_Data, _Data]:
         """Return the first rows and the others."""
         first, others = slice(n_first), slice(n_first, None)
-        return self._part(first), self._part(others)
-
-    def _part(self, rows: slice) -> _Data:
-        return _Data(
-            self.X[rows],
-            self.targets[rows],
-            self.score_targets[rows],
-            _rows(self.sample_weights, rows),
-            _rows(self.weights, rows),
-        )
+        return self._part(self.X[first], first), self._part(self.X[others], others)
 
     def gathered(self, rows: Array) -> _Data:
         """Return some rows of a memory map as data of their own."""
+        return self._part(gather_rows(self.X, rows), rows)
+
+    def _part(self, X: Any, rows: Any) -> _Data:
         return _Data(
-            gather_rows(self.X, rows),
+            X,
             self.targets[rows],
             self.score_targets[rows],
             _rows(self.sample_weights, rows),

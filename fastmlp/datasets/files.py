@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp._npz import NpzFile
 from fastmlp.datasets.cells import Array, Column, is_number
 
 DELIMITERS = ",;\t"
@@ -173,17 +174,18 @@ def read_arrays(path: Path) -> dict[str, Array]:
     ValueError
         If it is damaged, or no such file.
     """
+    if path.suffix.lower() != ".npy":
+        with NpzFile(path) as arrays:
+            return dict(arrays)
     content = path.read_bytes()
-    kind = path.suffix[1:].upper()
     try:
         loaded = np.load(io.BytesIO(content), allow_pickle=False)
-        arrays = {"": loaded} if kind == "NPY" else {name: loaded[name] for name in loaded.files}
     except _DAMAGE as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is not a complete {kind} file: {reason}") from error
-    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise ValueError(f"{path} is not a complete {kind} file")
-    return arrays
+        raise ValueError(f"{path} is not a complete NPY file: {reason}") from error
+    if not isinstance(loaded, np.ndarray):
+        raise ValueError(f"{path} is not a complete NPY file")
+    return {"": loaded}
 
 
 def read_columnar(path: Path) -> list[Column]:

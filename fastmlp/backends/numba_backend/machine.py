@@ -113,9 +113,9 @@ def choose_vectors(wanted: str | None, triple: str, features: frozenset[str]) ->
     name = wanted or native
     if name not in TILE_ROWS:
         raise ValueError(f"FASTMLP_SIMD must be one of {_checks.listing(TILE_ROWS)}, got {name!r}")
-    has_less = native == "sse2" or name == native or (name, native) == ("avx512", "avx2")
+    has_no_more = native == "sse2" or name == native or (name, native) == ("avx512", "avx2")
     instructions = None
-    if native != "neon" and not has_less:
+    if native != "neon" and not has_no_more:
         instructions = f'"target-cpu"="x86-64" "target-features"="{_X86_FEATURES[name]}"'
     return Vectors(name, TILE_ROWS[name], instructions, native)
 

@@ -30,7 +30,7 @@ from fastmlp.losses import LOSSES, CustomLoss, Loss
 from fastmlp.network import MLP, layer_views
 from fastmlp.optimizers import OPTIMIZERS, Adam, EpsilonHatAdam, Optimizer
 from fastmlp.regularization import DividedL2, Regularization, mix
-from fastmlp.targets import dense_targets
+from fastmlp.targets import dense_targets, weight_shares
 
 Array = NDArray[Any]
 
@@ -273,11 +273,8 @@ class NumbaSession(Session):
         values = self.loss.value(z, outputs, targets, self.output_activation)
         delta = self.loss.delta(z, outputs, targets, self.output_activation)
         self._pass(X, delta.astype(self.dtype), sample_weight, gradient, None)
-        if sample_weight is None:
-            return float(np.mean(values, dtype=np.float64))
-        total = total_weight(sample_weight, len(values))
-        weighted = float(np.dot(values.astype(np.float64), sample_weight.astype(np.float64)))
-        return weighted / total if total > 0 else 0.0  # no weights, no loss
+        shares = weight_shares(sample_weight, len(values), np.dtype(np.float64))
+        return float(np.dot(values.astype(np.float64), shares))
 
     def _pass(
         self,
