@@ -14,8 +14,9 @@ from hypothesis import settings
 
 from fastmlp.backends import Backend, get_backend
 
-#: Imports PyTorch, which tests do without: doctests are looked for in every module.
-collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_backend.py"]
+#: They import PyTorch, which tests do without: doctests are looked for in every module.
+_OF_TORCH = ["torch_backend.py", "differential/oracle.py"]
+collect_ignore = [] if importlib.util.find_spec("torch") else _OF_TORCH
 
 # A deadline would be a test of wall-clock time: the first call of a kernel compiles it.
 # In CI the examples are always the same, so that its verdict depends on the code alone.

@@ -34,8 +34,8 @@ HIDDEN = {
     "relu6": lambda z, _: functional.relu6(z),
     "hard_tanh": lambda z, _: functional.hardtanh(z),
     # PyTorch differentiates its own with 1 / 6 in float32.
-    "hard_sigmoid": lambda z, _: torch.clamp(z / 6 + 0.5, 0, 1),
-    "hard_swish": lambda z, _: functional.hardswish(z),
+    "hard_sigmoid": lambda z, _: functional.relu6(z + 3) / 6,
+    "hard_swish": lambda z, _: z * functional.relu6(z + 3) / 6,
 }
 OUTPUTS = {
     "softmax": lambda z: torch.softmax(z, 1),

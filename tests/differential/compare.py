@@ -12,7 +12,6 @@ from fastmlp.backends import Backend, get_backend
 from fastmlp.backends.base import Session
 from fastmlp.network import layer_views
 
-from . import oracle
 from .displaced import DisplacedSession
 from .generator import Setting
 from .problem import Problem
@@ -47,6 +46,8 @@ def disagreements(setting: Setting, backend: Backend) -> list[str]:
 
 def disagreements_with_oracle(setting: Setting, torch: Any) -> list[str]:
     """Return in what the reference differs from PyTorch's automatic differentiation in float64."""
+    from . import oracle  # which needs PyTorch
+
     problem = Problem(replace(setting, dtype="float64"))
     with np.errstate(all="ignore"):
         expected = reference_run(problem)

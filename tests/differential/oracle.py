@@ -1,7 +1,8 @@
 """The same training by PyTorch in float64: gradients by autograd, updates by torch.optim.
 
-It shares no code with the library: losses, penalties, limits and averages are written here from
-their formulas. Only the random numbers of dropout and noise are the library's documented ones.
+It shares no code with the library: penalties, limits and averages are written here from their
+formulas, activations and losses in `tests.torch_backend`. Only the random numbers of dropout and
+noise are the library's documented ones.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from fastmlp import optimizers
+from fastmlp.losses import CustomLoss
 from fastmlp.regularization import DividedL2, dropout_mask, gaussian_noise
+from tests import torch_backend
 
 from .generator import Setting
 from .problem import Problem
@@ -63,7 +66,8 @@ class _Oracle:
                 a = a * self.torch.tensor(mask)
             a = F.linear(a, self.weights[layer].T, self.parameters[2 * layer + 1])
             if layer < n_layers - 1:
-                a = _activate(F, self.s.hidden[layer], a)
+                kind = self.s.hidden[layer]
+                a = torch_backend.HIDDEN[kind.name](a, kind)
         return a
 
     def loss(self, rows: Array, step: int) -> tuple[Any, Any]:
@@ -126,59 +130,11 @@ def _dense(problem: Problem) -> Array:
     return np.eye(problem.setting.sizes[-1])[y] if problem.setting.labels else y.astype(float)
 
 
-def _activate(F: Any, activation: Any, z: Any) -> Any:
-    name = activation.name
-    if name == "leaky_relu":
-        return F.leaky_relu(z, activation.negative_slope)
-    if name == "elu":
-        return F.elu(z, activation.alpha)
-    if name == "gelu_tanh":
-        return F.gelu(z, approximate="tanh")
-    if name == "identity":
-        return z
-    if name == "hard_tanh":
-        return F.hardtanh(z)
-    # PyTorch's own hardsigmoid and hardswish multiply by 1/6 in float32, its softplus is z itself
-    # beyond 20.
-    if name == "hard_sigmoid":
-        return F.relu6(z + 3) / 6
-    if name == "hard_swish":
-        return z * F.relu6(z + 3) / 6
-    if name == "softplus":
-        return z.new_zeros(()).logaddexp(z)
-    return getattr(F, name)(z)
-
-
 def _losses(torch: Any, s: Setting, z: Any, t: Any) -> Any:
     """Return every row's loss, from the formulas."""
-    F, loss = torch.nn.functional, s.loss
-    if loss.name == "cross_entropy":
-        n_classes = z.shape[1] if s.output == "softmax" else 2
-        t = t * (1 - loss.label_smoothing) + loss.label_smoothing / n_classes
-        if s.output == "softmax":
-            return -(t * F.log_softmax(z, dim=1)).sum(dim=1)
-        return F.binary_cross_entropy_with_logits(z, t, reduction="none").mean(dim=1)
-    if loss.name == "poisson":
-        return F.poisson_nll_loss(z, t, log_input=True, reduction="none").mean(dim=1)
-    if s.output == "softmax":
-        outputs = F.softmax(z, dim=1)
-    else:
-        outputs = {"sigmoid": torch.sigmoid, "exp": torch.exp, "linear": lambda z: z}[s.output](z)
-    if loss.name == "mse":
-        each = (outputs - t) ** 2
-    elif loss.name == "squared_error":
-        each = 0.5 * (outputs - t) ** 2
-    elif loss.name == "mae":
-        each = (outputs - t).abs()
-    elif loss.name == "huber":
-        t = t.expand_as(outputs)
-        each = F.huber_loss(outputs, t, reduction="none", delta=loss.threshold)
-    elif loss.name == "quantile":
-        levels, error = torch.tensor(loss.levels, dtype=z.dtype), t - outputs
-        each = levels * error.clamp(min=0) + (1 - levels) * (-error).clamp(min=0)
-    else:
-        each = torch.sqrt(1 + (outputs - t) ** 2) - 1
-    return each.mean(dim=1)
+    if isinstance(s.loss, CustomLoss):  # the generator's, as PyTorch writes it
+        return (torch.sqrt(1 + (torch_backend.OUTPUTS[s.output](z) - t) ** 2) - 1).mean(dim=1)
+    return torch_backend.losses(s.loss, s.output, z, t)
 
 
 def _optimizer(torch: Any, optimizer: Any, parameters: list[Any]) -> Any:
