@@ -643,3 +643,29 @@ def test_there_is_no_curve_of_what_has_none():
     model = MLPClassifier(solver="lbfgs", backend="numpy", max_iter=3).fit(X_IRIS, Y_IRIS)
     with pytest.raises(ValueError, match="has no loss curve"):
         LossCurveDisplay.from_estimator(model)
+
+
+@pytest.mark.parametrize("what", ["X", "y", "sample_weight"])
+def test_masked_values_are_refused(what: str):
+    data = {"X": X_IRIS, "y": Y_IRIS, "sample_weight": np.ones(len(Y_IRIS))}
+    mask = np.zeros(data[what].shape, dtype=bool)
+    mask[3] = True
+    data[what] = np.ma.masked_array(data[what], mask)
+    with pytest.raises(ValueError, match=f"{what} has masked values"):
+        MLPClassifier((3,), max_iter=1).fit(**data)
+    if what == "X":
+        with pytest.raises(ValueError, match="X has masked values"):
+            _short_fit().predict(data["X"])
+
+
+def test_weights_of_nan_predict_no_class():
+    model = _short_fit()
+    model.coefs_[0][:] = np.nan
+    with pytest.raises(ValueError, match="the network's logits are NaN or infinite"):
+        model.predict(X_IRIS)
+
+
+def _short_fit() -> MLPClassifier:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return MLPClassifier((3,), max_iter=2, random_state=0).fit(X_IRIS, Y_IRIS)

@@ -33,7 +33,7 @@ from fastmlp.backends.base import Backend, get_backend
 from fastmlp.callbacks import Checkpoint
 from fastmlp.losses import LOSSES, CrossEntropy, Loss, Quantile
 from fastmlp.metrics import R2
-from fastmlp.network import MLP
+from fastmlp.network import MLP, check_logits
 from fastmlp.optimizers import OPTIMIZERS, SGD, EpsilonHatAdam, Optimizer
 from fastmlp.regularization import DividedL2
 from fastmlp.schedules import SCHEDULES, Schedule
@@ -155,6 +155,9 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         hidden = self._hidden_layer_sizes()
         self._check_names()
         self._check_combinations()
+        # scikit-learn's own checks would drop the masks.
+        for values, what in ((X, "X"), (y, "y"), (sample_weight, "sample_weight")):
+            _checks.not_masked(values, what)
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._validate_input(X, y, incremental, reset=first_pass)
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
@@ -510,10 +513,12 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _outputs(self, X: Any) -> Array:
         check_is_fitted(self)
+        _checks.not_masked(X, "X")
         rows = validate_data(self, X, accept_sparse="csr", reset=False)
         network = self._live_network()
         with np.errstate(over="ignore"):
             logits = network.forward(rows)
+            check_logits(logits)
             return network.output_activation.forward(logits, out=logits)
 
     def __sklearn_tags__(self) -> Any:
