@@ -12,6 +12,7 @@ the two, and all that follows from it counts as allowed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -149,10 +150,15 @@ class DisplacedSession(NumpySession):
 
     def _update(self, gradient: Array, learning_rate: float) -> None:
         before = self._store()
-        if self.regularization.clip_norm is not None:  # a common factor, off by its own roundings
+        kept = self.regularization
+        if kept.clip_norm is not None:  # a common factor, off by the norm's own roundings
             roundings = _ROUNDINGS + np.sqrt(len(gradient))
-            gradient *= self._moved(np.ones(1), roundings)
-        super()._update(gradient, learning_rate)
+            limit = float(self._moved(np.array(kept.clip_norm), roundings * kept.clip_norm))
+            self.regularization = replace(kept, clip_norm=limit)
+        try:
+            super()._update(gradient, learning_rate)
+        finally:
+            self.regularization = kept
         parameters = self.network.parameters
         change = np.abs(parameters - before.parameters)
         roundings = 4.0
