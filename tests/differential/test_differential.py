@@ -15,6 +15,7 @@ import pytest
 from numba import config
 
 from fastmlp.backends import get_backend
+from tests.broken_backends import mutants
 from tests.differential.compare import disagreements, disagreements_with_oracle
 from tests.differential.generator import draw
 
@@ -49,6 +50,23 @@ def test_the_reference_agrees_with_automatic_differentiation(first: int):
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle, and not installed")
     torch.set_num_threads(1)
     assert_agreement(first, lambda setting: disagreements_with_oracle(setting, torch))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        mutants.AveragesTooSlowly,
+        mutants.ClipsByTheWrongNorm,
+        mutants.ComputesInHalfPrecision,
+        mutants.CountsAdamsStepsFromZero,
+        mutants.ForgetsMaxNorm,
+        mutants.RestartsItsStepsAtEveryCall,
+        mutants.SkipsTheBiasGradient,
+    ],
+)
+def test_broken_backends_disagree(broken):
+    backend = mutants.WrongBackend(broken)
+    assert any(disagreements(draw(seed), backend) for seed in range(4 * SPAN))
 
 
 @jitted_only
