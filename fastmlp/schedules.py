@@ -18,27 +18,48 @@ Array = NDArray[Any]
 class Schedule(ABC):
     """A factor for the learning rate of every step.
 
-    A schedule is a pure function of the step, so that a resumed run continues it. Its clock is the
-    epochs that were taken: steps are counted as if all epochs had as many as the present one, so
-    that data of another size do not move it.
+    A schedule is a pure function of what was taken and what is planned, so that a resumed run
+    continues it. One of your own is a subclass with a `name` and `factors`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class WarmUp(Schedule):
+    ...     name = "warm_up"
+    ...     def factors(self, steps, epoch, total_epochs):
+    ...         return np.minimum((steps + 1) / 4, 1.0)
+    >>> WarmUp().factors(np.arange(6), epoch=0, total_epochs=1)
+    array([0.25, 0.5 , 0.75, 1.  , 1.  , 1.  ])
     """
 
     name: ClassVar[str]
 
     @abstractmethod
-    def factors(self, steps: Array, steps_per_epoch: int, total_steps: int) -> Array:
-        """Return the factors of some steps, as float64.
+    def factors(self, steps: Array, epoch: int, total_epochs: int) -> Array:
+        """Return the factors of all steps of one epoch.
+
+        Epochs may differ in their number of steps, where data of another size comes.
 
         Parameters
         ----------
-        steps : ndarray of int
-            Steps since the start of training, from 0: ``steps // steps_per_epoch`` whole epochs
-            were taken before.
-        steps_per_epoch : int
-            Of the present epoch.
-        total_steps : int
-            `steps_per_epoch` times the epochs of the whole training, as far as it is planned.
+        steps : ndarray of int64, of shape (n_steps,)
+            The numbers of the epoch's steps. They count from 0 at the start of training, as steps
+            were taken.
+        epoch : int
+            The number of whole epochs before; the first is epoch 0.
+        total_epochs : int
+            Epochs of the whole training, as far as it is planned: more than `epoch`.
+
+        Returns
+        -------
+        ndarray of float64, of shape (n_steps,)
         """
+
+
+def _in_equal_epochs(steps: Array, epoch: int, total_epochs: int) -> tuple[Array, int]:
+    """Return the numbers of an epoch's steps, and of all, if all epochs had as many."""
+    n_steps = len(steps)
+    return epoch * n_steps + np.arange(n_steps), total_epochs * n_steps
 
 
 @dataclass(frozen=True)
@@ -48,13 +69,13 @@ class Constant(Schedule):
     Examples
     --------
     >>> import numpy as np
-    >>> Constant().factors(np.arange(3), 1, 3)
+    >>> Constant().factors(np.arange(3), epoch=0, total_epochs=1)
     array([1., 1., 1.])
     """
 
     name: ClassVar[str] = "constant"
 
-    def factors(self, steps: Array, steps_per_epoch: int, total_steps: int) -> Array:
+    def factors(self, steps: Array, epoch: int, total_epochs: int) -> Array:
         return np.ones(len(steps))
 
 
@@ -71,8 +92,8 @@ class StepDecay(Schedule):
     Examples
     --------
     >>> import numpy as np
-    >>> StepDecay(epochs=1, factor=0.5).factors(np.arange(4), 2, 4)
-    array([1. , 1. , 0.5, 0.5])
+    >>> StepDecay(epochs=5, factor=0.5).factors(np.arange(20, 22), epoch=10, total_epochs=12)
+    array([0.25, 0.25])
     """
 
     name: ClassVar[str] = "step"
@@ -83,9 +104,8 @@ class StepDecay(Schedule):
         _checks.integer(self.epochs, "epochs", at_least=1)
         _checks.real(self.factor, "factor", above=0, at_most=1)
 
-    def factors(self, steps: Array, steps_per_epoch: int, total_steps: int) -> Array:
-        drops: Array = steps // (steps_per_epoch * self.epochs)
-        return np.power(self.factor, drops.astype(np.float64))
+    def factors(self, steps: Array, epoch: int, total_epochs: int) -> Array:
+        return np.power(self.factor, np.full(len(steps), float(epoch // self.epochs)))
 
 
 @dataclass(frozen=True)
@@ -100,8 +120,8 @@ class Exponential(Schedule):
     Examples
     --------
     >>> import numpy as np
-    >>> Exponential(0.5).factors(np.arange(4), 2, 4)
-    array([1. , 1. , 0.5, 0.5])
+    >>> Exponential(0.5).factors(np.arange(4, 6), epoch=2, total_epochs=3)
+    array([0.25, 0.25])
     """
 
     name: ClassVar[str] = "exponential"
@@ -110,8 +130,8 @@ class Exponential(Schedule):
     def __post_init__(self) -> None:
         _checks.real(self.factor, "factor", above=0, at_most=1)
 
-    def factors(self, steps: Array, steps_per_epoch: int, total_steps: int) -> Array:
-        return np.power(self.factor, (steps // steps_per_epoch).astype(np.float64))
+    def factors(self, steps: Array, epoch: int, total_epochs: int) -> Array:
+        return np.power(self.factor, np.full(len(steps), float(epoch)))
 
 
 @dataclass(frozen=True)
@@ -126,8 +146,8 @@ class InverseScaling(Schedule):
     Examples
     --------
     >>> import numpy as np
-    >>> InverseScaling(1.0).factors(np.arange(4), 2, 4)
-    array([1. , 1. , 0.5, 0.5])
+    >>> InverseScaling(1.0).factors(np.arange(2, 4), epoch=1, total_epochs=2)
+    array([0.5, 0.5])
     """
 
     name: ClassVar[str] = "inverse_scaling"
@@ -136,8 +156,8 @@ class InverseScaling(Schedule):
     def __post_init__(self) -> None:
         _checks.real(self.power, "power", at_least=0)
 
-    def factors(self, steps: Array, steps_per_epoch: int, total_steps: int) -> Array:
-        return np.power(steps // steps_per_epoch + 1.0, -self.power)
+    def factors(self, steps: Array, epoch: int, total_epochs: int) -> Array:
+        return np.power(np.full(len(steps), epoch + 1.0), -self.power)
 
 
 @dataclass(frozen=True)
@@ -147,14 +167,14 @@ class Cosine(Schedule):
     Parameters
     ----------
     warm_up : float, default 0.0
-        Share of all steps in [0, 1) that raise the rate linearly.
+        Share of the training in [0, 1) that raises the rate linearly.
     final : float, default 0.0
         Factor at the last step, in [0, 1].
 
     Examples
     --------
     >>> import numpy as np
-    >>> Cosine().factors(np.arange(3), 1, 3)
+    >>> Cosine().factors(np.arange(3), epoch=0, total_epochs=1)
     array([1. , 0.5, 0. ])
     """
 
@@ -166,7 +186,8 @@ class Cosine(Schedule):
         _checks.real(self.warm_up, "warm_up", at_least=0, below=1)
         _checks.real(self.final, "final", at_least=0, at_most=1)
 
-    def factors(self, steps: Array, steps_per_epoch: int, total_steps: int) -> Array:
+    def factors(self, steps: Array, epoch: int, total_epochs: int) -> Array:
+        steps, total_steps = _in_equal_epochs(steps, epoch, total_epochs)
         rising = int(self.warm_up * total_steps)
         falling = max(total_steps - 1 - rising, 1)
         phase = np.clip((steps - rising) / falling, 0, 1)
@@ -183,7 +204,7 @@ class OneCycle(Schedule):
     Parameters
     ----------
     rise : float, default 0.3
-        Share of all steps in (0, 1) that go up.
+        Share of the training in (0, 1) that goes up.
     start_division, final_division : float, default 25 and 1e4
         The cycle starts at 1 / start_division and ends at 1 / (start_division * final_division),
         as in PyTorch.
@@ -191,7 +212,7 @@ class OneCycle(Schedule):
     Examples
     --------
     >>> import numpy as np
-    >>> OneCycle(rise=0.5).factors(np.arange(6), 1, 6).round(2)
+    >>> OneCycle(rise=0.5).factors(np.arange(6), epoch=0, total_epochs=1).round(2)
     array([0.04, 0.52, 1.  , 0.75, 0.25, 0.  ])
     """
 
@@ -205,7 +226,8 @@ class OneCycle(Schedule):
         _checks.real(self.start_division, "start_division", at_least=1)
         _checks.real(self.final_division, "final_division", at_least=1)
 
-    def factors(self, steps: Array, steps_per_epoch: int, total_steps: int) -> Array:
+    def factors(self, steps: Array, epoch: int, total_epochs: int) -> Array:
+        steps, total_steps = _in_equal_epochs(steps, epoch, total_epochs)
         last = max(total_steps - 1, 1)
         peak = max(self.rise * total_steps - 1, 1e-9)
         start = 1 / self.start_division
@@ -261,8 +283,47 @@ class ReduceOnPlateau(Schedule):
         _checks.real(self.minimum, "minimum", at_least=0, at_most=1)
         _checks.mode(self.mode)
 
-    def factors(self, steps: Array, steps_per_epoch: int, total_steps: int) -> Array:
+    def factors(self, steps: Array, epoch: int, total_epochs: int) -> Array:
         return np.ones(len(steps))
+
+
+def epoch_factors(
+    schedule: Schedule, first_step: int, n_steps: int, epoch: int, total_epochs: int
+) -> Array:
+    """Return a schedule's factors of one epoch's steps.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    first_step, n_steps : int
+        The number of steps that were taken before, and of those to come.
+    epoch, total_epochs : int
+        As in `Schedule.factors`.
+
+    Raises
+    ------
+    ValueError
+        If the schedule does not return one factor of at least 0 for each step.
+
+    Examples
+    --------
+    >>> epoch_factors(Exponential(0.5), first_step=10, n_steps=2, epoch=1, total_epochs=3)
+    array([0.5, 0.5])
+    """
+    steps = np.arange(first_step, first_step + n_steps)
+    factors = np.asarray(schedule.factors(steps, epoch, total_epochs), dtype=np.float64)
+    if factors.shape != (n_steps,):
+        raise ValueError(
+            f"the schedule {schedule.name!r} must return {n_steps} factors, one for each step of "
+            f"the epoch, got an array of shape {factors.shape}"
+        )
+    wrong = np.flatnonzero(~((factors >= 0) & np.isfinite(factors)))
+    if len(wrong):
+        raise ValueError(
+            f"the schedule {schedule.name!r} must return finite factors of at least 0, got "
+            f"{factors[wrong[0]]} for step {steps[wrong[0]]}"
+        )
+    return factors
 
 
 #: Every schedule by name, with default parameters.

@@ -46,7 +46,7 @@ from fastmlp.metrics import (
 from fastmlp.network import MLP, check_finite, check_logits
 from fastmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastmlp.regularization import Regularization
-from fastmlp.schedules import SCHEDULES, Constant, ReduceOnPlateau, Schedule
+from fastmlp.schedules import SCHEDULES, Constant, ReduceOnPlateau, Schedule, epoch_factors
 from fastmlp.targets import dense_targets, prepare_targets, weight_shares
 
 Array = NDArray[Any]
@@ -799,11 +799,14 @@ class Trainer:
         """Return the rates of the next epoch's steps."""
         progress = self._progress
         n_batches = -(-n_samples // self.batch_size)
-        # Not the steps that were taken, which may be of epochs of other sizes.
-        steps = len(progress.records) * n_batches + np.arange(n_batches)
-        total = progress.planned_epochs * n_batches
-        rate = optimizer.learning_rate * progress.plateau_factor
-        return rate * self.schedule.factors(steps, n_batches, total)
+        factors = epoch_factors(
+            self.schedule,
+            progress.state.step,
+            n_batches,
+            len(progress.records),
+            progress.planned_epochs,
+        )
+        return optimizer.learning_rate * progress.plateau_factor * factors
 
     def _column_directions(self, *, validation: bool) -> dict[str, bool | None]:
         score = score_name(self.network.output_activation)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
 from fastmlp import MLP, SGD, Trainer
 from fastmlp.callbacks import Checkpoint, EarlyStopping
+from fastmlp.errors import DivergenceError
 from fastmlp.schedules import (
     Cosine,
     Exponential,
@@ -56,33 +59,74 @@ def test_the_progress_of_a_schedule_is_the_share_of_epochs(schedule, sizes):
     trainer = make_trainer(schedule)
     fit(trainer, sizes[0], epochs=3)
     fit(trainer, sizes[1], epochs=3)
-    n_batches = sizes[1] // 10
-    same = schedule.factors(np.arange(6 * n_batches), n_batches, 6 * n_batches)
-    ours = trainer.history["learning_rate"][3:]
-    assert ours == pytest.approx(same[n_batches - 1 :: n_batches][3:])
+    other = make_trainer(schedule)
+    fit(other, sizes[1], epochs=6)
+    assert trainer.history["learning_rate"][3:] == other.history["learning_rate"][3:]
+
+
+class WarmUp(Schedule):
+    """Raises the rate over the first steps."""
+
+    name = "warm_up"
+
+    def factors(self, steps, epoch, total_epochs):
+        return np.minimum((steps + 1) / 200, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rates"),
+    [
+        ((1000, 1000, 10), [0.5, 1.0, 1.0]),
+        ((10, 1000, 10), [0.005, 0.505, 0.51]),
+        ((95, 1000, 33), [0.05, 0.55, 0.57]),
+    ],
+)
+def test_a_schedule_of_ones_own_is_told_the_steps_that_were_taken(sizes, rates, backend):
+    trainer = make_trainer(WarmUp(), backend=backend)
+    for size in sizes:
+        fit(trainer, size)
+    assert trainer.history["learning_rate"] == pytest.approx(rates)
 
 
 class Clock(Schedule):
-    """Notes the number of every epoch, and how many are planned."""
+    """Notes the first step of every epoch, the epoch's number, and how many are planned."""
 
     name = "clock"
 
     def __init__(self) -> None:
-        self.seen: list[tuple[float, float]] = []
+        self.seen: list[tuple[int, int, int]] = []
 
-    def factors(self, steps, steps_per_epoch, total_steps):
-        self.seen.append((steps[0] / steps_per_epoch, total_steps / steps_per_epoch))
+    def factors(self, steps, epoch, total_epochs):
+        self.seen.append((int(steps[0]), epoch, total_epochs))
         return np.ones(len(steps))
 
 
-@pytest.mark.parametrize("sizes", [(1000, 10), (10, 200, 30), (15, 40, 7, 100)])
-def test_partial_fit_counts_epochs(sizes):
-    sklearn = pytest.importorskip("fastmlp.sklearn")
-    clock = Clock()
-    model = sklearn.MLPClassifier((4,), schedule=clock, batch_size=7, backend="numpy")
-    for size in sizes:
-        model.partial_fit(X[:size], Y[:size], classes=[0, 1])
-    assert clock.seen == [(i, i + 1) for i in range(len(sizes))]
+@pytest.mark.parametrize("way", ["checkpoint", "pickle"])
+def test_a_schedule_of_a_resumed_run_is_told_the_steps_that_were_taken(way, tmp_path):
+    trainer = make_trainer(Clock())
+    fit(trainer, 1000)
+    fit(trainer, 30, epochs=2)
+    if way == "pickle":
+        again = pickle.loads(pickle.dumps(trainer))
+    else:
+        trainer.save_checkpoint(tmp_path / "run.npz")
+        again = make_trainer(trainer.schedule)
+        again.load_checkpoint(tmp_path / "run.npz")
+    for one in (trainer, again):
+        one.schedule.seen.clear()
+        fit(one, 500)
+        assert one.schedule.seen == [(106, 3, 4)]
+
+
+def test_neither_another_optimizer_nor_an_epoch_that_diverged_moves_the_steps():
+    trainer = make_trainer(Clock())
+    fit(trainer, 100)
+    trainer.optimizer = SGD(1e300)
+    with pytest.raises(DivergenceError):
+        fit(trainer, 50)
+    trainer.optimizer = SGD(0.5, momentum=0.9)
+    fit(trainer, 20)
+    assert trainer.schedule.seen[-1][:2] == (10, 1)
 
 
 @pytest.mark.filterwarnings("ignore:.*Maximum iterations")

@@ -29,7 +29,8 @@ TOTAL = STEPS_PER_EPOCH * EPOCHS
 
 
 def factors(schedule: Schedule) -> np.ndarray:
-    return schedule.factors(np.arange(TOTAL), STEPS_PER_EPOCH, TOTAL)
+    epochs = np.arange(TOTAL).reshape(EPOCHS, STEPS_PER_EPOCH)
+    return np.concatenate([schedule.factors(steps, i, EPOCHS) for i, steps in enumerate(epochs)])
 
 
 def make_trainer(schedule, backend="numpy", learning_rate: float = 0.2) -> Trainer:
@@ -49,11 +50,49 @@ def test_factors_are_float64_between_0_and_1(name):
     assert np.all((values >= 0) & (values <= 1))
 
 
-@given(name=st.sampled_from(sorted(SCHEDULES)), cut=st.integers(0, TOTAL))
-def test_a_schedule_is_a_function_of_the_step_alone(name, cut):
-    schedule, steps = SCHEDULES[name], np.arange(TOTAL)
-    parts = [schedule.factors(part, STEPS_PER_EPOCH, TOTAL) for part in (steps[:cut], steps[cut:])]
-    np.testing.assert_array_equal(np.concatenate(parts), factors(schedule))
+@given(
+    name=st.sampled_from(sorted(SCHEDULES)),
+    taken=st.integers(0, 10**6),
+    epoch=st.integers(0, EPOCHS - 1),
+)
+def test_the_sizes_of_earlier_epochs_do_not_move_a_built_in_schedule(name, taken, epoch):
+    steps = taken + np.arange(STEPS_PER_EPOCH)
+    expected = factors(SCHEDULES[name])[epoch * STEPS_PER_EPOCH :][:STEPS_PER_EPOCH]
+    np.testing.assert_array_equal(SCHEDULES[name].factors(steps, epoch, EPOCHS), expected)
+
+
+class Own(Schedule):
+    """Returns what it is told to."""
+
+    name = "own"
+
+    def __init__(self, returned) -> None:
+        self.returned = returned
+
+    def factors(self, steps, epoch, total_epochs):
+        return self.returned
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (0.5, r"'own' must return 5 factors, one for each step .* shape \(\)"),
+        (np.ones(4), r"must return 5 factors, .* shape \(4,\)"),
+        ([1, 1, np.nan, 1, 1], "finite factors of at least 0, got nan for step 2"),
+        ([1, 1, 1, -0.5, 1], "finite factors of at least 0, got -0.5 for step 3"),
+    ],
+)
+@pytest.mark.parametrize("of_an_estimator", [False, True])
+def test_what_a_schedule_of_ones_own_returns_is_checked(returned, message, of_an_estimator):
+    if of_an_estimator:
+        sklearn = pytest.importorskip("fastmlp.sklearn")
+        model = sklearn.MLPClassifier((), schedule=Own(returned), batch_size=8, backend="numpy")
+        start = lambda: model.fit(X, Y)  # noqa: E731
+    else:
+        trainer = make_trainer(Own(returned))
+        start = lambda: trainer.fit(X, Y, 1, verbose=False)  # noqa: E731
+    with pytest.raises(ValueError, match=message):
+        start()
 
 
 def torch_rates(make, n_steps: int) -> np.ndarray:

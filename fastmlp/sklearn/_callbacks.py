@@ -61,8 +61,8 @@ class FitCallbacks:
     ) -> None:
         self.network = network
         self.stopping = False
-        self._records: list[Record] = []
         self._estimator = estimator
+        self._n_before = len(estimator._records)
         self._ours = as_callbacks(estimator.callbacks) if called else []
         self.directions = directions
         self._theirs = called and bool(getattr(estimator, "_skl_callbacks", ()))
@@ -75,8 +75,8 @@ class FitCallbacks:
 
     @property
     def history(self) -> History:
-        """All epochs of this fit so far."""
-        return History(self._records)
+        """All epochs so far, those of the fits that this one goes on from included."""
+        return History(self._estimator._records)
 
     def stop(self) -> None:
         """End the fit after this epoch."""
@@ -100,7 +100,6 @@ class FitCallbacks:
 
     def epoch_end(self, record: Record) -> None:
         """Tell all that an epoch is over; one that returns True ends the fit."""
-        self._records.append(record)
         for callback in self._ours:
             if callback.on_epoch_end(self, dict(record)):  # type: ignore[arg-type]
                 self.stopping = True
@@ -111,8 +110,9 @@ class FitCallbacks:
 
     def end(self) -> None:
         """Tell all that the fit ended as it should."""
+        ours = History(self._estimator._records[self._n_before :])
         for callback in self._ours:
-            callback.on_fit_end(self, self.history)  # type: ignore[arg-type]
+            callback.on_fit_end(self, ours)  # type: ignore[arg-type]
             said = callback.outcome()
             if said is not None:
                 logger.info(said)

@@ -31,6 +31,7 @@ from fastmlp._messages import quiet
 from fastmlp.activations import ACTIVATIONS, Activation, Linear
 from fastmlp.backends.base import Backend, get_backend
 from fastmlp.callbacks import Checkpoint
+from fastmlp.history import Record
 from fastmlp.losses import LOSSES, CrossEntropy, Loss, Quantile
 from fastmlp.metrics import R2
 from fastmlp.network import MLP, check_logits
@@ -59,6 +60,16 @@ _OUTPUT_ACTIVATIONS = {
     "identity": "linear",
     "exp": "exp",
 }
+#: What a stochastic solver notes of its epochs.
+_BOOKS = (
+    "_no_improvement_count",
+    "_records",
+    "loss_curve_",
+    "validation_loss_curve_",
+    "validation_scores_",
+    "best_validation_score_",
+    "best_loss_",
+)
 
 
 class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
@@ -254,9 +265,13 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             w[:] = self._random_state.uniform(-bound, bound, w.shape)
             b[:] = self._random_state.uniform(-bound, bound, b.shape)
         self._show(network)
-        if self._uses_lbfgs():
-            return
+        for name in ("_optimizer", *_BOOKS):  # those of an earlier network
+            self.__dict__.pop(name, None)
+
+    def _open_books(self) -> None:
+        """Start to count and to record epochs."""
         self._no_improvement_count = 0
+        self._records: list[Record] = []
         self.loss_curve_: list[float] = []
         self.validation_loss_curve_: list[float] | None = None
         self.validation_scores_: list[float] | None = None
@@ -350,6 +365,8 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if not hasattr(self, "loss_curve_"):
+            self._open_books()
         rows, validation = self._held_out(samples, y, weights, objective.loss, validation_data)
         if validation is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
@@ -403,7 +420,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         kept = earlier if incremental else None
         if kept is None or kept.kind is not type(optimizer) or kept.moments.shape != moments.shape:
             self._optimizer = OptimizerState(optimizer.learning_rate, moments, type(optimizer))
-            if earlier is not None and self.loss_curve_:  # the same network is trained on
+            if earlier is not None:  # the same network is trained on
                 self._optimizer.follow(earlier)
         elif self.optimizer is not None:  # a solver's own rate adapts, and is kept
             kept.learning_rate = optimizer.learning_rate
@@ -635,7 +652,9 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
         an instance, with its own rate.
     schedule : str, Schedule or None, default None
         Takes the place of `learning_rate`, for any solver but "lbfgs". With `warm_start` and in
-        `partial_fit` it counts on from the epochs before.
+        `partial_fit` it counts on from the epochs before. One that stretches over the training,
+        as "cosine", is at its end after the `max_iter` epochs more of a `fit`, or in `partial_fit`
+        after `max_iter` epochs in all: a loop of single epochs along one schedule calls that.
     weight_decay : float, default 0.0
         Solver "adam" becomes AdamW, with decoupled decay of all parameters; "sgd" adds
         weight_decay times the parameters to the gradient.
@@ -649,8 +668,9 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
         validation loss, or None for the accuracy (of several labels, the share of rows whose
         labels are all right).
     callbacks : list, default ()
-        `fastmlp.callbacks.Callback` instances, or functions of the fit and the epoch's record; the
-        callbacks of `sklearn.callback` are set by `set_callbacks`. A fitted estimator is pickled
+        `fastmlp.callbacks.Callback` instances, or functions of the fit and the epoch's record,
+        which goes on from the epochs before with `warm_start`; the callbacks of
+        `sklearn.callback` are set by `set_callbacks`. A fitted estimator is pickled
         without lambdas and local functions, with a warning.
     loss : str or Loss, default "log_loss"
         "log_loss", or another name or instance of `fastmlp.losses`.
@@ -1045,7 +1065,9 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
         an instance, with its own rate.
     schedule : str, Schedule or None, default None
         Takes the place of `learning_rate`, for any solver but "lbfgs". With `warm_start` and in
-        `partial_fit` it counts on from the epochs before.
+        `partial_fit` it counts on from the epochs before. One that stretches over the training,
+        as "cosine", is at its end after the `max_iter` epochs more of a `fit`, or in `partial_fit`
+        after `max_iter` epochs in all: a loop of single epochs along one schedule calls that.
     weight_decay : float, default 0.0
         Solver "adam" becomes AdamW, with decoupled decay of all parameters; "sgd" adds
         weight_decay times the parameters to the gradient.
@@ -1058,8 +1080,9 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
         What early stopping watches: a scorer as in `sklearn.model_selection`, "loss" for the
         validation loss, or None for R2.
     callbacks : list, default ()
-        `fastmlp.callbacks.Callback` instances, or functions of the fit and the epoch's record; the
-        callbacks of `sklearn.callback` are set by `set_callbacks`. A fitted estimator is pickled
+        `fastmlp.callbacks.Callback` instances, or functions of the fit and the epoch's record,
+        which goes on from the epochs before with `warm_start`; the callbacks of
+        `sklearn.callback` are set by `set_callbacks`. A fitted estimator is pickled
         without lambdas and local functions, with a warning.
 
     Attributes

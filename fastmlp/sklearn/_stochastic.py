@@ -17,7 +17,7 @@ from fastmlp._watch import check_watched, counts_upward, recorded
 from fastmlp.backends.base import Session
 from fastmlp.history import Record
 from fastmlp.network import MLP
-from fastmlp.schedules import ReduceOnPlateau, Schedule
+from fastmlp.schedules import ReduceOnPlateau, Schedule, epoch_factors
 from fastmlp.sklearn._callbacks import FitCallbacks
 from fastmlp.sklearn._objective import EpochRunner, Objective, Samples
 
@@ -91,8 +91,9 @@ class StochasticFit:
         estimator = self.estimator
         self.runner.begin(self.network.parameters, estimator._optimizer)
         estimator.n_iter_ = 0
-        if estimator.early_stopping and estimator.best_validation_score_ == -np.inf:
-            self._best = self.network.parameters.copy()  # kept if no score is a number
+        if estimator.early_stopping:
+            # Kept if no score is better than those of the fits before, which it is the best of.
+            self._best = self.network.parameters.copy()
         if isinstance(self.schedule, ReduceOnPlateau):
             check_watched(self.schedule.metric, self.schedule.mode, self.callbacks.directions)
         try:
@@ -109,16 +110,18 @@ class StochasticFit:
 
     def _run_epochs(self, one_epoch: bool) -> None:
         estimator = self.estimator
+        planned = self._planned_epochs(one_epoch)
         while True:
             start = time.perf_counter()
             self.callbacks.epoch_begin()
             n_epochs = 1 if one_epoch else self._epochs_at_once()
             order = np.concatenate([self._next_order() for _ in range(n_epochs)])
-            rates = self._rates(n_epochs, one_epoch)
-            for loss in self.runner.run(order, rates, n_epochs):
+            rates = self._rates(n_epochs, planned)
+            losses = self.runner.run(order, rates.reshape(-1), n_epochs)
+            for loss, rate in zip(losses, rates[:, -1], strict=True):
                 record = self._note(loss)
-            record["learning_rate"] = float(rates[-1]) / self.rate_factor
-            record["seconds"] = time.perf_counter() - start
+                record["learning_rate"] = float(rate) / self.rate_factor
+                record["seconds"] = (time.perf_counter() - start) / n_epochs
             self._after_plateau(record)
             if self.callbacks.active:
                 self._call_back(record)
@@ -165,8 +168,9 @@ class StochasticFit:
         estimator.n_iter_ += 1
         estimator.t_ += len(self.rows)
         estimator.loss_curve_.append(loss)
+        record: Record = {"epoch": len(estimator.loss_curve_), "loss": loss}
+        estimator._records.append(record)
         print_iteration(estimator, estimator.n_iter_, loss)
-        record: Record = {"epoch": estimator.n_iter_, "loss": loss}
         if self.validation is not None:
             record.update(self._validate(self.validation))
         self._count_improvement(record)
@@ -174,16 +178,25 @@ class StochasticFit:
 
     # Learning rates --------------------------------------------------------------------------
 
-    def _rates(self, n_epochs: int, one_epoch: bool) -> Array:
-        state = self.estimator._optimizer
+    def _planned_epochs(self, one_epoch: bool) -> int:
+        """Return the number of epochs, those before included, that a schedule stretches over."""
+        taken, asked = len(self.estimator.loss_curve_), int(self.estimator.max_iter)
+        return max(asked, taken + 1) if one_epoch else taken + asked
+
+    def _rates(self, n_epochs: int, planned: int) -> Array:
+        """Return the rates of the next epochs' steps, of shape (n_epochs, n_batches)."""
+        state, shape = self.estimator._optimizer, (n_epochs, self.n_batches)
         rate = state.learning_rate * self.rate_factor
         if self.schedule is None:
-            return np.full(n_epochs * self.n_batches, rate)
-        taken = len(self.estimator.loss_curve_)
-        left = 1 if one_epoch else self.estimator.max_iter - self.estimator.n_iter_
-        steps = taken * self.n_batches + np.arange(n_epochs * self.n_batches)
-        total = (taken + left) * self.n_batches
-        return rate * state.plateau_factor * self.schedule.factors(steps, self.n_batches, total)
+            return np.full(shape, rate)
+        step, epoch = state.steps_before + self.session.step, len(self.estimator.loss_curve_)
+        factors = [
+            epoch_factors(
+                self.schedule, step + i * self.n_batches, self.n_batches, epoch + i, planned
+            )
+            for i in range(n_epochs)
+        ]
+        return rate * state.plateau_factor * np.array(factors)
 
     def _set_rate(self, rate: float) -> None:
         self.runner.keep_velocity(self.estimator._optimizer.learning_rate, rate)
