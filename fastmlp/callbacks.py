@@ -356,6 +356,9 @@ class CSVLog(Callback):
 class TensorBoard(Callback):
     """Writes every column of the history for TensorBoard (needs ``fastmlp[tensorboard]``).
 
+    Another fit of the same run goes on; a run that goes on from an earlier checkpoint, or another
+    one in the same folder, takes the place of the epochs from there on.
+
     Parameters
     ----------
     folder : str or Path
@@ -390,7 +393,12 @@ class TensorBoard(Callback):
         self._writer: Any = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        self._writer = self._make_writer(str(self.folder))
+        n_before = len(trainer.history)
+        # A run that goes on from an earlier epoch takes the place of what came after it. Files
+        # are named by the second, in which another fit may have begun too.
+        self._writer = self._make_writer(
+            str(self.folder), purge_step=n_before + 1, filename_suffix=f".{n_before}"
+        )
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
         for name, value in record.items():

@@ -326,6 +326,21 @@ def epoch_factors(
     return factors
 
 
+def goes_on(earlier: Schedule | None, later: Schedule | None) -> bool:
+    """Return whether a schedule continues another's waiting for a better metric.
+
+    Examples
+    --------
+    >>> goes_on(ReduceOnPlateau(), ReduceOnPlateau(patience=3))
+    True
+    >>> goes_on(ReduceOnPlateau(), ReduceOnPlateau(metric="val_loss"))
+    False
+    """
+    if not (isinstance(earlier, ReduceOnPlateau) and isinstance(later, ReduceOnPlateau)):
+        return False
+    return (earlier.metric, earlier.mode) == (later.metric, later.mode)
+
+
 #: Every schedule by name, with default parameters.
 SCHEDULES: _checks.Vocabulary[Schedule] = _checks.Vocabulary(
     {

@@ -46,7 +46,14 @@ from fastmlp.metrics import (
 from fastmlp.network import MLP, check_finite, check_logits
 from fastmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastmlp.regularization import Regularization
-from fastmlp.schedules import SCHEDULES, Constant, ReduceOnPlateau, Schedule, epoch_factors
+from fastmlp.schedules import (
+    SCHEDULES,
+    Constant,
+    ReduceOnPlateau,
+    Schedule,
+    epoch_factors,
+    goes_on,
+)
 from fastmlp.targets import dense_targets, prepare_targets, weight_shares
 
 Array = NDArray[Any]
@@ -109,7 +116,8 @@ class _Progress:
     plateau_factor: float = 1.0
     #: Those of the last fit.
     callbacks: tuple[Callback, ...] = ()
-    #: What a loaded checkpoint holds for the callbacks of the next fit, until its first epoch.
+    #: What a loaded checkpoint holds for the callbacks of the next fit, until its first epoch
+    #: or its end.
     callback_states: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -251,16 +259,10 @@ class Trainer:
             None if n_threads is None else _checks.integer(n_threads, "n_threads", at_least=1)
         )
         self.seed = network.seed if seed is None else _checks.integer(seed, "seed", at_least=0)
-        self.schedule = (
-            Constant()
-            if schedule is None
-            else _checks.choose(schedule, Schedule, SCHEDULES, "schedule")
-        )
         self.regularization = Regularization() if regularization is None else regularization
         self.regularization.dropout_rates(network.n_layers)
         check_class_weight(class_weight, network.output_activation, network.n_outputs)
-        if isinstance(self.optimizer, LBFGS):
-            _check_full_batch(self.schedule, self.regularization)
+        self._schedule = self._checked_schedule(schedule)
         self.class_weight = class_weight
         self.metrics: list[Metric] = resolve_metrics(metrics, network)
         self._directions = self._column_directions(validation=True)
@@ -348,6 +350,22 @@ class Trainer:
             moments[:n_kept] = state.moments[:n_kept]
             self._progress = replace(self._progress, state=replace(state, moments=moments))
             self._training = None
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule; another may be assigned, and has the epochs before behind it.
+
+        Reducing on a plateau goes on where the metric stays the same, and else starts anew.
+        """
+        return self._schedule
+
+    @schedule.setter
+    def schedule(self, given: str | Schedule | None) -> None:
+        schedule = self._checked_schedule(given)
+        with self._alone():
+            if not goes_on(self._schedule, schedule):
+                self._progress = replace(self._progress, plateau=Watch(), plateau_factor=1.0)
+            self._schedule = schedule
 
     @property
     def history(self) -> History:
@@ -453,7 +471,7 @@ class Trainer:
         level = verbosity(verbose)
         with self._alone():
             first = len(self._progress.records)
-            known = self.network.feature_names
+            known, planned = self.network.feature_names, self.planned_epochs
             self._adopt()
             try:
                 data, validation = self._training_data(
@@ -476,6 +494,7 @@ class Trainer:
             finally:
                 if len(self._progress.records) == first:  # nothing was learned
                     self.network.feature_names = known
+                    self._progress = replace(self._progress, planned_epochs=planned)
             return History(self._progress.records[first:])
 
     def stop(self) -> None:
@@ -678,6 +697,8 @@ class Trainer:
                 if said is not None:
                     shown.note(said)
                     logger.info(said)
+            # The run of the checkpoint has come to its end: the next fit's callbacks start anew.
+            self._progress = replace(self._progress, callback_states={})
 
     def _run_epoch(
         self, data: _Data, validation: _Data | None, shuffle: bool, shown: Display
@@ -807,6 +828,14 @@ class Trainer:
             progress.planned_epochs,
         )
         return optimizer.learning_rate * progress.plateau_factor * factors
+
+    def _checked_schedule(self, given: str | Schedule | None) -> Schedule:
+        schedule: Schedule = Constant()
+        if given is not None:
+            schedule = _checks.choose(given, Schedule, SCHEDULES, "schedule")
+        if isinstance(self.optimizer, LBFGS):
+            _check_full_batch(schedule, self.regularization)
+        return schedule
 
     def _column_directions(self, *, validation: bool) -> dict[str, bool | None]:
         score = score_name(self.network.output_activation)

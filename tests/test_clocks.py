@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, SGD, Trainer
-from fastmlp.callbacks import Checkpoint, EarlyStopping
-from fastmlp.errors import DivergenceError
+from fastmlp.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, TensorBoard
+from fastmlp.errors import DivergenceError, TrainingInterrupted
 from fastmlp.schedules import (
     Cosine,
     Exponential,
     InverseScaling,
     OneCycle,
+    ReduceOnPlateau,
     Schedule,
     StepDecay,
 )
@@ -129,24 +130,275 @@ def test_neither_another_optimizer_nor_an_epoch_that_diverged_moves_the_steps():
     assert trainer.schedule.seen[-1][:2] == (10, 1)
 
 
-@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
-def test_warm_start_counts_epochs():
+@pytest.mark.parametrize("name", ["ReduceOnPlateau", "other metric"])
+def test_another_schedule_does_not_inherit_what_a_plateau_reduced(name, tmp_path):
+    plateau = ReduceOnPlateau(factor=0.5, patience=0, threshold=10.0)
+    trainer = make_trainer(plateau)
+    fit(trainer, epochs=3)
+    trainer.schedule = ReduceOnPlateau(factor=0.1, patience=0, threshold=10.0)  # goes on
+    fit(trainer, epochs=2)
+    other = ReduceOnPlateau(metric="accuracy") if name == "other metric" else None
+    trainer.schedule = other
+    fit(trainer, epochs=1)
+    assert trainer.history["learning_rate"] == pytest.approx([1, 1, 0.5, 0.25, 0.025, 1])
+    trainer.save_checkpoint(tmp_path / "run.npz")
+    again = make_trainer(other)
+    again.load_checkpoint(tmp_path / "run.npz")
+    assert again.history == trainer.history
+
+
+def test_a_schedule_that_is_assigned_is_checked_and_understood():
+    trainer = make_trainer()
+    trainer.schedule = "cosine"
+    assert trainer.schedule == Cosine()
+    with pytest.raises(ValueError, match="schedule"):
+        trainer.schedule = "cosinus maximus"
+    trainer = make_trainer(optimizer="lbfgs")
+    with pytest.raises(ValueError, match="L-BFGS has no learning rate"):
+        trainer.schedule = "cosine"
+
+
+# Plans -----------------------------------------------------------------------------------------
+
+
+def refused(trainer: Trainer) -> None:
+    with pytest.raises(ValueError, match="'val_loss' is not recorded"):
+        fit(trainer, epochs=1000, callbacks=[EarlyStopping()])
+
+
+def diverged(trainer: Trainer) -> None:
+    trainer.optimizer = SGD(1e300)
+    with pytest.raises(DivergenceError):
+        fit(trainer, epochs=1000)
+    trainer.optimizer = SGD(1.0)
+
+
+def interrupted(trainer: Trainer) -> None:
+    class Interrupting(Callback):
+        def on_fit_begin(self, trainer: Trainer) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.warns(TrainingInterrupted, match="after epoch 2"):
+        fit(trainer, epochs=1000, callbacks=[Interrupting()])
+
+
+@pytest.mark.parametrize("fail", [refused, diverged, interrupted])
+def test_a_fit_that_trained_nothing_plans_nothing(fail):
+    trainer = make_trainer(Cosine())
+    fit(trainer, epochs=2)
+    fail(trainer)
+    assert trainer.planned_epochs == 2
+    fit(trainer, epochs=2)
+    assert trainer.history["learning_rate"][-1] == 0
+
+
+@pytest.mark.parametrize("sizes", [(1000, 10), (10, 200, 30), (15, 40, 7, 100)])
+def test_partial_fit_counts_steps_and_epochs(sizes):
     sklearn = pytest.importorskip("fastmlp.sklearn")
+    clock = Clock()
+    model = sklearn.MLPClassifier((4,), schedule=clock, max_iter=3, batch_size=7, backend="numpy")
+    for size in sizes:
+        model.partial_fit(X[:size], Y[:size], classes=[0, 1])
+    before = np.cumsum([0, *(-(-size // 7) for size in sizes)])
+    assert clock.seen == [(before[i], i, max(3, i + 1)) for i in range(len(sizes))]
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), OneCycle()], ids=lambda one: one.name)
+def test_single_epochs_of_partial_fit_follow_the_schedule_of_one_fit(schedule):
+    sklearn = pytest.importorskip("fastmlp.sklearn")
+    options = {"schedule": schedule, "max_iter": 5, "batch_size": 10, "shuffle": False}
+    models = [
+        sklearn.MLPRegressor(
+            hidden_layer_sizes=(4,), random_state=0, tol=0, backend="numpy", **options
+        )
+        for _ in range(2)
+    ]
+    with pytest.warns(UserWarning, match="Maximum iterations"):
+        models[0].fit(X[:45], Y[:45])
+    for _ in range(5):
+        models[1].partial_fit(X[:45], Y[:45])
+    for one, other in zip(models[0].coefs_, models[1].coefs_, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+@pytest.mark.parametrize("sizes", [(100, 30), (30, 100), (40, 40)])
+def test_warm_starts_count_steps_and_epochs_and_plan_max_iter_more(sizes):
+    sklearn = pytest.importorskip("fastmlp.sklearn")
+    clock = Clock()
+    options = {"warm_start": True, "max_iter": 2, "batch_size": 10, "tol": 0, "backend": "numpy"}
+    model = sklearn.MLPClassifier((4,), schedule=clock, **options)
+    for n_rows in sizes:
+        model = pickle.loads(pickle.dumps(model))  # a schedule is pickled along
+        model.schedule.seen.clear()
+        model.fit(X[:n_rows], Y[:n_rows])
+    (a, b) = (size // 10 for size in sizes)
+    assert model.schedule.seen == [(2 * a, 2, 4), (2 * a + b, 3, 4)]
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+def test_an_estimators_other_schedule_does_not_inherit_what_a_plateau_reduced():
+    sklearn = pytest.importorskip("fastmlp.sklearn")
+    plateau = ReduceOnPlateau(factor=0.5, patience=0, threshold=10.0)
     rates = []
     model = sklearn.MLPClassifier(
         (4,),
-        schedule=Exponential(0.5),
+        schedule=plateau,
         solver="sgd",
-        learning_rate_init=1.0,
-        batch_size=10,
+        learning_rate_init=0.5,
         warm_start=True,
-        max_iter=2,
+        max_iter=3,
         backend="numpy",
         callbacks=[lambda fit, record: rates.append(record["learning_rate"])],
     )
-    for n_rows in (100, 30):
-        model.fit(X[:n_rows], Y[:n_rows])
-    assert rates == [1.0, 0.5, 0.25, 0.125]
+    for schedule in (plateau, plateau, "constant", ReduceOnPlateau(factor=0.1)):
+        model.set_params(schedule=schedule).fit(X[:40], Y[:40])
+    reduced = [0.5, 0.5, 0.25, 0.125, 0.0625, 0.03125]
+    assert rates == pytest.approx([*reduced, *[0.5] * 6])
+
+
+# Records of estimators -------------------------------------------------------------------------
+
+
+def make_model(kind: str = "MLPClassifier", **options):
+    sklearn = pytest.importorskip("fastmlp.sklearn")
+    given = {"max_iter": 2, "tol": 0, "warm_start": True, "random_state": 0, "backend": "numpy"}
+    return getattr(sklearn, kind)(hidden_layer_sizes=(4,), **{**given, **options})
+
+
+def logged_epochs(path) -> list[int]:
+    return [int(line.split(",")[0]) for line in path.read_text().splitlines()[1:]]
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+@pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+def test_the_log_of_a_warm_start_holds_every_epoch(kind, tmp_path):
+    path = tmp_path / "log.csv"
+    model = make_model(kind, callbacks=[CSVLog(path)])
+    model.fit(X[:40], Y[:40])
+    assert logged_epochs(path) == [1, 2]
+    model.fit(X[:40], Y[:40])
+    assert logged_epochs(path) == [1, 2, 3, 4]
+    model.partial_fit(X[:40], Y[:40])  # calls no callbacks
+    model = pickle.loads(pickle.dumps(model))
+    model.set_params(max_iter=1).fit(X[:20], Y[:20])
+    assert logged_epochs(path) == [1, 2, 3, 4, 5, 6]
+    table = np.genfromtxt(path, delimiter=",", names=True)
+    assert table["loss"] == pytest.approx(model.loss_curve_)
+    assert np.all(table["seconds"] > 0)
+    assert np.all(table["learning_rate"] == 0.001)
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+@pytest.mark.parametrize("again", ["clone", "fit"])
+def test_a_fit_that_starts_anew_counts_anew(again, tmp_path):
+    path = tmp_path / "log.csv"
+    model = make_model(callbacks=[CSVLog(path)])
+    parameters = set(model.get_params())
+    model.fit(X[:40], Y[:40]).fit(X[:40], Y[:40])
+    assert set(model.get_params()) == parameters
+    clone = pytest.importorskip("sklearn").clone
+    model = clone(model) if again == "clone" else model.set_params(warm_start=False)
+    model.fit(X[:40], Y[:40])
+    assert logged_epochs(path) == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+def test_epochs_without_callbacks_are_recorded_too(tmp_path):
+    path = tmp_path / "log.csv"
+    # So small and whole batches are trained in one call.
+    model = make_model(max_iter=20, batch_size=20, schedule=Exponential(0.5), solver="sgd")
+    model.fit(X[:40], Y[:40])
+    model.set_params(callbacks=[CSVLog(path)], max_iter=1).fit(X[:40], Y[:40])
+    assert logged_epochs(path) == list(range(1, 22))
+    rates = np.genfromtxt(path, delimiter=",", names=True)["learning_rate"]
+    assert rates == pytest.approx(0.001 * 0.5 ** np.arange(21))
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+def test_callbacks_of_a_warm_start_see_what_those_of_a_trainers_second_fit_see():
+    class Seeing(Callback):
+        def __init__(self) -> None:
+            self.seen: list[object] = []
+
+        def on_fit_begin(self, trainer) -> None:
+            self.seen.append(len(trainer.history))
+
+        def on_epoch_end(self, trainer, record) -> None:
+            self.seen.append((record["epoch"], trainer.history["epoch"]))
+
+        def on_fit_end(self, trainer, history) -> None:
+            self.seen.append(history["epoch"])
+
+    trainer, theirs = make_trainer(), Seeing()
+    for _ in range(2):
+        fit(trainer, epochs=2, callbacks=[theirs])
+    model = make_model(callbacks=[Seeing()])
+    for _ in range(2):
+        model.fit(X[:40], Y[:40])
+    assert model.callbacks[0].seen == theirs.seen
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+def test_the_best_epoch_of_a_warm_start_is_counted_over_all_fits():
+    stop = EarlyStopping("loss", patience=5)
+    model = make_model(max_iter=3, solver="sgd", learning_rate_init=0.1, callbacks=[stop])
+    for last in (3, 6):
+        model.fit(X[:40], Y[:40])
+        assert stop.best_epoch == last
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+def test_the_best_weights_of_a_warm_start_are_those_of_all_fits():
+    options = {"solver": "sgd", "early_stopping": True, "max_iter": 6, "learning_rate_init": 0.2}
+    model = make_model(**options).fit(X, Y)
+    best, weights = model.best_validation_score_, [w.copy() for w in model.coefs_]
+    model.set_params(learning_rate_init=50.0).fit(X, Y)
+    assert model.best_validation_score_ == best >= max(model.validation_scores_[6:])
+    for kept, weight in zip(model.coefs_, weights, strict=True):
+        np.testing.assert_array_equal(kept, weight)
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations", "ignore:lbfgs failed")
+@pytest.mark.parametrize("way", ["fit", "partial_fit"])
+def test_epochs_behind_an_lbfgs_fit_are_the_first(way):
+    clock = Clock()
+    model = make_model(warm_start=False).fit(X[:40], Y[:40])
+    model.set_params(solver="lbfgs").fit(X[:40], Y[:40])
+    assert not hasattr(model, "loss_curve_")
+    model.set_params(solver="adam", warm_start=True, schedule=clock, max_iter=1)
+    getattr(model, way)(X[:40], Y[:40])
+    assert clock.seen == [(0, 0, 1)]
+    assert len(model.loss_curve_) == model._optimizer.step == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+def test_validation_losses_are_drawn_at_their_epochs():
+    pytest.importorskip("matplotlib").use("agg")
+    from fastmlp.sklearn import LossCurveDisplay
+
+    model = make_model().fit(X[:40], Y[:40])
+    model.fit(X[:40], Y[:40], validation_data=(X[40:80], Y[40:80]))
+    model.partial_fit(X[:40], Y[:40])
+    line = LossCurveDisplay.from_estimator(model).lines_[1]
+    drawn = np.isfinite(line.get_ydata())
+    assert line.get_xdata()[drawn].tolist() == [3, 4]
+    assert line.get_ydata()[drawn].tolist() == model.validation_loss_curve_
+
+
+def test_ctrl_c_does_not_bring_the_best_epoch_of_an_estimator_back():
+    def interrupt(fit, record):
+        if record["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    stop = EarlyStopping("loss", mode="max", patience=9)  # the first epoch is its best
+    model = make_model(max_iter=9, callbacks=[stop, interrupt])
+    with pytest.warns(UserWarning, match="interrupted"):
+        model.fit(X[:40], Y[:40])
+    with pytest.warns(UserWarning, match="Maximum iterations"):
+        whole = make_model(max_iter=3).fit(X[:40], Y[:40])
+    assert stop.best_epoch == 1
+    np.testing.assert_array_equal(model.coefs_[0], whole.coefs_[0])
 
 
 # Masks ---------------------------------------------------------------------------------------
@@ -170,7 +422,11 @@ def test_the_masks_of_a_warm_start_go_on(kind, backend):
         backend=backend,
     )
     losses = [model.fit(X[:40], Y[:40]).loss_ for _ in range(4)]
-    assert len(set(losses)) == 4
+    for way in ("partial_fit", "partial_fit", "fit", "partial_fit"):
+        losses.append(getattr(model, way)(X[:40], Y[:40]).loss_)
+    model.set_params(solver="adam")  # whose steps are counted anew
+    losses += [model.partial_fit(X[:40], Y[:40]).loss_ for _ in range(2)]
+    assert len(set(losses)) == len(losses) == 10
 
 
 # Files of the best epoch ---------------------------------------------------------------------
@@ -272,6 +528,63 @@ def test_early_stopping_counts_anew_in_every_fit():
     fit(trainer, epochs=2, callbacks=[stop])
     fit(trainer, epochs=3, callbacks=[stop])
     assert (stop.best, stop.best_epoch) == (3, 5)
+
+
+def test_a_stopped_run_stays_stopped_for_one_fit(tmp_path):
+    file = tmp_path / "run.npz"
+    values = (1, 2, 3, 4, 5, 6, 7)
+    trainer = make_trainer(metrics=[scripted(*values)])
+    fit(trainer, epochs=9, callbacks=[EarlyStopping("cost", 2), Checkpoint(file)])
+    trainer = make_trainer(metrics=[scripted(4, 5, 6, 7)])
+    trainer.load_checkpoint(file)
+    lengths = [len(fit(trainer, epochs=9, callbacks=[EarlyStopping("cost", 2)])) for _ in "ab"]
+    assert lengths == [0, 3]
+
+
+def events(folder):
+    """Return every event of every file of TensorBoard, in the order of the files' names."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for file in sorted(folder.iterdir()):
+        data = file.read_bytes()
+        while data:  # records of TensorFlow's format: length, checksum, event, checksum
+            length = int.from_bytes(data[:8], "little")
+            found.append(Event.FromString(data[12 : 12 + length]))
+            data = data[16 + length :]
+    return found
+
+
+def shown_epochs(folder) -> list[int]:
+    """Return the epochs that TensorBoard shows: those from a later start on are purged."""
+    shown: list[int] = []
+    for event in sorted(events(folder), key=lambda event: event.wall_time):
+        if event.HasField("session_log"):
+            shown = [step for step in shown if step < event.step]
+        shown += [event.step for value in event.summary.value if value.tag == "loss"]
+    return shown
+
+
+def test_tensorboard_goes_on_with_a_run(tmp_path):
+    pytest.importorskip("tensorboardX")
+    folder, early = tmp_path / "board", tmp_path / "early.npz"
+    trainer = make_trainer()
+    fit(trainer, epochs=2, callbacks=[TensorBoard(folder)])
+    trainer.save_checkpoint(early)
+    fit(trainer, epochs=3, callbacks=[TensorBoard(folder)])  # in the same second
+    assert shown_epochs(folder) == [1, 2, 3, 4, 5]
+    trainer.load_checkpoint(early)
+    fit(trainer, epochs=1, callbacks=[TensorBoard(folder)])
+    assert shown_epochs(folder) == [1, 2, 3]
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+def test_tensorboard_goes_on_with_a_warm_start(tmp_path):
+    pytest.importorskip("tensorboardX")
+    model = make_model(callbacks=[TensorBoard(tmp_path)])
+    for _ in range(2):
+        model.fit(X[:40], Y[:40])
+    assert shown_epochs(tmp_path) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])

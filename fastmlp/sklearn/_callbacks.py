@@ -61,6 +61,8 @@ class FitCallbacks:
     ) -> None:
         self.network = network
         self.stopping = False
+        #: Whether Ctrl-C ended the fit.
+        self.broken_off = False
         self._estimator = estimator
         self._n_before = len(estimator._records)
         self._ours = as_callbacks(estimator.callbacks) if called else []
@@ -109,19 +111,23 @@ class FitCallbacks:
             self.stopping = True
 
     def end(self) -> None:
-        """Tell all that the fit ended as it should."""
-        ours = History(self._estimator._records[self._n_before :])
+        """Tell all that the fit ended; ours, as with a trainer, unless it was broken off."""
+        if not self.broken_off:
+            self._end_ours()
+        if self._context is not None:
+            self._context.call_on_fit_task_end(
+                estimator=self._estimator, reconstruction_attributes=self._fitted, **self._data
+            )
+
+    def _end_ours(self) -> None:
+        history = History(self._estimator._records[self._n_before :])
         for callback in self._ours:
-            callback.on_fit_end(self, ours)  # type: ignore[arg-type]
+            callback.on_fit_end(self, history)  # type: ignore[arg-type]
             said = callback.outcome()
             if said is not None:
                 logger.info(said)
                 if self._estimator.verbose:
                     print(said)
-        if self._context is not None:
-            self._context.call_on_fit_task_end(
-                estimator=self._estimator, reconstruction_attributes=self._fitted, **self._data
-            )
 
     def close(self) -> None:
         """Let our callbacks close their files."""

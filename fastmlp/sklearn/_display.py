@@ -7,6 +7,8 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
+from fastmlp.history import History
+
 
 class LossCurveDisplay:
     """The training loss, and the validation loss where there is one, over the epochs.
@@ -18,7 +20,7 @@ class LossCurveDisplay:
     loss_curve : sequence of float
         The training loss of each epoch.
     validation_loss_curve : sequence of float, optional
-        The validation loss of each epoch.
+        The validation loss of each epoch; NaN where there was none.
     estimator_name : str, optional
         Shown in the legend.
 
@@ -86,7 +88,7 @@ class LossCurveDisplay:
             )
         display = cls(
             last.loss_curve_,
-            getattr(last, "validation_loss_curve_", None),
+            _validation_losses(last),
             type(last).__name__ if name is None else name,
         )
         return display.plot(ax=ax, **kwargs)
@@ -120,3 +122,10 @@ class LossCurveDisplay:
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _validation_losses(estimator: Any) -> list[float] | None:
+    """Return the validation loss of each epoch, NaN where a fit had no validation set."""
+    if getattr(estimator, "validation_loss_curve_", None) is None:
+        return None
+    return History(estimator._records)["val_loss"]

@@ -23,6 +23,7 @@ from fastmlp.backends.base import Session, TrainingState
 from fastmlp.losses import CrossEntropy, Loss
 from fastmlp.network import MLP
 from fastmlp.optimizers import Optimizer
+from fastmlp.schedules import Schedule, goes_on
 from fastmlp.targets import dense_targets
 
 Array = NDArray[Any]
@@ -136,13 +137,22 @@ class OptimizerState:
     step: int = 0
     #: Of earlier fits of the same network, whose optimizers ended with them.
     steps_before: int = 0
+    #: Whose plateau it is.
+    schedule: Schedule | None = None
     plateau: Watch = field(default_factory=Watch)
     plateau_factor: float = 1.0
 
     def follow(self, earlier: OptimizerState) -> None:
         """Let schedules and masks go on where those of an earlier fit ended."""
         self.steps_before = earlier.steps_before + earlier.step
+        self.schedule = earlier.schedule
         self.plateau, self.plateau_factor = earlier.plateau, earlier.plateau_factor
+
+    def take(self, schedule: Schedule | None) -> None:
+        """Let the next fit follow a schedule."""
+        if not goes_on(self.schedule, schedule):
+            self.plateau, self.plateau_factor = Watch(), 1.0
+        self.schedule = schedule
 
 
 class EpochRunner:

@@ -90,6 +90,7 @@ class StochasticFit:
         """Train until a rule ends it, or for one epoch."""
         estimator = self.estimator
         self.runner.begin(self.network.parameters, estimator._optimizer)
+        estimator._optimizer.take(self.schedule)
         estimator.n_iter_ = 0
         if estimator.early_stopping:
             # Kept if no score is better than those of the fits before, which it is the best of.
@@ -100,6 +101,7 @@ class StochasticFit:
             self.callbacks.begin()
             self._run_epochs(one_epoch)
         except KeyboardInterrupt:
+            self.callbacks.broken_off = True
             warnings.warn("Training interrupted by user.", stacklevel=5)
         finally:
             self._publish()
