@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, SGD, Trainer
+from fastmlp.backends.numpy_backend import NumpySession
 from fastmlp.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, TensorBoard
 from fastmlp.errors import DivergenceError, TrainingInterrupted
 from fastmlp.schedules import (
@@ -399,6 +400,30 @@ def test_ctrl_c_does_not_bring_the_best_epoch_of_an_estimator_back():
         whole = make_model(max_iter=3).fit(X[:40], Y[:40])
     assert stop.best_epoch == 1
     np.testing.assert_array_equal(model.coefs_[0], whole.coefs_[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations", "ignore:Training interrupted")
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("n_steps", [1, 4, 5, 7])
+def test_an_epoch_that_ctrl_c_breaks_off_was_never_taken(solver, n_steps, monkeypatch):
+    options = {"solver": solver, "batch_size": 10, "schedule": Clock(), "alpha": 0.0}
+    whole, model = make_model(**options, max_iter=1), make_model(**options, max_iter=2)
+    update, taken = NumpySession._update, iter(range(n_steps))
+
+    def interrupted(session, gradient, rate):
+        if next(taken, None) is None:
+            raise KeyboardInterrupt
+        update(session, gradient, rate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NumpySession, "_update", interrupted)
+        model.fit(X[:35], Y[:35])  # of 4 steps an epoch
+    assert len(model.loss_curve_) == model.n_iter_ == n_steps // 4
+    if n_steps >= 4:
+        whole.fit(X[:35], Y[:35])
+        np.testing.assert_array_equal(model.coefs_[0], whole.coefs_[0])
+    model.fit(X[:35], Y[:35])
+    assert model.schedule.seen[-1] == (4 * (n_steps // 4 + 1), n_steps // 4 + 1, n_steps // 4 + 2)
 
 
 # Masks ---------------------------------------------------------------------------------------

@@ -89,14 +89,14 @@ class StochasticFit:
     def run(self, *, one_epoch: bool) -> None:
         """Train until a rule ends it, or for one epoch."""
         estimator = self.estimator
-        self.runner.begin(self.network.parameters, estimator._optimizer)
+        if isinstance(self.schedule, ReduceOnPlateau):
+            check_watched(self.schedule.metric, self.schedule.mode, self.callbacks.directions)
         estimator._optimizer.take(self.schedule)
+        self.runner.begin(self.network.parameters, estimator._optimizer)
         estimator.n_iter_ = 0
         if estimator.early_stopping:
             # Kept if no score is better than those of the fits before, which it is the best of.
             self._best = self.network.parameters.copy()
-        if isinstance(self.schedule, ReduceOnPlateau):
-            check_watched(self.schedule.metric, self.schedule.mode, self.callbacks.directions)
         try:
             self.callbacks.begin()
             self._run_epochs(one_epoch)
@@ -104,7 +104,6 @@ class StochasticFit:
             self.callbacks.broken_off = True
             warnings.warn("Training interrupted by user.", stacklevel=5)
         finally:
-            self._publish()
             self.callbacks.close()
         if estimator.early_stopping and self._best is not None:
             self.network.parameters = self._best
@@ -120,6 +119,7 @@ class StochasticFit:
             order = np.concatenate([self._next_order() for _ in range(n_epochs)])
             rates = self._rates(n_epochs, planned)
             losses = self.runner.run(order, rates.reshape(-1), n_epochs)
+            self._publish()  # nothing of an epoch that an interrupt breaks off
             for loss, rate in zip(losses, rates[:, -1], strict=True):
                 record = self._note(loss)
                 record["learning_rate"] = float(rate) / self.rate_factor
@@ -203,6 +203,7 @@ class StochasticFit:
     def _set_rate(self, rate: float) -> None:
         self.runner.keep_velocity(self.estimator._optimizer.learning_rate, rate)
         self.estimator._optimizer.learning_rate = rate
+        self._publish()
 
     def _after_plateau(self, record: Record) -> None:
         schedule, state = self.schedule, self.estimator._optimizer
@@ -226,7 +227,7 @@ class StochasticFit:
             if score > best:
                 estimator.best_validation_score_ = score
                 if estimator.early_stopping:
-                    self._best = self.session.store().parameters
+                    self._best = self.network.parameters.copy()
         if not estimator.early_stopping:
             good_enough = not loss > estimator.best_loss_ - estimator.tol
             estimator.best_loss_ = loss if loss < estimator.best_loss_ else estimator.best_loss_
@@ -267,7 +268,6 @@ class StochasticFit:
         loss = self.objective.of_logits(logits, samples, self.network)
         estimator.validation_loss_curve_.append(loss)
         if validation.scorer is not None:
-            self._publish()
             score = float(validation.scorer())
         elif validation.name == "loss":
             score = -loss
@@ -285,7 +285,6 @@ class StochasticFit:
     # The network -----------------------------------------------------------------------------
 
     def _call_back(self, record: Record) -> None:
-        self._publish()
         shown = self.network.parameters.copy()
         self.callbacks.epoch_end(record)
         if not np.array_equal(self.network.parameters, shown):
