@@ -314,13 +314,13 @@ def epoch_factors(
     factors = np.asarray(schedule.factors(steps, epoch, total_epochs), dtype=np.float64)
     if factors.shape != (n_steps,):
         raise ValueError(
-            f"the schedule {schedule.name!r} must return {n_steps} factors, one for each step of "
-            f"the epoch, got an array of shape {factors.shape}"
+            f"the schedule {type(schedule).__name__} must return {n_steps} factors, one for each "
+            f"step of the epoch, got an array of shape {factors.shape}"
         )
     wrong = np.flatnonzero(~((factors >= 0) & np.isfinite(factors)))
     if len(wrong):
         raise ValueError(
-            f"the schedule {schedule.name!r} must return finite factors of at least 0, got "
+            f"the schedule {type(schedule).__name__} must return finite factors of at least 0, got "
             f"{factors[wrong[0]]} for step {steps[wrong[0]]}"
         )
     return factors

@@ -402,6 +402,27 @@ def test_ctrl_c_does_not_bring_the_best_epoch_of_an_estimator_back():
     np.testing.assert_array_equal(model.coefs_[0], whole.coefs_[0])
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"callbacks": [EarlyStopping("nothing")]},
+        {"schedule": ReduceOnPlateau(metric="val_loss")},
+    ],
+    ids=["callback", "schedule"],
+)
+def test_a_fit_that_is_refused_leaves_the_optimizer_as_it_was(refused):
+    models = [make_model(solver="adam") for _ in range(2)]
+    for model in models:
+        model.partial_fit(X[:40], Y[:40], classes=[0, 1])
+    with pytest.raises(ValueError, match="is not recorded"):
+        models[0].set_params(**refused).fit(X[:40], Y[:40])
+    models[0].set_params(callbacks=[], schedule=None)
+    for model in models:
+        model.partial_fit(X[:40], Y[:40])
+    assert models[0].n_iter_ == models[0]._optimizer.step - 1 == 1
+    np.testing.assert_array_equal(models[0].coefs_[0], models[1].coefs_[0])
+
+
 @pytest.mark.filterwarnings("ignore:.*Maximum iterations", "ignore:Training interrupted")
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 @pytest.mark.parametrize("n_steps", [1, 4, 5, 7])

@@ -76,7 +76,7 @@ class Own(Schedule):
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (0.5, r"'own' must return 5 factors, one for each step .* shape \(\)"),
+        (0.5, r"Own must return 5 factors, one for each step .* shape \(\)"),
         (np.ones(4), r"must return 5 factors, .* shape \(4,\)"),
         ([1, 1, np.nan, 1, 1], "finite factors of at least 0, got nan for step 2"),
         ([1, 1, 1, -0.5, 1], "finite factors of at least 0, got -0.5 for step 3"),

@@ -376,7 +376,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         batch_size = self._batch_size(len(rows))
         optimizer = self._resolve_optimizer(objective.n_terms)
         clip, terms = self.gradient_clip, 1 if self.optimizer is not None else objective.n_terms
-        self._keep_or_start(optimizer, network, incremental)
+        state = self._kept_or_new(optimizer, network, incremental)
         session = get_backend(self.backend).bind(
             network,
             objective.loss,
@@ -388,7 +388,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             ),
             batch_size=batch_size,
             n_threads=self.n_threads,
-            seed=self._mask_seed(),
+            seed=self._mask_seed(state.steps_before),
         )
         name = None if validation is None else validation.name
         callbacks = FitCallbacks(
@@ -411,30 +411,31 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             None if schedule is None else _checks.choose(schedule, Schedule, SCHEDULES, "schedule"),
             validation,
             callbacks,
-        ).run(one_epoch=incremental)
+        ).run(state, one_epoch=incremental)
 
-    def _keep_or_start(self, optimizer: Optimizer, network: MLP, incremental: bool) -> None:
-        """Let `partial_fit` go on with the optimizer's state; `fit` starts it anew."""
+    def _kept_or_new(self, optimizer: Optimizer, network: MLP, incremental: bool) -> OptimizerState:
+        """Return the optimizer's state, with which `partial_fit` goes on and `fit` starts anew."""
         moments = np.zeros((optimizer.n_moments, network.n_parameters), dtype=network.dtype)
         earlier: OptimizerState | None = getattr(self, "_optimizer", None)
         kept = earlier if incremental else None
         if kept is None or kept.kind is not type(optimizer) or kept.moments.shape != moments.shape:
-            self._optimizer = OptimizerState(optimizer.learning_rate, moments, type(optimizer))
+            state = OptimizerState(optimizer.learning_rate, moments, type(optimizer))
             if earlier is not None:  # the same network is trained on
-                self._optimizer.follow(earlier)
-        elif self.optimizer is not None:  # a solver's own rate adapts, and is kept
-            kept.learning_rate = optimizer.learning_rate
+                state.follow(earlier)
+            return state
+        # A solver's own rate adapts, and is kept.
+        rate = kept.learning_rate if self.optimizer is None else optimizer.learning_rate
+        return replace(kept, learning_rate=rate)
 
-    def _mask_seed(self) -> int:
+    def _mask_seed(self, steps_before: int) -> int:
         """Return the seed of dropout's masks, which are a function of it and of the step."""
         if not self.dropout:  # without it, the stream of numbers is scikit-learn's
             return 0
         drawn = int(self._random_state.randint(2**31 - 1))
-        before = self._optimizer.steps_before
-        if not before:
+        if not steps_before:
             return drawn
         # With a number as random_state every fit draws the same, and its steps count from 0.
-        return int(np.random.SeedSequence([drawn, before]).generate_state(1)[0] >> 1)
+        return int(np.random.SeedSequence([drawn, steps_before]).generate_state(1)[0] >> 1)
 
     def _batch_size(self, n_samples: int) -> int:
         if isinstance(self.batch_size, str):

@@ -19,7 +19,7 @@ from fastmlp.history import Record
 from fastmlp.network import MLP
 from fastmlp.schedules import ReduceOnPlateau, Schedule, epoch_factors
 from fastmlp.sklearn._callbacks import FitCallbacks
-from fastmlp.sklearn._objective import EpochRunner, Objective, Samples
+from fastmlp.sklearn._objective import EpochRunner, Objective, OptimizerState, Samples
 
 Array = NDArray[Any]
 
@@ -86,14 +86,17 @@ class StochasticFit:
         self._order = rows
         self._best: Array | None = None
 
-    def run(self, *, one_epoch: bool) -> None:
-        """Train until a rule ends it, or for one epoch."""
+    def run(self, state: OptimizerState, *, one_epoch: bool) -> None:
+        """Train until a rule ends it, or for one epoch.
+
+        The estimator keeps `state` from the first whole epoch on.
+        """
         estimator = self.estimator
         if isinstance(self.schedule, ReduceOnPlateau):
             check_watched(self.schedule.metric, self.schedule.mode, self.callbacks.directions)
-        estimator._optimizer.take(self.schedule)
-        self.runner.begin(self.network.parameters, estimator._optimizer)
-        estimator.n_iter_ = 0
+        self.state = state
+        state.take(self.schedule)
+        self.runner.begin(self.network.parameters, state)
         if estimator.early_stopping:
             # Kept if no score is better than those of the fits before, which it is the best of.
             self._best = self.network.parameters.copy()
@@ -112,6 +115,7 @@ class StochasticFit:
     def _run_epochs(self, one_epoch: bool) -> None:
         estimator = self.estimator
         planned = self._planned_epochs(one_epoch)
+        estimator.n_iter_ = 0
         while True:
             start = time.perf_counter()
             self.callbacks.epoch_begin()
@@ -187,7 +191,7 @@ class StochasticFit:
 
     def _rates(self, n_epochs: int, planned: int) -> Array:
         """Return the rates of the next epochs' steps, of shape (n_epochs, n_batches)."""
-        state, shape = self.estimator._optimizer, (n_epochs, self.n_batches)
+        state, shape = self.state, (n_epochs, self.n_batches)
         rate = state.learning_rate * self.rate_factor
         if self.schedule is None:
             return np.full(shape, rate)
@@ -201,12 +205,12 @@ class StochasticFit:
         return rate * state.plateau_factor * np.array(factors)
 
     def _set_rate(self, rate: float) -> None:
-        self.runner.keep_velocity(self.estimator._optimizer.learning_rate, rate)
-        self.estimator._optimizer.learning_rate = rate
+        self.runner.keep_velocity(self.state.learning_rate, rate)
+        self.state.learning_rate = rate
         self._publish()
 
     def _after_plateau(self, record: Record) -> None:
-        schedule, state = self.schedule, self.estimator._optimizer
+        schedule, state = self.schedule, self.state
         if not isinstance(schedule, ReduceOnPlateau):
             return
         value = recorded(record, schedule.metric)
@@ -234,7 +238,7 @@ class StochasticFit:
         estimator._no_improvement_count = 0 if good_enough else estimator._no_improvement_count + 1
 
     def _is_over(self) -> bool:
-        estimator, state = self.estimator, self.estimator._optimizer
+        estimator, state = self.estimator, self.state
         if self.adapts and estimator.learning_rate == "invscaling":
             self._set_rate(estimator.learning_rate_init / (estimator.t_ + 1) ** estimator.power_t)
         if self.callbacks.stopping:
@@ -288,13 +292,14 @@ class StochasticFit:
         shown = self.network.parameters.copy()
         self.callbacks.epoch_end(record)
         if not np.array_equal(self.network.parameters, shown):
-            self.runner.begin(self.network.parameters, self.estimator._optimizer)
+            self.runner.begin(self.network.parameters, self.state)
 
     def _publish(self) -> None:
         """Bring the session's parameters and moments to the network and the estimator."""
-        state, optimizer = self.session.store(), self.estimator._optimizer
-        optimizer.moments, optimizer.step = state.moments, state.step
-        self.network.parameters = state.parameters
+        stored = self.session.store()
+        self.state.moments, self.state.step = stored.moments, stored.step
+        self.estimator._optimizer = self.state
+        self.network.parameters = stored.parameters
 
 
 def print_iteration(estimator: Any, iteration: int, loss: float) -> None:
