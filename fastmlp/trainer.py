@@ -388,7 +388,7 @@ class Trainer:
 
     @property
     def planned_epochs(self) -> int:
-        """The number of the last epoch that a fit was ever asked for.
+        """The number of the last epoch that a fit was ever asked for, if it trained at all.
 
         After `load_checkpoint`, ``planned_epochs - len(history)`` epochs are left of the run.
         """

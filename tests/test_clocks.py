@@ -6,6 +6,8 @@ import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastmlp import MLP, SGD, Trainer
 from fastmlp.backends.numpy_backend import NumpySession
@@ -118,6 +120,18 @@ def test_a_schedule_of_a_resumed_run_is_told_the_steps_that_were_taken(way, tmp_
         one.schedule.seen.clear()
         fit(one, 500)
         assert one.schedule.seen == [(106, 3, 4)]
+
+
+@given(fits=st.lists(st.tuples(st.integers(1, 60), st.integers(0, 3)), min_size=1, max_size=6))
+def test_steps_epochs_and_the_plan_are_those_of_all_fits(fits):
+    trainer, expected, steps, epochs = make_trainer(Clock()), [], 0, 0
+    for n_rows, n_epochs in fits:
+        fit(trainer, n_rows, epochs=n_epochs)
+        for i in range(n_epochs):
+            expected.append((steps, epochs + i, epochs + n_epochs))
+            steps += -(-n_rows // 10)
+        epochs += n_epochs
+    assert trainer.schedule.seen == expected
 
 
 def test_neither_another_optimizer_nor_an_epoch_that_diverged_moves_the_steps():
@@ -235,6 +249,30 @@ def test_warm_starts_count_steps_and_epochs_and_plan_max_iter_more(sizes):
         model.fit(X[:n_rows], Y[:n_rows])
     (a, b) = (size // 10 for size in sizes)
     assert model.schedule.seen == [(2 * a, 2, 4), (2 * a + b, 3, 4)]
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations", "ignore:Got `batch_size`")
+@given(
+    calls=st.lists(
+        st.tuples(st.sampled_from(["fit", "partial_fit"]), st.integers(2, 60), st.integers(1, 3)),
+        min_size=1,
+        max_size=5,
+    ),
+    solvers=st.lists(st.sampled_from(["sgd", "adam"]), min_size=5, max_size=5),
+)
+def test_steps_epochs_and_the_plan_are_those_of_all_calls(calls, solvers):
+    model, expected, steps, epochs = make_model("MLPRegressor", schedule=Clock()), [], 0, 0
+    for (way, n_rows, max_iter), solver in zip(calls, solvers, strict=False):
+        model.set_params(max_iter=max_iter, solver=solver, batch_size=10)
+        getattr(model, way)(X[:n_rows], Y[:n_rows])
+        n_epochs = max_iter if way == "fit" else 1
+        planned = epochs + max_iter if way == "fit" else max(max_iter, epochs + 1)
+        for i in range(n_epochs):
+            expected.append((steps, epochs + i, planned))
+            steps += -(-n_rows // 10)
+        epochs += n_epochs
+    assert model.schedule.seen == expected
+    assert len(model.loss_curve_) == epochs
 
 
 @pytest.mark.filterwarnings("ignore:.*Maximum iterations")

@@ -654,8 +654,9 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
     schedule : str, Schedule or None, default None
         Takes the place of `learning_rate`, for any solver but "lbfgs". With `warm_start` and in
         `partial_fit` it counts on from the epochs before. One that stretches over the training,
-        as "cosine", is at its end after the `max_iter` epochs more of a `fit`, or in `partial_fit`
-        after `max_iter` epochs in all: a loop of single epochs along one schedule calls that.
+        such as "cosine", ends with the `max_iter` epochs that a `fit` may add, as with a second
+        fit of a `Trainer`; in `partial_fit` it ends with epoch `max_iter` of all, which is for
+        loops of single epochs.
     weight_decay : float, default 0.0
         Solver "adam" becomes AdamW, with decoupled decay of all parameters; "sgd" adds
         weight_decay times the parameters to the gradient.
@@ -669,9 +670,9 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
         validation loss, or None for the accuracy (of several labels, the share of rows whose
         labels are all right).
     callbacks : list, default ()
-        `fastmlp.callbacks.Callback` instances, or functions of the fit and the epoch's record,
-        which goes on from the epochs before with `warm_start`; the callbacks of
-        `sklearn.callback` are set by `set_callbacks`. A fitted estimator is pickled
+        `fastmlp.callbacks.Callback` instances, or functions of the fit and the epoch's record.
+        They see the epochs of all fits since the weights were drawn, as of a `Trainer`. The
+        callbacks of `sklearn.callback` are set by `set_callbacks`. A fitted estimator is pickled
         without lambdas and local functions, with a warning.
     loss : str or Loss, default "log_loss"
         "log_loss", or another name or instance of `fastmlp.losses`.
@@ -1067,8 +1068,9 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
     schedule : str, Schedule or None, default None
         Takes the place of `learning_rate`, for any solver but "lbfgs". With `warm_start` and in
         `partial_fit` it counts on from the epochs before. One that stretches over the training,
-        as "cosine", is at its end after the `max_iter` epochs more of a `fit`, or in `partial_fit`
-        after `max_iter` epochs in all: a loop of single epochs along one schedule calls that.
+        such as "cosine", ends with the `max_iter` epochs that a `fit` may add, as with a second
+        fit of a `Trainer`; in `partial_fit` it ends with epoch `max_iter` of all, which is for
+        loops of single epochs.
     weight_decay : float, default 0.0
         Solver "adam" becomes AdamW, with decoupled decay of all parameters; "sgd" adds
         weight_decay times the parameters to the gradient.
@@ -1081,9 +1083,9 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
         What early stopping watches: a scorer as in `sklearn.model_selection`, "loss" for the
         validation loss, or None for R2.
     callbacks : list, default ()
-        `fastmlp.callbacks.Callback` instances, or functions of the fit and the epoch's record,
-        which goes on from the epochs before with `warm_start`; the callbacks of
-        `sklearn.callback` are set by `set_callbacks`. A fitted estimator is pickled
+        `fastmlp.callbacks.Callback` instances, or functions of the fit and the epoch's record.
+        They see the epochs of all fits since the weights were drawn, as of a `Trainer`. The
+        callbacks of `sklearn.callback` are set by `set_callbacks`. A fitted estimator is pickled
         without lambdas and local functions, with a warning.
 
     Attributes
