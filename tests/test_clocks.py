@@ -388,14 +388,15 @@ def test_the_best_epoch_of_a_warm_start_is_counted_over_all_fits():
 
 
 @pytest.mark.filterwarnings("ignore:.*Maximum iterations")
-def test_the_best_weights_of_a_warm_start_are_those_of_all_fits():
-    options = {"solver": "sgd", "early_stopping": True, "max_iter": 6, "learning_rate_init": 0.2}
-    model = make_model(**options).fit(X, Y)
-    best, weights = model.best_validation_score_, [w.copy() for w in model.coefs_]
-    model.set_params(learning_rate_init=50.0).fit(X, Y)
-    assert model.best_validation_score_ == best >= max(model.validation_scores_[6:])
-    for kept, weight in zip(model.coefs_, weights, strict=True):
-        np.testing.assert_array_equal(kept, weight)
+def test_a_curve_that_was_set_from_outside_counts(tmp_path):
+    model, twin = make_model(max_iter=3).fit(X[:40], Y[:40]), make_model(max_iter=1)
+    for name in ("coefs_", "intercepts_", "classes_", "n_features_in_", "loss_curve_", "t_"):
+        setattr(twin, name, getattr(model, name))
+    for name in ("n_outputs_", "n_layers_", "out_activation_", "best_loss_"):
+        setattr(twin, name, getattr(model, name))
+    twin._multilabel, twin._no_improvement_count = False, 0
+    twin.set_params(callbacks=[CSVLog(tmp_path / "log.csv")]).fit(X[:40], Y[:40])
+    assert logged_epochs(tmp_path / "log.csv") == [1, 2, 3, 4]
 
 
 @pytest.mark.filterwarnings("ignore:.*Maximum iterations", "ignore:lbfgs failed")

@@ -269,9 +269,8 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             self.__dict__.pop(name, None)
 
     def _open_books(self) -> None:
-        """Start to count and to record epochs."""
+        """Start to count epochs."""
         self._no_improvement_count = 0
-        self._records: list[Record] = []
         self.loss_curve_: list[float] = []
         self.validation_loss_curve_: list[float] | None = None
         self.validation_scores_: list[float] | None = None
@@ -367,6 +366,9 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError("partial_fit does not support early_stopping=True")
         if not hasattr(self, "loss_curve_"):
             self._open_books()
+        if not hasattr(self, "_records"):  # of a curve that was set from outside, too
+            curve = enumerate(self.loss_curve_, start=1)
+            self._records: list[Record] = [{"epoch": i, "loss": loss} for i, loss in curve]
         rows, validation = self._held_out(samples, y, weights, objective.loss, validation_data)
         if validation is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []

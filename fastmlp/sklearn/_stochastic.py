@@ -97,9 +97,8 @@ class StochasticFit:
         self.state = state
         state.take(self.schedule)
         self.runner.begin(self.network.parameters, state)
-        if estimator.early_stopping:
-            # Kept if no score is better than those of the fits before, which it is the best of.
-            self._best = self.network.parameters.copy()
+        if estimator.early_stopping and estimator.best_validation_score_ == -np.inf:
+            self._best = self.network.parameters.copy()  # kept if no score is a number
         try:
             self.callbacks.begin()
             self._run_epochs(one_epoch)
