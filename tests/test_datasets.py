@@ -363,9 +363,10 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(csv_file):
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
     path = tmp_path / "table.csv"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="is not a text file in UTF-8"):
-        read_table(path)
+    for content, encoding in ((b"\xff\xfe\x00", "UTF-16"), (b"a\x00b", "UTF-8")):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"is not a text file in {encoding}"):
+            read_table(path)
 
 
 def test_a_table_of_another_kind_is_refused(tmp_path: Path):

@@ -5,25 +5,89 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastmlp.datasets.dates import DateError, days_of
 
 Array = NDArray[Any]
 
 #: What stands for a missing value, in any case of letters.
 MISSING = ("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "?")
 
-# Python's float() also takes underscores, other scripts' digits, "nan" and "infinity".
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+# Patterns that Python and polars read alike. Python's float() also takes underscores, other
+# scripts' digits, "nan" and "infinity".
+_NUMBER = {
+    mark: rf"[+-]?([0-9]+{mark}?[0-9]*|{mark}[0-9]+)([eE][+-]?[0-9]+)?" for mark in (r"\.", ",")
+}
+_INTEGER = r"[+-]?[0-9]+"
 #: An identifier rather than a number: 007 is not 7.
-_PADDED = re.compile(r"[+-]?0\d", re.ASCII)
-_INFINITY = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?", re.ASCII)
-_SECONDS_PER_DAY = 86400
+_PADDED = r"[+-]?0[0-9]+"
+_INFINITY = r"[+-]?(?i:inf(inity)?)"
+_TRUTH = r"(?i:true|false)"
+#: Digits that commas part, as decimals or thousands.
+_COMMAS = r"[+-]?[0-9]+(,[0-9]+)+(\.[0-9]+)?"
+#: A name that can be nothing else, if it is none of the words above.
+_PLAIN_NAME = r"[A-Za-z][A-Za-z0-9_-]*"
+
+
+@dataclass(frozen=True)
+class CellRules:
+    """How cells are read.
+
+    Parameters
+    ----------
+    decimal : {".", ",", ".,"}, default "."
+        The decimal mark; with ".," a comma where the column has one.
+    missing : sequence of str
+        Words that stand for nothing, in any case.
+    date_format : sequence of str, default ()
+        Formats of dates as for `datetime.strptime`: of one column as ``COLUMN=FORMAT``, or of all
+        that are no numbers.
+
+    Examples
+    --------
+    >>> CellRules(date_format=["born=%Y%m%d"]).format_of("born")
+    '%Y%m%d'
+    """
+
+    decimal: str = "."
+    missing: Sequence[str] = MISSING
+    date_format: Sequence[str] = ()
+
+    def format_of(self, column: str) -> str | None:
+        """Return the format of the dates that a column is said to hold."""
+        prefix = f"{column}="
+        own = (word for word in self.date_format if word.startswith(prefix))
+        return next((word.removeprefix(prefix) for word in own), None)
+
+    @property
+    def common_format(self) -> str | None:
+        """The format of all columns."""
+        return next((word for word in self.date_format if "=" not in word), None)
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A cell that keeps a column from being numbers, or dates.
+
+    Parameters
+    ----------
+    row : int
+    reason : str
+        Such as "'x' is no number, where other rows hold numbers".
+
+    Examples
+    --------
+    >>> Odd(3, "'x' is no number").row
+    3
+    """
+
+    row: int
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +102,8 @@ class Column:
         is; or text, the empty string where a value is missing.
     note : str, default ""
         How it was read, where that is not plain.
-    odd_row : int or None, default None
-        Of a column of text that holds numbers too: the first row that is no number.
+    odd : Odd or None, default None
+        Why it is text, where it seems to be something else.
 
     Examples
     --------
@@ -50,7 +114,7 @@ class Column:
     name: str
     values: Array
     note: str = ""
-    odd_row: int | None = None
+    odd: Odd | None = None
 
     @property
     def is_text(self) -> bool:
@@ -67,116 +131,200 @@ class Column:
         return np.zeros(len(self.values), dtype=bool)
 
 
+def is_number(cell: str) -> bool:
+    """Return whether a cell is plainly a finite number, with a point or a comma.
+
+    Examples
+    --------
+    >>> [is_number(cell) for cell in ("7", "-.5e3", "1,5", "1_1", "nan", "0x10")]
+    [True, True, True, False, False, False]
+    """
+    return any(re.fullmatch(pattern, cell) for pattern in _NUMBER.values())
+
+
 def parse_column(
-    name: str,
-    cells: Sequence[str],
-    *,
-    decimal: str = ".",
-    missing: Sequence[str] = MISSING,
-    labels: bool = False,
+    name: str, cells: Any, rules: CellRules = CellRules(), *, labels: bool = False
 ) -> Column:
     """Return a column of cells as what all of them are, else as text.
 
     Parameters
     ----------
     name : str
-    cells : sequence of str
-        Spaces around them do not count.
-    decimal : {".", ",", ".,"}, default "."
-        The decimal mark; with ".," a comma where the column has no point.
-    missing : sequence of str
-        Lower-case words that stand for nothing.
+    cells : polars Series of str
+        Spaces around them do not count; null is a missing value.
+    rules : CellRules, optional
     labels : bool, default False
-        Whether the cells may be names of classes: then 007 and 7 are different, and so are
-        whole numbers beyond int64. Dates stay text.
+        Whether the cells are names, of classes or categories: then 007 and 7 are different, and
+        so are whole numbers beyond int64. Dates stay text.
 
     Examples
     --------
-    >>> parse_column("a", ["1", " 2.5", "1e3", "NA"]).values
+    >>> import polars as pl
+    >>> parse_column("a", pl.Series(["1", " 2.5", "1e3", "NA"])).values
     array([   1. ,    2.5, 1000. ,    nan])
-    >>> parse_column("a", ["1_1", "11"]).values
+    >>> parse_column("a", pl.Series(["1_1", "11"]), labels=True).values
     array(['1_1', '11'], dtype='<U3')
-    >>> parse_column("a", ["True", "false"]).values
+    >>> parse_column("a", pl.Series(["True", "false"])).values
     array([ True, False])
     """
-    cells = [cell.strip() for cell in cells]
-    cells = ["" if cell.lower() in missing else cell for cell in cells]
-    given = [cell for cell in cells if cell]
-    padded = labels and any(_PADDED.match(cell) and _INTEGER.fullmatch(cell) for cell in given)
-    if given and not padded:
-        made = _numbers(name, cells, decimal, labels) or _truths(name, cells)
-        if made is None and not labels:
-            made = _dates(name, cells)
-        if made is not None:
-            return made
-    odd = None
-    if not padded and any(is_number(cell, decimal) for cell in given):
-        odd = next(
-            (i for i, cell in enumerate(cells) if cell and not is_number(cell, decimal)), None
+    import polars as pl
+
+    cells = cells.str.strip_chars()
+    missing = ["", *(word.lower() for word in rules.missing)]
+    cells = pl.select(
+        pl.when(~cells.str.to_lowercase().is_in(missing)).then(cells).alias(name)
+    ).to_series()
+    given = cells.drop_nulls()
+    if not len(given) or (labels and _matches(given, _PADDED).any()):
+        return _text(name, cells)
+    own_format = None if labels else rules.format_of(name)
+    mark = _mark(given, rules.decimal)
+    made = None
+    if own_format is None:
+        made = _numbers(name, cells, mark, labels) or _truths(name, cells)
+        odd = None if made else _odd_number(cells, mark)
+    if made is None and odd is None and not labels:
+        try:
+            made = _dates(name, cells, own_format, rules.common_format)
+        except DateError as error:
+            odd = Odd((cells == error.cell).arg_max(), str(error))
+    return made or _text(name, cells, odd)
+
+
+def _matches(cells: Any, pattern: str) -> Any:
+    return cells.str.contains(f"^(?:{pattern})$").fill_null(False)
+
+
+def _text(name: str, cells: Any, odd: Odd | None = None) -> Column:
+    return Column(name, np.array(cells.fill_null("").to_list(), dtype=np.str_), odd=odd)
+
+
+def _mark(cells: Any, decimal: str) -> str:
+    """Return the pattern of the decimal mark."""
+    comma = "," in decimal and (decimal == "," or cells.str.contains(",", literal=True).any())
+    return "," if comma else r"\."
+
+
+def _numbers(name: str, cells: Any, mark: str, labels: bool) -> Column | None:
+    import polars as pl
+
+    given = cells.drop_nulls()
+    if labels and not cells.null_count() and _matches(cells, _INTEGER).all():
+        whole = cells.cast(pl.Int64, strict=False)
+        return None if whole.null_count() else Column(name, whole.to_numpy())
+    # An infinite value is a number that its reader refuses; as text it would become a category.
+    infinite = _matches(given, _INFINITY)
+    if infinite.all() or not (infinite | _matches(given, _NUMBER[mark])).all():
+        return None
+    changed = mark == "," and given.str.contains(",", literal=True).any()
+    plain = cells.str.replace(",", ".", literal=True) if changed else cells
+    note = "',' is read as the decimal mark" if changed else ""
+    return Column(name, _floats(plain), note)
+
+
+def _floats(cells: Any) -> Array:
+    import polars as pl
+
+    return np.asarray(cells.cast(pl.Float64).fill_null(np.nan).to_numpy())
+
+
+def _truths(name: str, cells: Any) -> Column | None:
+    if not _matches(cells.drop_nulls(), _TRUTH).all():
+        return None
+    true = cells.str.to_lowercase() == "true"
+    return Column(name, _floats(true) if true.null_count() else true.to_numpy())
+
+
+def _odd_number(cells: Any, mark: str) -> Odd | None:
+    """Return the first cell that is no number, in a column of numbers."""
+    number, commas = _matches(cells, _NUMBER[mark]), _matches(cells, _COMMAS)
+    if not (number.any() or (commas | cells.is_null()).all()):
+        return None
+    row = (~number & cells.is_not_null()).arg_max()
+    if mark != "," and commas[row]:
+        reason = (
+            f"{cells[row]!r} is no number: --decimal ',' reads a comma as the decimal mark, and "
+            "marks of thousands are not read"
         )
-    return Column(name, np.array(cells, dtype=np.str_), odd_row=odd)
+    else:
+        reason = f"{cells[row]!r} is no number, where other rows hold numbers"
+    return Odd(row, reason)
 
 
-def is_number(cell: str, decimal: str = ".") -> bool:
-    """Return whether a cell is plainly a finite number.
+def _dates(
+    name: str, cells: Any, own_format: str | None, common_format: str | None
+) -> Column | None:
+    given = cells.drop_nulls().unique(maintain_order=True).to_list()
+    if own_format is not None:
+        days = days_of(given, own_format)
+        if days is None:
+            raise DateError(given[0], f"does not fit the date format {own_format!r}")
+    else:
+        days = None if common_format is None else days_of(given, common_format)
+        days = days or days_of(given)
+    if days is None:
+        return None
+    values = np.array([np.nan if cell is None else days[cell] for cell in cells.to_list()])
+    date = (datetime(1970, 1, 1) + timedelta(days[given[0]])).date().isoformat()
+    note = "dates are read as days since 1970-01-01"
+    return Column(name, values, note if date in given[0] else f"{note}, {given[0]!r} as {date}")
+
+
+class NotPlainError(ValueError):
+    """A cell that needs more than the small reader.
+
+    Parameters
+    ----------
+    row : int
+    cell : str
 
     Examples
     --------
-    >>> [is_number(cell) for cell in ("7", "-.5e3", "1_1", "nan", "0x10", "1,5")]
-    [True, True, False, False, False, False]
+    >>> NotPlainError(3, "x y").row
+    3
     """
-    point = _NUMBER.fullmatch(cell) is not None and (decimal != "," or "." not in cell)
-    return point or (
-        "," in decimal and "." not in cell and bool(_NUMBER.fullmatch(cell.replace(",", ".", 1)))
-    )
+
+    def __init__(self, row: int, cell: str) -> None:
+        super().__init__(f"{cell!r} is more than a plain number or name")
+        self.row = row
 
 
-def _numbers(name: str, cells: list[str], decimal: str, labels: bool) -> Column | None:
-    given = [cell for cell in cells if cell]
-    if labels and all(_INTEGER.fullmatch(cell) for cell in cells):
+def parse_plain_column(
+    name: str, cells: Sequence[str], missing: Sequence[str] = MISSING, *, labels: bool = False
+) -> Column:
+    """Return a column of plain numbers, or of plain names, as `parse_column` does, without polars.
+
+    Parameters
+    ----------
+    name : str
+    cells : sequence of str
+    missing : sequence of str
+    labels : bool, default False
+
+    Raises
+    ------
+    NotPlainError
+        If the column is anything else.
+
+    Examples
+    --------
+    >>> parse_plain_column("a", ["1", "2.5"]).values
+    array([1. , 2.5])
+    """
+    cells = [cell.strip() for cell in cells]
+    words = {"", *(word.lower() for word in missing)}
+    is_number = re.fullmatch(_NUMBER[r"\."], cells[0]) is not None
+    kind = _NUMBER[r"\."] if is_number else _PLAIN_NAME
+    unlike = _PADDED if labels and is_number else f"{_INFINITY}|{_TRUTH}"
+    plain = re.compile(rf"(?!({unlike})$)({kind})").fullmatch
+    for row, cell in enumerate(cells):
+        if not plain(cell) or cell.lower() in words:
+            raise NotPlainError(row, cell)
+    if not is_number:
+        return Column(name, np.array(cells, dtype=np.str_))
+    if labels and all(re.fullmatch(_INTEGER, cell) for cell in cells):
         try:
             return Column(name, np.array([int(cell) for cell in cells], dtype=np.int64))
         except OverflowError:
-            return None
-    comma = "," in decimal and (decimal == "," or any("," in cell for cell in given))
-    mark = "," if comma else "."
-    # An infinite value is a number that its reader refuses; as text it would become a category.
-    if not all(is_number(cell, mark) or _INFINITY.fullmatch(cell) for cell in given):
-        return None
-    if all(_INFINITY.fullmatch(cell) for cell in given):
-        return None
-    plain = [cell.replace(",", ".") or "nan" for cell in cells]
-    changed = comma and any("," in cell for cell in given)
-    note = "',' is read as the decimal mark" if changed else ""
-    return Column(name, np.array(plain, dtype=np.float64), note)
-
-
-def _truths(name: str, cells: list[str]) -> Column | None:
-    if {cell.lower() for cell in cells} - {"true", "false", ""}:
-        return None
-    if "" in cells:
-        known = {"true": 1.0, "false": 0.0, "": np.nan}
-        return Column(name, np.array([known[cell.lower()] for cell in cells]))
-    return Column(name, np.array([cell.lower() == "true" for cell in cells]))
-
-
-def _dates(name: str, cells: list[str]) -> Column | None:
-    if not all(_DATE.fullmatch(cell) for cell in cells if cell):
-        return None
-    try:
-        days = [days_since_1970(datetime.fromisoformat(cell)) if cell else np.nan for cell in cells]
-    except ValueError:
-        return None
-    return Column(name, np.array(days), "dates are read as days since 1970-01-01")
-
-
-def days_since_1970(moment: datetime) -> float:
-    """Return days since the start of 1970; a moment without a zone is taken as UTC.
-
-    Examples
-    --------
-    >>> days_since_1970(datetime(1970, 1, 2, 12))
-    1.5
-    """
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.timestamp() / _SECONDS_PER_DAY
+            raise NotPlainError(0, cells[0]) from None
+    return Column(name, np.array([float(cell) for cell in cells]))

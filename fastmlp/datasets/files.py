@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import csv
+import codecs
 import gzip
 import io
+import re
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastmlp._npz import NpzFile
-from fastmlp.datasets.cells import Array, Column, is_number
+from fastmlp.datasets.cells import Array, CellRules, Column, is_number, parse_column
 
-DELIMITERS = ",;\t"
+#: Those that are looked for, in this order: a comma may be a decimal mark between the others.
+DELIMITERS = "\t;,"
 TEXT = (".csv", ".tsv", ".txt")
 COLUMNAR = (".parquet", ".feather", ".arrow")
 ARRAYS = (".npz", ".npy")
+
+_QUOTED_TEXT = re.compile(r'"[^"]*"')
 
 #: What a damaged file of arrays raises, by where its damage lies.
 _DAMAGE = (
@@ -49,16 +53,17 @@ class TextTable:
     ----------
     names : list of str
         Of the columns; empty if the file has no header.
-    rows : list of list of str
+    columns : list of polars Series, or of lists of str
+        Lists where polars is not installed: then the file is plain.
     lines : list of int
-        The line of the file, from 1, that each row ends on.
+        The line of the file, from 1, that each row begins on.
     delimiter : str
     notes : list of str
         How the file was read, where that is not plain.
     """
 
     names: list[str]
-    rows: list[list[str]]
+    columns: list[Any]
     lines: list[int]
     delimiter: str
     notes: list[str]
@@ -80,9 +85,17 @@ def kind_of(path: Path) -> str:
 
 
 def read_text_table(
-    path: Path, *, encoding: str | None = None, comment: str = "#", header: bool | None = None
+    path: Path,
+    *,
+    encoding: str | None = None,
+    comment: str = "#",
+    header: bool | None = None,
+    delimiter: str | None = None,
 ) -> TextTable:
     """Read the cells of a text file, packed by gzip or not.
+
+    polars reads them. Without it, a file of UTF-8, commas and no quotes is read, which says the
+    same either way.
 
     Parameters
     ----------
@@ -94,74 +107,210 @@ def read_text_table(
         has as many cells. Nothing is a comment if empty.
     header : bool, optional
         Whether the first line names the columns. By default if none of its cells is a number.
+    delimiter : str, optional
+        By default tab, semicolon or comma, as in the first rows.
 
     Raises
     ------
     OSError
         If the file cannot be read.
+    ImportError
+        If it is not plain, and polars is not installed.
     ValueError
         If it is no such table.
     """
     notes: list[str] = []
     text = _decoded(path, encoding, notes)
-    lines = text.splitlines(keepends=True)
-    remarks = [i for i, line in enumerate(lines) if comment and line.startswith(comment)]
-    if remarks:
-        notes.append(f"{len(remarks)} comment lines that begin with {comment!r} are left out")
-    kept = [line for i, line in enumerate(lines) if i not in set(remarks)]
-    numbers = [i + 1 for i in range(len(lines)) if i not in set(remarks)]
-    start = next((line for line in kept if line.strip()), "")
-    delimiter = "\t" if kind_of(path) == ".tsv" else max(DELIMITERS, key=start.count)
-    reader = csv.reader(kept, delimiter=delimiter, strict=True)
-    rows, places = [], []
-    try:
-        for row in reader:
-            if any(cell.strip() for cell in row) or len(row) > 1:
-                rows.append([cell.strip() for cell in row])
-                places.append(numbers[reader.line_num - 1])
-    except csv.Error as error:
-        line = numbers[min(reader.line_num, len(numbers)) - 1]
-        raise ValueError(f"{path}, line {line}: the table cannot be read ({error})") from error
-    if header is None:
-        header = bool(rows) and not any(is_number(cell, ".,") for cell in rows[0])
-    names: list[str] = []
-    if header and rows:
-        names, places = rows.pop(0), places[1:]
-    if not rows:
+    file = _parted(path, text, comment)
+    if not file.rows:
         raise ValueError(f"{path} holds no row of values")
-    width = len(names) or len(rows[0])
-    above = [i for i in remarks if i + 1 < places[0]]
+    if delimiter is None:
+        delimiter = "\t" if kind_of(path) == ".tsv" else _delimiter_of(file.rows[:50])
+    file = _squared(path, file, delimiter, notes)
+    if file.remarks:
+        notes.append(f"{len(file.remarks)} comment lines that begin with {comment!r} are left out")
+    if not has_polars():
+        _check_plain(path, file, delimiter, text.isascii() or not (encoding or notes))
+    columns = _split(path, file, delimiter)
+    lines = file.lines
+    first = [str(column[0] or "").strip() for column in columns]
+    if header is None:
+        header = not any(is_number(cell) for cell in first)
+    names: list[str] = []
+    if header:
+        names, columns, lines = first, [column[1:] for column in columns], lines[1:]
+    if not lines:
+        raise ValueError(f"{path} holds no row of values")
+    above = [remark for line, remark in file.remarks if line < lines[0]]
     if not names and above:
-        said = lines[above[-1]].removeprefix(comment)
-        cells = [cell.strip() for cell in next(csv.reader([said], delimiter=delimiter), [])]
-        names = cells if len(cells) == width else []
-    for line, row in zip(places, rows, strict=True):
-        if len(row) != width:
-            raise ValueError(f"{path}, line {line}: {len(row)} cells, where {width} are wanted")
-    return TextTable(names, rows, places, delimiter, notes)
+        said = [cell.strip() for cell in above[-1].removeprefix(comment).split(delimiter)]
+        names = said if len(said) == len(columns) else []
+    return TextTable(names, columns, lines, delimiter, notes)
+
+
+class _Parted(NamedTuple):
+    """A text's rows, which polars' errors do not number, and the lines that they begin on."""
+
+    rows: list[str]
+    lines: list[int]
+    #: Lines of comments, with their numbers.
+    remarks: list[tuple[int, str]]
+    #: Whether quotes enclose cells.
+    quoted: bool
+
+
+def _parted(path: Path, text: str, comment: str) -> _Parted:
+    quoted = None
+    rows: list[str] = []
+    lines: list[int] = []
+    remarks: list[tuple[int, str]] = []
+    inside = False
+    for number, line in enumerate(text.split("\n"), 1):
+        if inside:
+            rows[-1] += "\n" + line
+        elif comment and line.startswith(comment):
+            remarks.append((number, line))
+            continue
+        elif not line or line.isspace():
+            continue
+        else:
+            rows.append(line)
+            lines.append(number)
+        if '"' in line:
+            quoted = _begins_cell(line) if quoted is None else quoted
+            inside ^= quoted and line.count('"') % 2 == 1
+    if inside:
+        raise ValueError(f"{path}, line {lines[-1]}: a quote that begins there does not end")
+    return _Parted(rows, lines, remarks, bool(quoted))
+
+
+def _begins_cell(line: str) -> bool:
+    """Return whether the first quote of a line begins a cell; else it may mean inches."""
+    before = line.partition('"')[0].rstrip(" ")
+    return not before or not before[-1].isalnum()
+
+
+def _delimiter_of(rows: list[str]) -> str:
+    """Return the delimiter that occurs in every row equally often, else most in the first."""
+    bare = [_QUOTED_TEXT.sub("", row) for row in rows]
+    for mark in DELIMITERS:
+        if bare[0].count(mark) and len({row.count(mark) for row in bare}) == 1:
+            return mark
+    return max(reversed(DELIMITERS), key=bare[0].count)
+
+
+def _squared(path: Path, file: _Parted, delimiter: str, notes: list[str]) -> _Parted:
+    """Return the rows with as many cells each, without spaces around quotes."""
+    rows, widths = file.rows, [row.count(delimiter) for row in file.rows]
+    if file.quoted:
+        mark = re.escape(delimiter)
+        cell = re.compile(rf'(^|{mark}) *("(?:[^"]|"")*") *(?={mark}|$(?!\n))')
+        rows = [cell.sub(r"\1\2", row) if '"' in row else row for row in rows]
+        for i, row in enumerate(rows):
+            if '"' in row:
+                bare = cell.sub(r"\1", row)
+                widths[i] = bare.count(delimiter)
+                if '"' in bare:
+                    raise ValueError(
+                        f"{path}, line {file.lines[i]}: a quote within a cell; quotes must enclose "
+                        "the whole cell, and those inside be doubled"
+                    )
+    if widths[0] > 1 and all(row.endswith(delimiter) for row in rows):
+        notes.append(f"every line ends in {delimiter!r}, which is left out")
+        rows = [row.removesuffix(delimiter) for row in rows]
+        widths = [width - 1 for width in widths]
+    for line, width in zip(file.lines, widths, strict=True):
+        if width != widths[0]:
+            raise ValueError(
+                f"{path}, line {line}: {width + 1} cells, where {widths[0] + 1} are wanted"
+            )
+    return file._replace(rows=rows)
+
+
+def _split(path: Path, file: _Parted, delimiter: str) -> list[Any]:
+    """Return the columns of cells."""
+    if not has_polars():
+        return [list(cells) for cells in zip(*(row.split(",") for row in file.rows), strict=True)]
+    import polars as pl
+
+    content = io.BytesIO("\n".join(file.rows).encode())
+    quote = '"' if file.quoted else None
+    try:
+        frame = pl.read_csv(
+            content, has_header=False, separator=delimiter, quote_char=quote, infer_schema_length=0
+        )
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: the table cannot be read ({reason})") from error
+    return list(frame.iter_columns())
+
+
+def has_polars() -> bool:
+    """Return whether polars can be imported.
+
+    Examples
+    --------
+    >>> isinstance(has_polars(), bool)
+    True
+    """
+    try:
+        import polars as pl  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def needs_polars(what: str) -> ImportError:
+    """Return the error that names the extra.
+
+    Parameters
+    ----------
+    what : str
+        What cannot be read without it.
+
+    Examples
+    --------
+    >>> print(needs_polars("table.parquet"))
+    table.parquet: reading this needs polars: pip install 'fastmlp[tables]'
+    """
+    return ImportError(f"{what}: reading this needs polars: pip install 'fastmlp[tables]'")
+
+
+def _check_plain(path: Path, file: _Parted, delimiter: str, utf8: bool) -> None:
+    reasons = {
+        "the file is packed": path.suffix.lower() == ".gz",
+        "the file is not in UTF-8": not utf8,
+        "quotes enclose cells": file.quoted,
+        "the file has comments": bool(file.remarks),
+        f"cells are separated by {delimiter!r}": delimiter != ",",
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise needs_polars(f"{path}: {reason}")
 
 
 def _decoded(path: Path, encoding: str | None, notes: list[str]) -> str:
+    """Return the text of a file, with line ends of one kind."""
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        packed = path.suffix.lower() == ".gz"
+        content = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is not a complete gzip file: {error}") from error
+    marked = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    assumed = encoding or ("utf-16" if marked else "utf-8")
+    if encoding is None and not marked and b"\0" in content:
+        raise ValueError(f"{path} is not a text file in UTF-8: it holds zero bytes")
     try:
-        if encoding is not None:
-            return content.decode(encoding)
-        if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            return content.decode("utf-16")
-        if b"\0" in content:
-            raise ValueError(f"{path} is not a text file in UTF-8: it holds zero bytes")
-        return content.decode("utf-8-sig")
+        text = content.decode(assumed)
     except LookupError as error:
         raise ValueError(f"there is no encoding {encoding!r}") from error
     except UnicodeDecodeError as error:
-        if encoding is not None or b"\0" in content:
-            raise ValueError(f"{path} is not a text file in UTF-8: {error}") from error
+        if encoding is not None or marked:
+            raise ValueError(f"{path} is not a text file in {assumed.upper()}: {error}") from error
         notes.append("not UTF-8: read as Windows-1252 (Latin-1)")
         # Five bytes have no meaning in Windows-1252, and one in Latin-1.
-        return content.decode("cp1252", errors="replace")
+        text = content.decode("cp1252", errors="replace")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
@@ -188,7 +337,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
     return {"": loaded}
 
 
-def read_columnar(path: Path) -> list[Column]:
+def read_columnar(path: Path) -> list[Any]:
     """Read a Parquet, Feather or Arrow file with polars.
 
     Parameters
@@ -197,22 +346,19 @@ def read_columnar(path: Path) -> list[Column]:
 
     Returns
     -------
-    list of Column
-        Text as it is written.
+    list of polars Series
 
     Raises
     ------
     ImportError
         If polars is not installed.
     ValueError
-        If the file is damaged, or a column holds what is neither number, text nor date.
+        If the file is damaged.
     """
-    try:
-        import polars as pl
-    except ImportError as error:
-        raise ImportError(
-            f"reading {path.suffix} files needs polars: pip install 'fastmlp[tables]'"
-        ) from error
+    if not has_polars():
+        raise needs_polars(str(path))
+    import polars as pl
+
     content = io.BytesIO(path.read_bytes())
     try:
         frame = (pl.read_parquet if path.suffix == ".parquet" else pl.read_ipc)(content)
@@ -220,23 +366,39 @@ def read_columnar(path: Path) -> list[Column]:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, *_DAMAGE) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path} is not a complete {path.suffix} file: {reason}") from error
-    return [_polars_column(path, series, pl) for series in frame.iter_columns()]
+    return list(frame.iter_columns())
 
 
-def _polars_column(path: Path, series: Any, polars: Any) -> Column:
+def typed_column(path: Path, series: Any, rules: CellRules, *, labels: bool = False) -> Column:
+    """Return a column that has a type of its own; one of text as `parse_column` does.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    series : polars Series
+    rules : CellRules
+    labels : bool, default False
+
+    Raises
+    ------
+    ValueError
+        If it holds what is neither number, text nor date.
+    """
+    import polars as pl
+
     kind = series.dtype
-    if kind in (polars.String, polars.Categorical, polars.Enum):
-        cells = series.cast(polars.String).fill_null("").to_list()
-        return Column(series.name, np.array(cells, dtype=np.str_))
-    if kind == polars.Boolean and not series.null_count():
+    if kind in (pl.String, pl.Categorical, pl.Enum):
+        return parse_column(series.name, series.cast(pl.String), rules, labels=labels)
+    if kind == pl.Boolean and not series.null_count():
         return Column(series.name, series.to_numpy())
-    if kind in (polars.Date, polars.Datetime):
-        milliseconds = series.cast(polars.Datetime("ms")).dt.timestamp("ms").cast(polars.Float64)
+    if kind in (pl.Date, pl.Datetime):
+        milliseconds = series.cast(pl.Datetime("ms")).dt.timestamp("ms").cast(pl.Float64)
         days = (milliseconds / 86_400_000).fill_null(np.nan).to_numpy()
         return Column(series.name, days, "dates are read as days since 1970-01-01")
     if kind.is_integer() and not series.null_count():
         return Column(series.name, series.to_numpy())
-    if kind.is_numeric() or kind in (polars.Boolean, polars.Null):
-        values = series.cast(polars.Float64).fill_null(np.nan).to_numpy()
+    if kind.is_numeric() or kind in (pl.Boolean, pl.Null):
+        values = series.cast(pl.Float64).fill_null(np.nan).to_numpy()
         return Column(series.name, values)
     raise ValueError(f"{path}, column {series.name!r}: it holds {kind}, which is no number or text")

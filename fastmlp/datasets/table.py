@@ -6,18 +6,29 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from fastmlp.datasets.cells import MISSING, Array, Column, parse_column
+from fastmlp.datasets.cells import (
+    MISSING,
+    Array,
+    CellRules,
+    Column,
+    NotPlainError,
+    parse_column,
+    parse_plain_column,
+)
 from fastmlp.datasets.files import (
     ARRAYS,
     COLUMNAR,
     TEXT,
     kind_of,
+    needs_polars,
     read_arrays,
     read_columnar,
     read_text_table,
+    typed_column,
 )
 
 #: More values than this are no categories.
@@ -46,7 +57,9 @@ class TableOptions:
         Words that stand for a missing value, in any case.
     decimal : {".", ","} or None, default None
         The decimal mark; by default a point, and a comma where semicolons separate.
-    encoding, comment, header
+    date_format : sequence of str, default ()
+        Of dates that are not plain, as for `CellRules`.
+    encoding, comment, header, delimiter
         As for `read_text_table`.
 
     Examples
@@ -63,9 +76,11 @@ class TableOptions:
     missing: str = "error"
     na_values: Sequence[str] = MISSING
     decimal: str | None = None
+    date_format: Sequence[str] = ()
     encoding: str | None = None
     comment: str = "#"
     header: bool | None = None
+    delimiter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,54 +169,59 @@ def read_table(path: str | Path, options: TableOptions = TableOptions()) -> Tabl
 
 def _read_text_file(path: Path, options: TableOptions) -> Table:
     text = read_text_table(
-        path, encoding=options.encoding, comment=options.comment, header=options.header
+        path,
+        encoding=options.encoding,
+        comment=options.comment,
+        header=options.header,
+        delimiter=options.delimiter,
     )
-    width = len(text.rows[0])
+    width = len(text.columns)
     if width < 2:
-        raise ValueError(f"{path} has one column; a feature column and a target column are wanted")
+        raise ValueError(
+            f"{path} has one column; a feature column and a target column are wanted, separated by "
+            "comma, semicolon or tab, or as --delimiter says"
+        )
     names = text.names or [str(i) for i in range(width)]
-    targets, features = _choose(path, names, options, named=bool(text.names))
-    decimal = options.decimal or (".," if text.delimiter == ";" else ".")
-    missing = [word.lower() for word in options.na_values]
-
-    def column(index: int, labels: bool) -> Column:
-        cells = [row[index] for row in text.rows]
-        return parse_column(names[index], cells, decimal=decimal, missing=missing, labels=labels)
+    chosen = _choose(path, names, options, named=bool(text.names))
+    rules = _rules(path, names, options, ".," if text.delimiter == ";" else ".")
 
     def place(row: int) -> str:
         line = text.lines[row]
         return f"line {line}" if line == row + 1 else f"line {line} (row {row + 1} of the table)"
 
-    return _table(
-        path,
-        [column(i, labels=False) for i in features],
-        [column(i, labels=True) for i in targets],
-        place,
-        options,
-        text.notes,
-    )
+    def column(index: int, labels: bool) -> Column:
+        name, cells = names[index], text.columns[index]
+        if not isinstance(cells, list):
+            return parse_column(name, cells, rules, labels=labels)
+        if options.decimal == "," or options.date_format:
+            raise needs_polars(f"{path}: --decimal ',' or --date-format")
+        try:
+            return parse_plain_column(name, cells, rules.missing, labels=labels)
+        except NotPlainError as error:
+            where = f"{path}, {place(error.row)}, column {name!r}"
+            raise needs_polars(f"{where}: {error}") from error
+
+    return _table(path, chosen, *chosen.columns(column), place, options, text.notes)
 
 
 def _read_columnar_file(path: Path, options: TableOptions) -> Table:
     columns = read_columnar(path)
-    targets, features = _choose(path, [column.name for column in columns], options)
-    missing = [word.lower() for word in options.na_values]
+    names = [column.name for column in columns]
+    chosen = _choose(path, names, options)
+    rules = _rules(path, names, options, ".")
 
-    def parsed(column: Column, labels: bool) -> Column:
-        if not column.is_text:
-            return column
-        cells = [str(cell) for cell in column.values]
-        decimal = options.decimal or "."
-        return parse_column(column.name, cells, decimal=decimal, missing=missing, labels=labels)
+    def column(index: int, labels: bool) -> Column:
+        return typed_column(path, columns[index], rules, labels=labels)
 
-    return _table(
-        path,
-        [parsed(columns[i], labels=False) for i in features],
-        [parsed(columns[i], labels=True) for i in targets],
-        _index_of,
-        options,
-        [],
-    )
+    return _table(path, chosen, *chosen.columns(column), _index_of, options, [])
+
+
+def _rules(path: Path, names: list[str], options: TableOptions, decimal: str) -> CellRules:
+    for word in options.date_format:
+        name, equals, _ = word.rpartition("=")
+        if equals and name not in names:
+            raise ValueError(f"{path} has no column {name!r}, of which --date-format speaks")
+    return CellRules(options.decimal or decimal, options.na_values, options.date_format)
 
 
 def _index_of(row: int) -> str:
@@ -215,9 +235,8 @@ def _read_array_file(path: Path, options: TableOptions) -> Table:
         if X.ndim != 2 or X.shape[1] < 2:
             raise ValueError(f"{path} must hold rows of two columns or more, got shape {X.shape}")
         names = [str(i) for i in range(X.shape[1])]
-        targets, features = _choose(path, names, options, named=False)
-        X, y = X[:, features], X[:, targets]
-        target, names = names[targets[0]], [names[i] for i in features]
+        chosen = _choose(path, names, options, named=False)
+        X, y, target = X[:, chosen.features], X[:, chosen.targets], names[chosen.targets[0]]
     else:
         if len(options.target) > 1:
             raise ValueError(f"{path} holds arrays: --target names one of them")
@@ -234,20 +253,34 @@ def _read_array_file(path: Path, options: TableOptions) -> Table:
                 f"{target} of as many rows, got shapes {X.shape} and {y.shape}"
             )
         names = [str(i) for i in range(X.shape[1])]
-        _, features = _choose(path, names, options, named=False, any_target=False)
-        X, names = X[:, features], [names[i] for i in features]
+        chosen = _choose(path, names, options, named=False, any_target=False)
+        X = X[:, chosen.features]
     for name, array, allowed in (("features", X, "biuf"), ("target", y, "biufUS")):
         if array.dtype.kind not in allowed:
             raise ValueError(f"{path}: the {name} must be numbers, got {array.dtype}")
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     y = y.astype(np.str_) if y.dtype.kind == "S" else y
-    columns = [Column(name, X[:, i]) for i, name in enumerate(names)]
+    columns = [Column(names[i], values) for i, values in zip(chosen.features, X.T, strict=True)]
     wanted = (
         [Column(target, y)]
         if y.ndim == 1
         else [Column(f"{target}[{i}]", y[:, i]) for i in range(y.shape[1])]
     )
-    return _table(path, columns, wanted, _index_of, options, [])
+    return _table(path, chosen, columns, wanted, _index_of, options, [])
+
+
+class _Chosen(NamedTuple):
+    """Indices of columns."""
+
+    targets: list[int]
+    features: list[int]
+    #: Features that are names, whatever they look like.
+    categorical: set[int]
+
+    def columns(self, column: Callable[[int, bool], Column]) -> tuple[list[Column], list[Column]]:
+        """Return the features and the targets; `column` takes an index, and if it holds names."""
+        features = [column(i, i in self.categorical) for i in self.features]
+        return features, [column(i, True) for i in self.targets]
 
 
 def _choose(
@@ -257,8 +290,8 @@ def _choose(
     *,
     named: bool = True,
     any_target: bool = True,
-) -> tuple[list[int], list[int]]:
-    """Return the indices of the target's columns and of the features'."""
+) -> _Chosen:
+    """Return which columns are the target's and which are features."""
 
     def find(wanted: str) -> int:
         if named and names.count(wanted) > 1:
@@ -282,11 +315,13 @@ def _choose(
     features = [i for i in dict.fromkeys(chosen) if i not in drop]
     if not features:
         raise ValueError(f"{path}: no column is left as a feature")
-    return list(dict.fromkeys(targets)), features
+    categorical = {find(name) for name in options.categorical}
+    return _Chosen(list(dict.fromkeys(targets)), features, categorical)
 
 
 def _table(
     path: Path,
+    chosen: _Chosen,
     features: list[Column],
     targets: list[Column],
     place: Callable[[int], str],
@@ -297,6 +332,11 @@ def _table(
     kept = np.ones(n_rows, dtype=bool)
     for column in (*features, *targets):
         gaps = column.missing
+        if gaps.all():
+            raise ValueError(
+                f"{path}, column {column.name!r}: there is no value in any row"
+                + ("" if column in targets else "; leave the column out by --drop")
+            )
         if options.missing == "drop":
             kept &= ~gaps
         elif gaps.any() and (options.missing == "error" or column in targets):
@@ -316,15 +356,17 @@ def _table(
     for column in (*features, *targets):
         if column.note:
             notes.append(f"column {column.name!r}: {column.note}")
-    encoded = [_encoded(path, column, rows, place, options, notes) for column in features]
+    encoded = [
+        _encoded(path, column, index in chosen.categorical, rows, place, notes)
+        for index, column in zip(chosen.features, features, strict=True)
+    ]
     X = np.column_stack([block for block, _ in encoded])
     names = [name for _, block_names in encoded for name in block_names]
     for column in targets:
-        if column.is_text and column.odd_row is not None:
-            cell = str(column.values[column.odd_row])
+        if column.odd is not None:
             notes.append(
-                f"target {column.name!r} is taken as text: {place(column.odd_row)} holds "
-                f"{cell!r}, other rows numbers"
+                f"target {column.name!r} is taken as text: {place(column.odd.row)}: "
+                f"{column.odd.reason}"
             )
     if len(targets) == 1:
         y = targets[0].values[rows]
@@ -346,29 +388,27 @@ def _check_infinite(path: Path, column: Column, place: Callable[[int], str]) -> 
 def _encoded(
     path: Path,
     column: Column,
+    categorical: bool,
     rows: Array,
     place: Callable[[int], str],
-    options: TableOptions,
     notes: list[str],
 ) -> tuple[Array, list[str]]:
     """Return a feature as columns of numbers, and their names."""
     values = column.values[rows]
-    categorical = column.name in options.categorical
     if not column.is_text and not categorical:
         return values.astype(np.float64, copy=False).reshape(-1, 1), [column.name]
-    if column.odd_row is not None and not categorical:
+    if column.odd is not None and not categorical:
         raise ValueError(
-            f"{path}, {place(column.odd_row)}, column {column.name!r}: "
-            f"{str(column.values[column.odd_row])!r} is no number, where other rows hold numbers; "
-            f"mend it, or leave the column out by --drop, or take it as names by --categorical"
+            f"{path}, {place(column.odd.row)}, column {column.name!r}: {column.odd.reason}; or "
+            "mend it, leave the column out by --drop, or take it as names by --categorical"
         )
     known = values[~column.missing[rows]]
     categories = np.unique(known)
     if len(categories) > MOST_CATEGORIES or len(categories) == len(rows) > 2:
         raise ValueError(
             f"{path}, column {column.name!r}: {len(categories)} different texts, such as "
-            f"{str(categories[0])!r}, are too many for categories (dates are read as 2024-12-31); "
-            "leave it out by --drop"
+            f"{str(categories[0])!r}, are too many for categories; leave it out by --drop, or say "
+            "how to read dates by --date-format"
         )
     notes.append(
         f"column {column.name!r} is text: one column of 0 and 1 for each of "
