@@ -164,6 +164,24 @@ def test_the_history_is_plotted_as_png(tmp_path: Path):
         ("--data digits --target 3", "--target is for files"),
         ("--test-fraction 1 --data {flowers}", "--test-fraction must leave samples"),
         ("--task regression --data {flowers}", "regression needs a numeric target, got text"),
+        ("--loss love", "--loss: unknown name 'love'; choose one of cross_entropy"),
+        ("--optimizer adan", "--optimizer: unknown name 'adan'; did you mean 'adam'?"),
+        ("--schedule step epoch=3", "--schedule step has no epoch; its parameters are epochs"),
+        ("--schedule step epochs=1_0", "epochs must be an integer, got '1_0'"),
+        ("--schedule step 3", "--schedule wants PARAMETER=VALUE behind step, got '3'"),
+        ("--momentum 0.9", "--optimizer adam has no momentum; its parameters are learning_rate"),
+        ("--optimizer sgd --nesterov", "nesterov needs a momentum greater than 0"),
+        ("--optimizer lbfgs --learning-rate 1", "lbfgs has no learning rate"),
+        ("--optimizer lbfgs --schedule cosine", "L-BFGS has no learning rate"),
+        ("--clip-value 0", "clip_value must be greater than 0"),
+        ("--l1 -1", "l1 must be at least 0"),
+        ("--monitor accuracy", "--monitor is what --early-stopping watches"),
+        ("--early-stopping --monitor r3", "unknown metric 'r3'"),
+        ("--delimiter :: --data {flowers}", "--delimiter must be one mark"),
+        ("--class-weight rosa=1_0 --data {flowers}", "got 'rosa=1_0'"),
+        ("--class-weight setosa=1_0 --data {flowers}", "wants a number behind '='"),
+        ("--categorical colour --data {flowers}", "no column 'colour'; its columns are named"),
+        ("--date-format born=%Y --data {flowers}", "no column 'born'"),
         ("--history history.txt", "--history must end in .csv or .png"),
         ("--history nowhere/history.csv", "does not exist"),
     ],
@@ -178,7 +196,7 @@ def test_a_bad_value_is_one_sentence_and_exit_code_2(words, message, flowers: Pa
 
 @pytest.mark.parametrize(
     "words",
-    ["", "fly", "train --layers many", "train --loss love", "train --optimizer hope", "train -q"],
+    ["", "fly", "train --layers many", "train -q"],
 )
 def test_an_unknown_word_ends_with_the_usage_and_exit_code_2(words: str, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -322,7 +340,10 @@ def test_a_large_target_is_learned_and_reported_in_its_unit(tmp_path: Path, caps
         ("a,b\n" + "1,x\n" * 20, "every feature is the same"),
         ("a,b\n" + "".join(f"{i},x\n" for i in range(20)), "'x' in every row"),
         ("a,b\n" + "".join(f"{i},2.5\n" for i in range(20)), "2.5 in every row"),
-        ("a,b\n" + "".join(f"{i},\n" for i in range(20)), "line 2 (row 1 of the table)"),
+        (
+            "a,b\n" + "".join(f"{i},\n" for i in range(20)),
+            "column 'b': there is no value in any row",
+        ),
         ("a,b\n" + "".join(f"{i},name {i}\n" for i in range(30)), "too many for classes"),
     ],
 )
@@ -446,6 +467,19 @@ def test_a_saved_checkpoint_goes_on_in_python(tmp_path: Path, capsys):
         "--clip-norm 0.01",
         "--class-weight virginica=9",
         "--early-stopping 1",
+        "--early-stopping 1 --monitor accuracy",
+        "--optimizer sgd --momentum 0.9",
+        "--optimizer sgd --momentum 0.9 --nesterov",
+        "--optimizer adam beta_1=0.5",
+        "--optimizer lbfgs",
+        "--schedule step epochs=1 factor=0.5",
+        "--loss cross_entropy label_smoothing=0.2",
+        "--l1 0.01",
+        "--l2 0.1",
+        "--clip-value 0.0001",
+        "--max-norm 0.1",
+        "--input-noise 0.5",
+        "--ema 0.9",
         "--stratify",
         "--task multilabel --output-activation sigmoid --target is_long is_wide",
     ],
@@ -471,6 +505,47 @@ def test_early_stopping_says_which_epoch_it_kept(flowers: Path, capsys):
     assert main([*QUICK, "--data", str(flowers), *words.split()]) == 0
     found = re.search(r"stopped after epoch (\d+), .* epoch (\d+)", capsys.readouterr().err)
     assert int(found[1]) == int(found[2]) + 1
+
+
+def test_early_stopping_watches_what_the_user_names(flowers: Path, tmp_path: Path, capsys):
+    path = tmp_path / "history.csv"
+    words = "--early-stopping 2 --monitor label_accuracy --epochs 500 --learning-rate 0.5 --history"
+    assert main([*QUICK, "--data", str(flowers), *words.split(), str(path)]) == 0
+    printed = capsys.readouterr()
+    with path.open(newline="") as file:
+        watched = [float(row["val_label_accuracy"]) for row in csv.DictReader(file)]
+    best = int(np.argmax(watched))
+    assert len(watched) == best + 3
+    assert f"the best was epoch {best + 1}" in printed.err
+    assert "test label_accuracy" in printed.out
+
+
+def test_more_scores_are_printed_on_request(flowers: Path, capsys):
+    pytest.importorskip("sklearn")
+    assert main([*QUICK, "--data", str(flowers), "--metrics", "f1_macro", "accuracy"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("test accuracy") == printed.count("test f1_macro") == 1
+
+
+@pytest.mark.parametrize("wrong", ["1_0", "٣", "0x10", "1e400", "inf", "nan", "1,5", ""])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "train --epochs",
+        "train --learning-rate",
+        "train --dropout",
+        "train --layers 3",
+        "bench --rounds",
+        "bench --threads",
+        "bench --seconds",
+    ],
+)
+def test_numbers_are_plainly_numbers(option: str, wrong: str, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*option.split(), wrong])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert re.search(rf"{re.escape(repr(wrong))} is not plainly a (whole )?number\n", error)
 
 
 def test_a_stratified_split_holds_out_the_same_share_of_every_class():

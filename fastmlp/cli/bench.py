@@ -15,6 +15,7 @@ from fastmlp.benchmark.environment import usable_cores
 from fastmlp.benchmark.startup import start_times
 from fastmlp.benchmark.workloads import SHORT
 from fastmlp.cli.files import check_folder
+from fastmlp.cli.options import number, whole_number
 
 
 def add_bench(commands: Any) -> None:
@@ -57,21 +58,25 @@ def add_bench(commands: Any) -> None:
         f"{', '.join(_USUAL_PEERS)} those that are installed)",
     )
     parser.add_argument(
-        "--threads", type=int, nargs="+", metavar="N", help="(one, and as many as there are cores)"
+        "--threads",
+        type=whole_number,
+        nargs="+",
+        metavar="N",
+        help="(one, and as many as there are cores)",
     )
     parser.add_argument(
-        "--rounds", type=int, default=5, metavar="N", help="epochs of each (%(default)s)"
+        "--rounds", type=whole_number, default=5, metavar="N", help="epochs of each (%(default)s)"
     )
     parser.add_argument(
         "--seconds",
-        type=float,
+        type=number,
         default=60,
         metavar="S",
         help="begin no new round after this time, shared by the workloads (%(default)s)",
     )
     parser.add_argument(
         "--limit",
-        type=float,
+        type=number,
         default=60,
         metavar="S",
         help="give up who takes longer to import, compile and train an epoch (%(default)s)",

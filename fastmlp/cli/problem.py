@@ -129,10 +129,21 @@ def _table_options(options: argparse.Namespace) -> TableOptions:
         encoding=options.encoding,
         comment=options.comment,
         header=options.header,
+        delimiter=_delimiter(options.delimiter),
+        date_format=options.date_format,
     )
     if options.na_values is None:
         return chosen
     return replace(chosen, na_values=[word.lower() for word in options.na_values])
+
+
+def _delimiter(word: str | None) -> str | None:
+    mark = "\t" if word in ("tab", r"\t") else word
+    if mark is not None and (
+        len(mark) != 1 or not mark.isascii() or mark.isalnum() or mark in '"\n'
+    ):
+        raise ValueError(f"--delimiter must be one mark, such as ';' or tab, got {word!r}")
+    return mark
 
 
 def _from_table(table: Table, options: argparse.Namespace) -> Problem:
@@ -289,7 +300,12 @@ def _scaled(
     X_train, X_test, notes = problem.X_train, problem.X_test, list(problem.notes)
     if np.isnan(X_train).any() or np.isnan(X_test).any():
         gaps = np.isnan(X_train)
-        counts = np.maximum((~gaps).sum(axis=0), 1)
+        if gaps.all(axis=0).any():
+            raise ValueError(
+                f"{problem.name}: a column has values in test rows alone, and so no mean; leave it "
+                "out by --drop, or use another --seed"
+            )
+        counts = (~gaps).sum(axis=0)
         mean = np.where(gaps, 0, X_train).sum(axis=0) / counts
         X_train = np.where(gaps, mean, X_train)
         n_gaps = int(gaps.sum() + np.isnan(X_test).sum())

@@ -7,25 +7,33 @@ import importlib.util
 import sys
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastmlp import _checks
 from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from fastmlp.callbacks import EarlyStopping
 from fastmlp.cli.files import check_folder
+from fastmlp.cli.options import described, number, whole_number
 from fastmlp.cli.problem import DATA_SETS, TASKS, Problem, load_problem, split
 from fastmlp.datasets.cells import Array
 from fastmlp.errors import TrainingInterrupted
 from fastmlp.history import History, format_value
+from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import LOSSES
+from fastmlp.metrics import score_name
 from fastmlp.network import MLP
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.regularization import Regularization
 from fastmlp.schedules import SCHEDULES
 from fastmlp.trainer import Trainer
+
+_OPTIMIZERS: _checks.Vocabulary[Optimizer | LBFGS] = _checks.Vocabulary(
+    {**OPTIMIZERS, LBFGS.name: LBFGS()}, {LBFGS.name: ("L-BFGS",)}
+)
 
 
 def add_train(commands: Any) -> None:
@@ -46,12 +54,21 @@ def add_train(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a network on a data set or a file",
+        usage="%(prog)s [OPTION ...]",
         description="Train a network and print its accuracy (or loss) on held-out test data. "
         "With no options it learns the bundled handwritten digits in seconds.",
     )
     parser.set_defaults(run=train)
+    _add_data(parser.add_argument_group("data"))
+    _add_reading(parser.add_argument_group("reading a file"))
+    _add_network(parser.add_argument_group("network"))
+    _add_training(parser.add_argument_group("training"))
+    _add_regularization(parser.add_argument_group("regularization"))
+    _add_stopping(parser.add_argument_group("early stopping and scores"))
+    _add_running(parser.add_argument_group("running and output"))
 
-    data = parser.add_argument_group("data")
+
+def _add_data(data: Any) -> None:
     data.add_argument(
         "--data",
         default="digits",
@@ -83,6 +100,30 @@ def add_train(commands: Any) -> None:
         help="columns whose numbers are names of categories, as text is anyway",
     )
     data.add_argument(
+        "--task",
+        choices=list(TASKS),
+        help="by default guessed from the target, and said: classification if it is text or "
+        "whole numbers of few values, multilabel if it is several columns of 0 and 1",
+    )
+    data.add_argument(
+        "--test-fraction",
+        type=number,
+        default=0.2,
+        metavar="SHARE",
+        help="share of a file that is held out (%(default)s)",
+    )
+    data.add_argument(
+        "--stratify", action="store_true", help="hold out the same share of every class"
+    )
+    data.add_argument(
+        "--standardize",
+        action="store_true",
+        help="shift and scale every feature to mean 0 and deviation 1 over the training data",
+    )
+
+
+def _add_reading(data: Any) -> None:
+    data.add_argument(
         "--missing",
         choices=["error", "drop", "mean"],
         default="error",
@@ -110,31 +151,21 @@ def add_train(commands: Any) -> None:
         help="whether the first line names the columns (by default if it holds no number)",
     )
     data.add_argument(
-        "--task",
-        choices=list(TASKS),
-        help="by default guessed from the target, and said: classification if it is text or "
-        "whole numbers of few values, multilabel if it is several columns of 0 and 1",
+        "--delimiter", metavar="MARK", help="between cells, or tab (by default tab, ; or , as seen)"
     )
     data.add_argument(
-        "--test-fraction",
-        type=float,
-        default=0.2,
-        metavar="SHARE",
-        help="share of a file that is held out (%(default)s)",
-    )
-    data.add_argument(
-        "--stratify", action="store_true", help="hold out the same share of every class"
-    )
-    data.add_argument(
-        "--standardize",
-        action="store_true",
-        help="shift and scale every feature to mean 0 and deviation 1 over the training data",
+        "--date-format",
+        nargs="+",
+        default=[],
+        metavar="FORMAT",
+        help="of dates whose day and month are unclear, such as %%d/%%m/%%Y, or COLUMN=FORMAT",
     )
 
-    network = parser.add_argument_group("network")
+
+def _add_network(network: Any) -> None:
     network.add_argument(
         "--layers",
-        type=int,
+        type=whole_number,
         nargs="*",
         default=[128],
         metavar="WIDTH",
@@ -154,37 +185,44 @@ def add_train(commands: Any) -> None:
         help="by default softmax for classification, sigmoid for multilabel, linear for regression",
     )
     network.add_argument(
-        "--dropout",
-        type=float,
-        nargs="+",
-        default=[0.0],
-        metavar="SHARE",
-        help="of units dropped in every hidden layer, or one for the input and each of them (0)",
-    )
-    network.add_argument(
         "--dtype", choices=["float32", "float64"], default="float32", help="precision (%(default)s)"
     )
 
-    training = parser.add_argument_group("training")
+
+def _add_training(training: Any) -> None:
+    for option, names, usual in (
+        ("--loss", LOSSES, "by default what suits the output"),
+        ("--optimizer", _OPTIMIZERS, "adam"),
+        ("--schedule", SCHEDULES, "of the learning rate; constant"),
+    ):
+        training.add_argument(
+            option,
+            nargs="+",
+            metavar=("NAME", "PARAMETER=VALUE"),
+            help=f"{', '.join(names)} ({usual})",
+        )
     training.add_argument(
-        "--loss",
-        choices=list(LOSSES),
-        help="by default what suits the output: cross_entropy, mse or poisson",
+        "--learning-rate", type=number, metavar="RATE", help="by default the optimizer's own"
     )
     training.add_argument(
-        "--optimizer", choices=list(OPTIMIZERS), default="adam", help="(%(default)s)"
+        "--momentum", type=number, metavar="M", help="of sgd and rmsprop (by default 0)"
     )
     training.add_argument(
-        "--weight-decay", type=float, metavar="W", help="by default the optimizer's own"
+        "--nesterov", action="store_true", default=None, help="Nesterov's momentum, with sgd"
     )
     training.add_argument(
-        "--schedule",
-        choices=list(SCHEDULES),
-        default="constant",
-        help="of the learning rate (%(default)s)",
+        "--batch-size",
+        type=whole_number,
+        default=32,
+        metavar="N",
+        help="samples per step (%(default)s); lbfgs takes all",
     )
     training.add_argument(
-        "--clip-norm", type=float, metavar="N", help="longest gradient (by default any)"
+        "--epochs",
+        type=whole_number,
+        default=20,
+        metavar="N",
+        help="passes over the data (%(default)s); of lbfgs, 20 steps each",
     )
     training.add_argument(
         "--class-weight",
@@ -193,55 +231,100 @@ def add_train(commands: Any) -> None:
         help="balanced, or weights of classes; others weigh 1",
     )
     training.add_argument(
+        "--seed",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="of weights, order and held-out share (%(default)s)",
+    )
+
+
+def _add_regularization(group: Any) -> None:
+    group.add_argument(
+        "--weight-decay", type=number, metavar="W", help="by default the optimizer's own"
+    )
+    group.add_argument("--l1", type=number, default=0.0, metavar="W", help="weight of sum |w| (0)")
+    group.add_argument(
+        "--l2", type=number, default=0.0, metavar="W", help="weight of half the sum of w^2 (0)"
+    )
+    group.add_argument(
+        "--dropout",
+        type=number,
+        nargs="+",
+        default=[0.0],
+        metavar="SHARE",
+        help="of units dropped in every hidden layer, or one for the input and each of them (0)",
+    )
+    group.add_argument(
+        "--input-noise", type=number, default=0.0, metavar="DEVIATION", help="added to features (0)"
+    )
+    group.add_argument(
+        "--clip-norm", type=number, metavar="N", help="longest gradient (by default any)"
+    )
+    group.add_argument(
+        "--clip-value", type=number, metavar="N", help="largest element of a gradient"
+    )
+    group.add_argument(
+        "--max-norm", type=number, metavar="N", help="longest weights into a unit (by default any)"
+    )
+    group.add_argument(
+        "--ema", type=number, metavar="DECAY", help="keep a moving average of the weights"
+    )
+
+
+def _add_stopping(group: Any) -> None:
+    group.add_argument(
         "--early-stopping",
-        type=int,
+        type=whole_number,
         nargs="?",
         const=10,
         metavar="EPOCHS",
-        help="stop after so many epochs (%(const)s) without a better loss of validation rows, "
+        help="stop after so many epochs (%(const)s) in which validation rows did not score better, "
         "and keep the best epoch",
     )
-    training.add_argument(
+    group.add_argument(
+        "--monitor",
+        metavar="NAME",
+        help="the score that --early-stopping watches: loss, accuracy, r2, or as for --metrics "
+        "(by default loss)",
+    )
+    group.add_argument(
         "--validation-fraction",
-        type=float,
+        type=number,
         default=0.1,
         metavar="SHARE",
         help="of the training rows, for --early-stopping (%(default)s)",
     )
-    training.add_argument(
-        "--learning-rate", type=float, metavar="RATE", help="by default the optimizer's own"
+    group.add_argument(
+        "--metrics",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="more scores: label_accuracy, or scikit-learn's scorers, such as f1_macro",
     )
-    training.add_argument(
-        "--batch-size", type=int, default=32, metavar="N", help="samples per step (%(default)s)"
-    )
-    training.add_argument(
-        "--epochs", type=int, default=20, metavar="N", help="passes over the data (%(default)s)"
-    )
-    training.add_argument(
+
+
+def _add_running(group: Any) -> None:
+    group.add_argument(
         "--backend",
         default="auto",
         metavar="NAME",
         help="auto, or a name that `fastmlp info` lists (%(default)s)",
     )
-    training.add_argument("--threads", type=int, metavar="N", help="by default the backend chooses")
-    training.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="of weights, order and held-out share (%(default)s)",
+    group.add_argument(
+        "--threads", type=whole_number, metavar="N", help="by default the backend chooses"
     )
-    training.add_argument(
+    group.add_argument(
         "--save",
         type=Path,
         metavar="FILE",
         help="write a checkpoint, which Trainer.load_checkpoint reads; also after Ctrl-C",
     )
-    training.add_argument(
-        "--quiet", action="store_true", help="print results and errors alone, no progress or notes"
-    )
-    training.add_argument(
+    group.add_argument(
         "--history", type=Path, metavar="FILE", help="write the epochs to a .csv, or plot to a .png"
+    )
+    group.add_argument(
+        "--quiet", action="store_true", help="print results and errors alone, no progress or notes"
     )
 
 
@@ -320,19 +403,32 @@ def _make_trainer(problem: Problem, options: argparse.Namespace) -> Trainer:
         dtype=options.dtype,
         seed=options.seed,
     )
-    dropout = options.dropout[0] if len(options.dropout) == 1 else tuple(options.dropout)
     return Trainer(
         network,
-        loss=options.loss,
+        loss=None if options.loss is None else described("--loss", options.loss, LOSSES, {}),
         optimizer=_choose_optimizer(options),
         batch_size=options.batch_size,
         backend=options.backend,
         n_threads=options.threads,
         seed=options.seed,
-        schedule=options.schedule,
-        regularization=Regularization(dropout=dropout, clip_norm=options.clip_norm),
+        schedule=described("--schedule", options.schedule or ["constant"], SCHEDULES, {}),
+        regularization=_regularization(options),
         class_weight=_class_weight(options.class_weight, problem),
+        metrics=_metrics(options, network),
     )
+
+
+def _regularization(options: argparse.Namespace) -> Regularization:
+    given = {field.name: getattr(options, field.name) for field in fields(Regularization)}
+    shares = options.dropout
+    return Regularization(**given | {"dropout": shares[0] if len(shares) == 1 else tuple(shares)})
+
+
+def _metrics(options: argparse.Namespace, network: MLP) -> list[str]:
+    """Return the names of the scores that are asked for, but for those of every training."""
+    asked = [*options.metrics, *([options.monitor] if options.monitor else [])]
+    usual = ("loss", score_name(network.output_activation))
+    return [name for name in dict.fromkeys(asked) if name not in usual]
 
 
 def _fit(
@@ -350,7 +446,10 @@ def _fit(
             message = str(error).replace("--test-", "--validation-").replace("test", "validation")
             raise ValueError(message) from None
         X, y, X_val, y_val = X[kept], y[kept], X[held], y[held]
-        callbacks.append(EarlyStopping("val_loss", patience=options.early_stopping))
+        watched = f"val_{options.monitor or 'loss'}"
+        callbacks.append(EarlyStopping(watched, patience=options.early_stopping))
+    elif options.monitor is not None:
+        raise ValueError("--monitor is what --early-stopping watches; give that, too")
     with warnings.catch_warnings():
         warnings.simplefilter("error", TrainingInterrupted)
         trainer.fit(
@@ -398,12 +497,10 @@ def _targets(y: Array, problem: Problem, network: MLP, center: Array, scale: Arr
     return y
 
 
-def _choose_optimizer(options: argparse.Namespace) -> Optimizer:
-    given = {"learning_rate": options.learning_rate, "weight_decay": options.weight_decay}
-    return replace(
-        OPTIMIZERS[options.optimizer],
-        **{name: value for name, value in given.items() if value is not None},
-    )
+def _choose_optimizer(options: argparse.Namespace) -> Optimizer | LBFGS:
+    own = ("learning_rate", "momentum", "nesterov", "weight_decay")
+    given = {name: getattr(options, name) for name in own}
+    return described("--optimizer", options.optimizer or ["adam"], _OPTIMIZERS, given)
 
 
 def _class_weight(words: list[str] | None, problem: Problem) -> dict[int, float] | str | None:
@@ -411,7 +508,7 @@ def _class_weight(words: list[str] | None, problem: Problem) -> dict[int, float]
         return None if words is None else "balanced"
     if problem.classes is None:
         raise ValueError("--class-weight needs classes")
-    numbers = {str(label): number for number, label in enumerate(problem.classes)}
+    numbers = {str(label): i for i, label in enumerate(problem.classes)}
     weights = {}
     for word in words:
         label, _, weight = word.rpartition("=")
@@ -421,8 +518,8 @@ def _class_weight(words: list[str] | None, problem: Problem) -> dict[int, float]
                 f"{', '.join(list(numbers)[:20])}, got {word!r}"
             )
         try:
-            weights[numbers[label]] = float(weight)
-        except ValueError:
+            weights[numbers[label]] = number(weight)
+        except argparse.ArgumentTypeError:
             raise ValueError(f"--class-weight wants a number behind '=', got {word!r}") from None
     return weights
 
