@@ -148,7 +148,7 @@ def _add_reading(data: Any) -> None:
     data.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
-        help="whether the first line names the columns (by default if it holds no number)",
+        help="whether the first line names the columns (by default if it holds no value)",
     )
     data.add_argument(
         "--delimiter", metavar="MARK", help="between cells, or tab (by default tab, ; or , as seen)"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.datasets.dates import DateError, days_of
+from fastmlp.datasets.dates import DateError, days_of, is_date
 
 Array = NDArray[Any]
 
@@ -28,8 +28,8 @@ _INTEGER = r"[+-]?[0-9]+"
 _PADDED = r"[+-]?0[0-9]+"
 _INFINITY = r"[+-]?(?i:inf(inity)?)"
 _TRUTH = r"(?i:true|false)"
-#: Digits that commas part, as decimals or thousands.
-_COMMAS = r"[+-]?[0-9]+(,[0-9]+)+(\.[0-9]+)?"
+#: Numbers with marks of thousands, another decimal mark, percent or currency.
+_MARKED = r"[+-]?[$€£]? ?[0-9]+([,.' ][0-9]{3})*([.,][0-9]+)? ?[%$€£]?"
 #: A name that can be nothing else, if it is none of the words above.
 _PLAIN_NAME = r"[A-Za-z][A-Za-z0-9_-]*"
 
@@ -142,6 +142,18 @@ def is_number(cell: str) -> bool:
     return any(re.fullmatch(pattern, cell) for pattern in _NUMBER.values())
 
 
+def is_value(cell: str) -> bool:
+    """Return whether a cell is a number, a truth value or a date, and so no name of a column.
+
+    Examples
+    --------
+    >>> [is_value(cell) for cell in ("7", "true", "2024-12-31", "length")]
+    [True, True, True, False]
+    """
+    special = re.fullmatch(f"{_INFINITY}|{_TRUTH}", cell) is not None
+    return special or is_number(cell) or is_date(cell)
+
+
 def parse_column(
     name: str, cells: Any, rules: CellRules = CellRules(), *, labels: bool = False
 ) -> Column:
@@ -179,7 +191,7 @@ def parse_column(
         return _text(name, cells)
     own_format = None if labels else rules.format_of(name)
     mark = _mark(given, rules.decimal)
-    made = None
+    made, odd = None, None
     if own_format is None:
         made = _numbers(name, cells, mark, labels) or _truths(name, cells)
         odd = None if made else _odd_number(cells, mark)
@@ -214,7 +226,7 @@ def _numbers(name: str, cells: Any, mark: str, labels: bool) -> Column | None:
         return None if whole.null_count() else Column(name, whole.to_numpy())
     # An infinite value is a number that its reader refuses; as text it would become a category.
     infinite = _matches(given, _INFINITY)
-    if infinite.all() or not (infinite | _matches(given, _NUMBER[mark])).all():
+    if (labels and infinite.all()) or not (infinite | _matches(given, _NUMBER[mark])).all():
         return None
     changed = mark == "," and given.str.contains(",", literal=True).any()
     plain = cells.str.replace(",", ".", literal=True) if changed else cells
@@ -237,17 +249,17 @@ def _truths(name: str, cells: Any) -> Column | None:
 
 def _odd_number(cells: Any, mark: str) -> Odd | None:
     """Return the first cell that is no number, in a column of numbers."""
-    number, commas = _matches(cells, _NUMBER[mark]), _matches(cells, _COMMAS)
-    if not (number.any() or (commas | cells.is_null()).all()):
+    number, marked = _matches(cells, _NUMBER[mark]), _matches(cells, _MARKED)
+    if not (number.any() or (marked | cells.is_null()).all()):
         return None
     row = (~number & cells.is_not_null()).arg_max()
-    if mark != "," and commas[row]:
-        reason = (
-            f"{cells[row]!r} is no number: --decimal ',' reads a comma as the decimal mark, and "
-            "marks of thousands are not read"
-        )
+    reason = f"{cells[row]!r} is no number"
+    if not marked[row]:
+        reason += ", where other rows hold numbers"
+    elif mark != "," and "," in cells[row]:
+        reason += " as it stands; --decimal , reads a comma as the decimal mark"
     else:
-        reason = f"{cells[row]!r} is no number, where other rows hold numbers"
+        reason += " as it stands; marks of thousands, percent and currency are not read"
     return Odd(row, reason)
 
 

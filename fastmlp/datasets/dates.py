@@ -82,12 +82,23 @@ def days_of(cells: Iterable[str], date_format: str | None = None) -> dict[str, f
         if form is _UNCLEAR:
             raise DateError(
                 cell,
-                "looks like a date, and can be read in several ways; say how by --date-format, "
-                "such as '%d.%m.%y' or '%d %b %Y'",
+                "looks like a date; say how to read it by --date-format, such as '%d.%m.%y' or "
+                "'%d %b %Y'",
             )
     day_first = _day_first([cell for cell, form in forms.items() if form is _YEAR_LAST])
     days = {cell: _days(cell, _format_of(cell, day_first)) for cell in cells}
     return _all_or_none(days, "is no date of the calendar")
+
+
+def is_date(cell: str) -> bool:
+    """Return whether a text has the form of a date.
+
+    Examples
+    --------
+    >>> is_date("31.12.2024"), is_date("3.14")
+    (True, False)
+    """
+    return _form_of(cell) is not None
 
 
 def _form_of(cell: str) -> re.Pattern[str] | None:

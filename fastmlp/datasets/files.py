@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmlp._npz import NpzFile
-from fastmlp.datasets.cells import Array, CellRules, Column, is_number, parse_column
+from fastmlp.datasets.cells import Array, CellRules, Column, is_value, parse_column
 
 #: Those that are looked for, in this order: a comma may be a decimal mark between the others.
 DELIMITERS = "\t;,"
@@ -106,7 +106,8 @@ def read_text_table(
         Lines that begin so are left out; the last of them before the rows is the header if it
         has as many cells. Nothing is a comment if empty.
     header : bool, optional
-        Whether the first line names the columns. By default if none of its cells is a number.
+        Whether the first line names the columns. By default if none of its cells is a
+        number, a truth value or a date.
     delimiter : str, optional
         By default tab, semicolon or comma, as in the first rows.
 
@@ -134,8 +135,9 @@ def read_text_table(
     columns = _split(path, file, delimiter)
     lines = file.lines
     first = [str(column[0] or "").strip() for column in columns]
-    if header is None:
-        header = not any(is_number(cell) for cell in first)
+    guessed = header is None
+    if guessed:
+        header = not any(is_value(cell) for cell in first)
     names: list[str] = []
     if header:
         names, columns, lines = first, [column[1:] for column in columns], lines[1:]
@@ -145,6 +147,8 @@ def read_text_table(
     if not names and above:
         said = [cell.strip() for cell in above[-1].removeprefix(comment).split(delimiter)]
         names = said if len(said) == len(columns) else []
+    if guessed and not names:
+        notes.append("the first row holds values, so columns have no names; see --header")
     return TextTable(names, columns, lines, delimiter, notes)
 
 
@@ -160,12 +164,13 @@ class _Parted(NamedTuple):
 
 
 def _parted(path: Path, text: str, comment: str) -> _Parted:
-    quoted = None
+    all_lines = text.split("\n")
+    quoted = any(_begins_cell(line, comment) for line in all_lines if '"' in line)
     rows: list[str] = []
     lines: list[int] = []
     remarks: list[tuple[int, str]] = []
     inside = False
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(all_lines, 1):
         if inside:
             rows[-1] += "\n" + line
         elif comment and line.startswith(comment):
@@ -176,16 +181,17 @@ def _parted(path: Path, text: str, comment: str) -> _Parted:
         else:
             rows.append(line)
             lines.append(number)
-        if '"' in line:
-            quoted = _begins_cell(line) if quoted is None else quoted
-            inside ^= quoted and line.count('"') % 2 == 1
+        if quoted and '"' in line:
+            inside ^= line.count('"') % 2 == 1
     if inside:
         raise ValueError(f"{path}, line {lines[-1]}: a quote that begins there does not end")
-    return _Parted(rows, lines, remarks, bool(quoted))
+    return _Parted(rows, lines, remarks, quoted)
 
 
-def _begins_cell(line: str) -> bool:
+def _begins_cell(line: str, comment: str) -> bool:
     """Return whether the first quote of a line begins a cell; else it may mean inches."""
+    if comment and line.startswith(comment):
+        return False
     before = line.partition('"')[0].rstrip(" ")
     return not before or not before[-1].isalnum()
 
@@ -299,7 +305,10 @@ def _decoded(path: Path, encoding: str | None, notes: list[str]) -> str:
     marked = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     assumed = encoding or ("utf-16" if marked else "utf-8")
     if encoding is None and not marked and b"\0" in content:
-        raise ValueError(f"{path} is not a text file in UTF-8: it holds zero bytes")
+        raise ValueError(
+            f"{path} is not a text file in UTF-8: it holds zero bytes; "
+            "UTF-16 without a mark needs --encoding utf-16-le or utf-16-be"
+        )
     try:
         text = content.decode(assumed)
     except LookupError as error:

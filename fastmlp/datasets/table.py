@@ -381,7 +381,7 @@ def _check_infinite(path: Path, column: Column, place: Callable[[int], str]) -> 
         row = int(np.argmax(np.isinf(column.values)))
         raise ValueError(
             f"{path}, {place(row)}, column {column.name!r}: "
-            f"{column.values[row]} is no finite number"
+            "a number is infinite, or too large for float64"
         )
 
 
@@ -399,8 +399,8 @@ def _encoded(
         return values.astype(np.float64, copy=False).reshape(-1, 1), [column.name]
     if column.odd is not None and not categorical:
         raise ValueError(
-            f"{path}, {place(column.odd.row)}, column {column.name!r}: {column.odd.reason}; or "
-            "mend it, leave the column out by --drop, or take it as names by --categorical"
+            f"{path}, {place(column.odd.row)}, column {column.name!r}: {column.odd.reason}; "
+            "mend it, or leave the column out by --drop, or take it as names by --categorical"
         )
     known = values[~column.missing[rows]]
     categories = np.unique(known)
