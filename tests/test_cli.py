@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import math
 import os
 import re
@@ -43,7 +44,7 @@ def line(tmp_path: Path) -> Path:
     """Return a CSV file whose target, the first column, is 3 a - 2 b + 1; b is large."""
     a, b = np.random.default_rng(0).normal(0, 1, (2, 200))
     path = tmp_path / "line.csv"
-    np.savetxt(path, np.column_stack([3 * a - 2 * b + 1, a, 100 * b]), delimiter=";")
+    np.savetxt(path, np.column_stack([3 * a - 2 * b + 1, a, 100 * b]), delimiter=",")
     return path
 
 
@@ -348,6 +349,7 @@ def test_a_large_target_is_learned_and_reported_in_its_unit(tmp_path: Path, caps
     ],
 )
 def test_a_file_that_teaches_nothing_is_refused(text, message, tmp_path: Path, capsys):
+    pytest.importorskip("polars")
     path = tmp_path / "table.csv"
     path.write_text(text)
     assert main([*QUICK, "--data", str(path)]) == 2
@@ -365,6 +367,7 @@ def test_a_bad_value_is_named_by_its_line_and_column(cell: str, tmp_path: Path, 
 
 
 def test_missing_values_are_dropped_or_replaced_on_request(tmp_path: Path, capsys):
+    pytest.importorskip("polars")
     path = tmp_path / "table.csv"
     path.write_text("\n".join(f"{'NA' if i == 7 else i},{i % 2}" for i in range(1, 60)))
     assert main([*QUICK, "--data", str(path), "--missing", "drop"]) == 0
@@ -454,6 +457,156 @@ def test_a_saved_checkpoint_goes_on_in_python(tmp_path: Path, capsys):
     assert trainer.evaluate(*test).accuracy == pytest.approx(accuracy, abs=1e-4)
 
 
+# Files of every kind --------------------------------------------------------------------------
+
+
+def flower_rows(header: bool = True) -> list[list[str]]:
+    """Return rows of a table whose feature `länge` tells two kinds of flowers apart."""
+    noise = np.random.default_rng(0).normal(0, 0.3, (60, 2)).round(3)
+    lengths = np.where(np.arange(60) % 2, -2.5, 2.5) + noise[:, 0]
+    rows = [
+        [f"{length:.3f}", str(i), f"{width:.3f}", "süß" if length > 0 else "herb"]
+        for i, (length, width) in enumerate(zip(lengths, noise[:, 1], strict=True))
+    ]
+    return [["länge", "nummer", "breite", "art"], *rows] if header else rows
+
+
+def delimited(mark: str = ",", header: bool = True, decimal: str = ".") -> str:
+    rows = flower_rows(header)
+    return "".join(mark.join(row).replace(".", decimal) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("t.csv", delimited().encode(), ""),
+        ("t.csv", delimited(header=False).encode(), "--no-header"),
+        ("t.csv", delimited().encode(), "--header"),
+        ("t.csv", delimited().encode("latin-1"), ""),
+        ("t.csv", delimited().encode("cp1252"), "--encoding cp1252"),
+        ("t.csv", delimited().encode("utf-16"), ""),
+        ("t.csv", delimited(";", decimal=",").encode(), ""),
+        ("t.tsv", delimited("\t", decimal=",").encode(), "--decimal ,"),
+        ("t.tsv", delimited("\t").encode(), ""),
+        ("t.txt", delimited("|").encode(), "--delimiter |"),
+        ("t.txt", delimited("\t").encode(), "--delimiter tab"),
+        ("t.csv.gz", gzip.compress(delimited().encode()), ""),
+        ("t.tsv.gz", gzip.compress(delimited("\t").encode("latin-1")), ""),
+        ("t.csv", ("# 2024\n" + delimited() + "# end\n").encode(), ""),
+        ("t.csv", ("% 2024\n" + delimited()).encode(), "--comment %"),
+        ("t.csv", delimited().replace(",süß", ',"süß"').encode(), ""),
+        ("t.csv", delimited().replace("\n", "\r\n").encode("utf-8-sig"), ""),
+    ],
+)
+def test_a_text_file_of_any_kind_is_learned(name, content, words, tmp_path: Path, capsys):
+    pytest.importorskip("polars")
+    (tmp_path / name).write_bytes(content)
+    chosen = ["--columns", "0", "2", "--learning-rate", "0.1"]
+    assert main([*QUICK, "--data", str(tmp_path / name), *chosen, *words.split()]) == 0
+    printed = capsys.readouterr().out
+    assert "48 training and 12 test samples, 2 features, 2 classes (herb, süß)" in printed
+    assert number_after("test accuracy", printed) == 1
+
+
+def test_a_header_of_numbers_is_a_header_on_request(tmp_path: Path, capsys):
+    path = tmp_path / "years.csv"
+    path.write_text("2023,2024\n" + "".join(f"{i},{i % 2}\n" for i in range(40)))
+    assert main([*QUICK, "--data", str(path), "--target", "2024", "--header"]) == 0
+    assert "32 training and 8 test samples, 1 features, 2 classes" in capsys.readouterr().out
+    assert main([*QUICK, "--data", str(path), "--target", "2024"]) == 2
+    assert "no column '2024'; its columns are 0 to 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "features"),
+    [
+        ("", 3),
+        ("--columns breite länge", 2),
+        ("--columns -2", 1),
+        ("--drop nummer", 2),
+        ("--drop nummer breite", 1),
+        ("--columns länge breite --drop 0", 1),
+        ("--categorical breite --columns breite", 2),
+        ("--drop art --target länge --task regression", 2),
+    ],
+)
+def test_columns_are_chosen_by_name_and_index(words, features, tmp_path: Path, capsys):
+    path = tmp_path / "table.csv"
+    rows = [[a, b, str(i % 2), kind] for i, (a, b, _, kind) in enumerate(flower_rows(False))]
+    lines = [",".join(row) for row in (flower_rows()[0], *rows)]
+    path.write_text("\n".join(lines).replace("süß", "suess"), encoding="utf-8")
+    assert main([*QUICK, "--data", str(path), *words.split()]) == 0
+    assert f"samples, {features} features" in capsys.readouterr().out
+
+
+def test_codes_are_categories_on_request(tmp_path: Path, capsys):
+    pytest.importorskip("polars")
+    path = tmp_path / "codes.csv"
+    codes = ["00501", "501", "0501"]
+    path.write_text("\n".join(["code,y", *(f"{codes[i % 3]},{i % 3}" for i in range(60))]))
+    words = [*QUICK, "--data", str(path), "--learning-rate", "0.5"]
+    assert main(words) == 2
+    assert "every feature is the same in all rows" in capsys.readouterr().err
+    assert main([*words, "--categorical", "code"]) == 0
+    printed = capsys.readouterr()
+    assert "3 features" in printed.out
+    assert number_after("test accuracy", printed.out) == 1
+    assert "column 'code' is text" in printed.err
+
+
+def test_dates_are_learned_as_days(tmp_path: Path, capsys):
+    pytest.importorskip("polars")
+    path = tmp_path / "days.csv"
+    path.write_text("".join(f"{i % 12 + 1}/{i % 10 + 1}/2024,{i % 12 > 5}\n" for i in range(60)))
+    assert main([*QUICK, "--data", str(path), "--no-header"]) == 2
+    error = capsys.readouterr().err
+    assert "days.csv, line 1, column '0': '1/1/2024' may have the day or the month first" in error
+    words = ["--no-header", "--date-format", "%m/%d/%Y", "--standardize", "--epochs", "30"]
+    assert main([*QUICK, "--data", str(path), *words, "--learning-rate", "0.1"]) == 0
+    printed = capsys.readouterr()
+    assert number_after("test accuracy", printed.out) > 0.9
+    assert "dates are read as days since 1970-01-01" in printed.err
+
+
+def test_arrays_of_an_npz_file_are_named(tmp_path: Path, capsys):
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    path = tmp_path / "arrays.npz"
+    np.savez(path, inputs=X, labels=(X[:, 1] > 0)[:, None], X=X[:5])
+    words = [*QUICK, "--data", str(path), "--features", "inputs", "--target", "labels"]
+    assert main([*words, "--drop", "0"]) == 0
+    assert "80 training and 20 test samples, 2 features, 2 classes" in capsys.readouterr().out
+    assert main([*QUICK, "--data", str(path), "--features", "outputs", "--target", "labels"]) == 2
+    assert "has no array 'outputs'; it holds ['inputs', 'labels', 'X']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", ["parquet", "feather", "arrow"])
+def test_a_columnar_file_is_learned(ending: str, tmp_path: Path, capsys):
+    pl = pytest.importorskip("polars")
+    names, *rows = flower_rows()
+    frame = pl.DataFrame(rows, schema=names, orient="row").with_columns(
+        pl.col("länge", "breite").cast(pl.Float32), pl.col("art").cast(pl.Categorical)
+    )
+    path = tmp_path / f"table.{ending}"
+    (frame.write_parquet if ending == "parquet" else frame.write_ipc)(path)
+    words = [*QUICK, "--data", str(path), "--drop", "nummer", "--learning-rate", "0.1"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "2 features, 2 classes (herb, süß)" in printed
+    assert number_after("test accuracy", printed) == 1
+
+
+def test_what_needs_polars_is_one_sentence_that_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "polars", None)
+    path = tmp_path / "table.csv"
+    path.write_text(delimited(";"), encoding="utf-8")
+    assert main([*QUICK, "--data", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "cells are separated by ';': reading this needs polars: pip install" in error
+    assert error.count("\n") == 1
+
+
 # Options -------------------------------------------------------------------------------------
 
 
@@ -487,7 +640,7 @@ def test_a_saved_checkpoint_goes_on_in_python(tmp_path: Path, capsys):
 def test_every_training_option_changes_the_result(words: str, tmp_path: Path, capsys):
     rng = np.random.default_rng(0)
     rows = [
-        f"{a},{b},{a > 0},{b > 0.3},{'setosa' if a + b > 0.5 else 'virginica'}"
+        f"{a},{b},{a > 0:d},{b > 0.3:d},{'setosa' if a + b > 0.5 else 'virginica'}"
         for a, b in rng.normal(size=(120, 2))
     ]
     path = tmp_path / "flowers.csv"
