@@ -600,10 +600,10 @@ def test_what_needs_polars_is_one_sentence_that_names_the_extra(
 ):
     monkeypatch.setitem(sys.modules, "polars", None)
     path = tmp_path / "table.csv"
-    path.write_text(delimited(";"), encoding="utf-8")
+    path.write_text('a,b\n1,"x"\n2,y\n')
     assert main([*QUICK, "--data", str(path)]) == 2
     error = capsys.readouterr().err
-    assert "cells are separated by ';': reading this needs polars: pip install" in error
+    assert "table.csv: quotes enclose cells: reading this needs polars: pip install" in error
     assert error.count("\n") == 1
 
 

@@ -54,7 +54,7 @@ class TextTable:
     names : list of str
         Of the columns; empty if the file has no header.
     columns : list of polars Series, or of lists of str
-        Lists where polars is not installed: then the file is plain.
+        Lists where polars is not installed.
     lines : list of int
         The line of the file, from 1, that each row begins on.
     delimiter : str
@@ -94,8 +94,7 @@ def read_text_table(
 ) -> TextTable:
     """Read the cells of a text file, packed by gzip or not.
 
-    polars reads them. Without it, a file of UTF-8, commas and no quotes is read, which says the
-    same either way.
+    polars reads them. Without it, a file without quotes is read, which says the same either way.
 
     Parameters
     ----------
@@ -116,7 +115,7 @@ def read_text_table(
     OSError
         If the file cannot be read.
     ImportError
-        If it is not plain, and polars is not installed.
+        If quotes enclose cells, and polars is not installed.
     ValueError
         If it is no such table.
     """
@@ -130,8 +129,6 @@ def read_text_table(
     file = _squared(path, file, delimiter, notes)
     if file.remarks:
         notes.append(f"{len(file.remarks)} comment lines that begin with {comment!r} are left out")
-    if not has_polars():
-        _check_plain(path, file, delimiter, text.isascii() or not (encoding or notes))
     columns = _split(path, file, delimiter)
     lines = file.lines
     first = [str(column[0] or "").strip() for column in columns]
@@ -207,36 +204,39 @@ def _delimiter_of(rows: list[str]) -> str:
 
 def _squared(path: Path, file: _Parted, delimiter: str, notes: list[str]) -> _Parted:
     """Return the rows with as many cells each, without spaces around quotes."""
-    rows, widths = file.rows, [row.count(delimiter) for row in file.rows]
+    rows, bare = file.rows, file.rows
     if file.quoted:
         mark = re.escape(delimiter)
         cell = re.compile(rf'(^|{mark}) *("(?:[^"]|"")*") *(?={mark}|$(?!\n))')
-        rows = [cell.sub(r"\1\2", row) if '"' in row else row for row in rows]
-        for i, row in enumerate(rows):
-            if '"' in row:
-                bare = cell.sub(r"\1", row)
-                widths[i] = bare.count(delimiter)
-                if '"' in bare:
-                    raise ValueError(
-                        f"{path}, line {file.lines[i]}: a quote within a cell; quotes must enclose "
-                        "the whole cell, and those inside be doubled"
-                    )
-    if widths[0] > 1 and all(row.endswith(delimiter) for row in rows):
+        rows = [cell.sub(r"\1\2", row) for row in rows]
+        bare = [cell.sub(r"\1", row) for row in rows]
+        _check_quotes(path, file.lines, bare)
+    widths = [row.count(delimiter) + 1 for row in bare]
+    if widths[0] > 2 and all(row.endswith(delimiter) for row in rows):
         notes.append(f"every line ends in {delimiter!r}, which is left out")
         rows = [row.removesuffix(delimiter) for row in rows]
         widths = [width - 1 for width in widths]
     for line, width in zip(file.lines, widths, strict=True):
         if width != widths[0]:
-            raise ValueError(
-                f"{path}, line {line}: {width + 1} cells, where {widths[0] + 1} are wanted"
-            )
+            raise ValueError(f"{path}, line {line}: {width} cells, where {widths[0]} are wanted")
     return file._replace(rows=rows)
+
+
+def _check_quotes(path: Path, lines: list[int], bare: list[str]) -> None:
+    for line, row in zip(lines, bare, strict=True):
+        if '"' in row:
+            raise ValueError(
+                f"{path}, line {line}: a quote within a cell; quotes must enclose the whole cell, "
+                "and those inside be doubled"
+            )
 
 
 def _split(path: Path, file: _Parted, delimiter: str) -> list[Any]:
     """Return the columns of cells."""
     if not has_polars():
-        return [list(cells) for cells in zip(*(row.split(",") for row in file.rows), strict=True)]
+        if file.quoted:
+            raise needs_polars(f"{path}: quotes enclose cells")
+        return [list(cells) for cells in zip(*(r.split(delimiter) for r in file.rows), strict=True)]
     import polars as pl
 
     content = io.BytesIO("\n".join(file.rows).encode())
@@ -280,19 +280,6 @@ def needs_polars(what: str) -> ImportError:
     table.parquet: reading this needs polars: pip install 'fastmlp[tables]'
     """
     return ImportError(f"{what}: reading this needs polars: pip install 'fastmlp[tables]'")
-
-
-def _check_plain(path: Path, file: _Parted, delimiter: str, utf8: bool) -> None:
-    reasons = {
-        "the file is packed": path.suffix.lower() == ".gz",
-        "the file is not in UTF-8": not utf8,
-        "quotes enclose cells": file.quoted,
-        "the file has comments": bool(file.remarks),
-        f"cells are separated by {delimiter!r}": delimiter != ",",
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise needs_polars(f"{path}: {reason}")
 
 
 def _decoded(path: Path, encoding: str | None, notes: list[str]) -> str:
