@@ -660,9 +660,12 @@ def test_early_stopping_says_which_epoch_it_kept(flowers: Path, capsys):
     assert int(found[1]) == int(found[2]) + 1
 
 
-def test_early_stopping_watches_what_the_user_names(flowers: Path, tmp_path: Path, capsys):
+@pytest.mark.parametrize("name", ["label_accuracy", "val_label_accuracy"])
+def test_early_stopping_watches_what_the_user_names(
+    name: str, flowers: Path, tmp_path: Path, capsys
+):
     path = tmp_path / "history.csv"
-    words = "--early-stopping 2 --monitor label_accuracy --epochs 500 --learning-rate 0.5 --history"
+    words = f"--early-stopping 2 --monitor {name} --epochs 500 --learning-rate 0.5 --history"
     assert main([*QUICK, "--data", str(flowers), *words.split(), str(path)]) == 0
     printed = capsys.readouterr()
     with path.open(newline="") as file:

@@ -304,6 +304,8 @@ def test_columns_are_chosen_dropped_and_named(csv_file, tmp_path: Path):
         "a\tb\n1.5\t2\n3\t4\n",
         "# made today\na,b\n1.5,2\n# half\n3,4\n",
         "# a,b\n1.5,2\n3,4\n",
+        "sep=;\na;b\n1,5;2\n3;4\n",
+        '"sep=|"\na|b\n1.5|2\n3|4\n',
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])

@@ -426,9 +426,14 @@ def _regularization(options: argparse.Namespace) -> Regularization:
 
 def _metrics(options: argparse.Namespace, network: MLP) -> list[str]:
     """Return the names of the scores that are asked for, but for those of every training."""
-    asked = [*options.metrics, *([options.monitor] if options.monitor else [])]
+    asked = [*options.metrics, _monitored(options)]
     usual = ("loss", score_name(network.output_activation))
     return [name for name in dict.fromkeys(asked) if name not in usual]
+
+
+def _monitored(options: argparse.Namespace) -> str:
+    """Return the score to watch; its name in the history, which says val_, is one too."""
+    return str(options.monitor or "loss").removeprefix("val_")
 
 
 def _fit(
@@ -446,7 +451,7 @@ def _fit(
             message = str(error).replace("--test-", "--validation-").replace("test", "validation")
             raise ValueError(message) from None
         X, y, X_val, y_val = X[kept], y[kept], X[held], y[held]
-        watched = f"val_{options.monitor or 'loss'}"
+        watched = f"val_{_monitored(options)}"
         callbacks.append(EarlyStopping(watched, patience=options.early_stopping))
     elif options.monitor is not None:
         raise ValueError("--monitor is what --early-stopping watches; give that, too")

@@ -23,6 +23,8 @@ TEXT = (".csv", ".tsv", ".txt")
 COLUMNAR = (".parquet", ".feather", ".arrow")
 ARRAYS = (".npz", ".npy")
 
+#: What Excel takes, and others write, as a first line.
+_SAID_DELIMITER = re.compile(r'"?sep=([^\w\s"]|\t)"?', re.IGNORECASE)
 _QUOTED_TEXT = re.compile(r'"[^"]*"')
 
 #: What a damaged file of arrays raises, by where its damage lies.
@@ -122,13 +124,16 @@ def read_text_table(
     notes: list[str] = []
     text = _decoded(path, encoding, notes)
     file = _parted(path, text, comment)
+    if file.rows and (excel := _SAID_DELIMITER.fullmatch(file.rows[0])):
+        delimiter = delimiter or excel[1]
+        file = file._replace(rows=file.rows[1:], lines=file.lines[1:])
     if not file.rows:
         raise ValueError(f"{path} holds no row of values")
     if delimiter is None:
         delimiter = "\t" if kind_of(path) == ".tsv" else _delimiter_of(file.rows[:50])
     file = _squared(path, file, delimiter, notes)
     if file.remarks:
-        notes.append(f"{len(file.remarks)} comment lines that begin with {comment!r} are left out")
+        notes.append(f"lines that begin with {comment!r} are left out: {len(file.remarks)}")
     columns = _split(path, file, delimiter)
     lines = file.lines
     first = [str(column[0] or "").strip() for column in columns]
