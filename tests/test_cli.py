@@ -8,14 +8,18 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastmlp.cli.problem
-from fastmlp import MLP, Trainer
+from fastmlp import MLP, Regularization, Trainer
 from fastmlp.cli import main
+from fastmlp.losses import LOSSES
+from fastmlp.optimizers import OPTIMIZERS
+from fastmlp.schedules import SCHEDULES
 
 QUICK = ["train", "--backend", "numpy", "--epochs", "2"]
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -214,6 +218,27 @@ def test_help_and_version_end_well(words: str, capsys):
         main(words.split())
     assert ended.value.code == 0
     assert "fastmlp" in capsys.readouterr().out
+
+
+def test_every_regularization_and_name_is_in_the_help_under_a_title(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    printed = capsys.readouterr().out
+    for field in fields(Regularization):
+        assert f"--{field.name.replace('_', '-')} " in printed
+    for name in (*LOSSES, *OPTIMIZERS, "lbfgs", *SCHEDULES):
+        assert name in printed
+    titles = re.findall(r"^([a-z ]+):$", printed, re.MULTILINE)
+    assert titles == [
+        "options",
+        "data",
+        "reading a file",
+        "network",
+        "training",
+        "regularization",
+        "early stopping and scores",
+        "running and output",
+    ]
 
 
 def test_a_plot_without_matplotlib_names_the_extra_before_training(

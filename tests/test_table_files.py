@@ -173,6 +173,21 @@ def test_whole_labels_beyond_64_bits_stay_apart(csv_file):
     assert len(set(y.tolist())) == 2
 
 
+@pytest.mark.parametrize("other", ["", "NA", "0.5", "5"])
+@pytest.mark.parametrize("base", [2**53, 2**63])
+def test_large_whole_labels_stay_apart_beside_gaps_and_fractions(csv_file, base: int, other: str):
+    path = csv_file(f"a,b\n1,{base}\n2,{base + 1}\n3,{other}\n")
+    _, y = read_table(path, missing="drop")
+    assert len(set(y.tolist())) == 2 + (other in ("0.5", "5"))
+
+
+def test_large_labels_of_parquet_stay_apart_beside_gaps(tmp_path: Path):
+    frame = pl.DataFrame({"a": [1, 2, 3], "b": [2**53, 2**53 + 1, None]})
+    frame.write_parquet(tmp_path / "table.parquet")
+    _, y = read_table(tmp_path / "table.parquet", missing="drop")
+    assert len(set(y.tolist())) == 2
+
+
 @pytest.mark.parametrize("cell", ["1_1", "٣", "0x10", "1 000", "\u22125", "5%", "1e", "1d5", "1,5"])
 def test_a_feature_that_is_not_plainly_a_number_is_refused(csv_file, cell: str):
     with pytest.raises(ValueError, match=r"line 3 .*column 'a'.* is no number"):
@@ -434,7 +449,7 @@ def outcome(path: Path, options: TableOptions, polars: bool) -> tuple[str, Table
 
 POOLS = [
     ["1", "2.5", "-3e2", "+4", " 8 ", "007", "1e400", "NA", ""],
-    ["1", "7", "+7", "007", "12345678901234567890", "1_1"],
+    ["1", "7", "+7", "2.5", "9007199254740993", "12345678901234567890", "007", "1_1"],
     ["setosa", "Iris-setosa", "A3", "true", "False", "none", "inf", "x y", "é", "1"],
     ["2024-12-31", "1,5", "5%", "b", "1"],
 ]
@@ -592,6 +607,18 @@ def test_a_format_says_what_dates_mean(csv_file, dates, word, meant):
     X, _ = read_table(path, date_format=[word], missing="mean")
     np.testing.assert_array_equal(X[:, 0], [days(meant[0]), np.nan, days(meant[1])])
     assert X[:, 1].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("word", ["%Q", "%d.%m.%", "dd.mm.yyyy", "when=%d-%!"])
+def test_a_format_that_python_does_not_know_is_refused(csv_file, word: str):
+    with pytest.raises(ValueError, match=r"the date format '.*' (is not one of|names no part)"):
+        read_table(csv_file("when,y\n1/2/2024,u\n3/4/2024,v\n"), date_format=[word])
+
+
+def test_the_first_and_last_days_are_days(csv_file):
+    path = csv_file("when,y\n0001-01-01T00:00+14:00,u\n9999-12-31T23:59-12:00,v\n")
+    X, _ = read_table(path)
+    assert X[:, 0].round().tolist() == [days("0001-01-01") - 1, days("9999-12-31") + 1]
 
 
 def test_a_format_that_a_cell_does_not_fit_is_refused(csv_file):

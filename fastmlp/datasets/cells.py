@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ MISSING = ("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "?")
 _NUMBER = {
     mark: rf"[+-]?([0-9]+{mark}?[0-9]*|{mark}[0-9]+)([eE][+-]?[0-9]+)?" for mark in (r"\.", ",")
 }
+#: Float64 tells whole numbers apart below this.
+_EXACT = 2**53
 _INTEGER = r"[+-]?[0-9]+"
 #: An identifier rather than a number: 007 is not 7.
 _PADDED = r"[+-]?0[0-9]+"
@@ -187,7 +189,7 @@ def parse_column(
         pl.when(~cells.str.to_lowercase().is_in(missing)).then(cells).alias(name)
     ).to_series()
     given = cells.drop_nulls()
-    if not len(given) or (labels and _matches(given, _PADDED).any()):
+    if not len(given) or (labels and _are_names(cells, given)):
         return _text(name, cells)
     own_format = None if labels else rules.format_of(name)
     mark = _mark(given, rules.decimal)
@@ -207,6 +209,18 @@ def _matches(cells: Any, pattern: str) -> Any:
     return cells.str.contains(f"^(?:{pattern})$").fill_null(False)
 
 
+def _are_names(cells: Any, given: Any) -> bool:
+    """Return whether cells that look like numbers would lose what tells them apart."""
+    import polars as pl
+
+    whole = given.filter(_matches(given, _INTEGER))
+    if not len(whole) or _matches(whole, _PADDED).any():
+        return len(whole) > 0
+    integers = whole.cast(pl.Int64, strict=False)
+    kept = len(whole) == len(cells) and not integers.null_count()
+    return not kept and bool(whole.cast(pl.Float64).abs().max() >= _EXACT)
+
+
 def _text(name: str, cells: Any, odd: Odd | None = None) -> Column:
     return Column(name, np.array(cells.fill_null("").to_list(), dtype=np.str_), odd=odd)
 
@@ -222,8 +236,7 @@ def _numbers(name: str, cells: Any, mark: str, labels: bool) -> Column | None:
 
     given = cells.drop_nulls()
     if labels and not cells.null_count() and _matches(cells, _INTEGER).all():
-        whole = cells.cast(pl.Int64, strict=False)
-        return None if whole.null_count() else Column(name, whole.to_numpy())
+        return Column(name, cells.cast(pl.Int64).to_numpy())
     # An infinite value is a number that its reader refuses; as text it would become a category.
     infinite = _matches(given, _INFINITY)
     if (labels and infinite.all()) or not (infinite | _matches(given, _NUMBER[mark])).all():
@@ -277,7 +290,7 @@ def _dates(
     if days is None:
         return None
     values = np.array([np.nan if cell is None else days[cell] for cell in cells.to_list()])
-    date = (datetime(1970, 1, 1) + timedelta(days[given[0]])).date().isoformat()
+    date = str(np.datetime64(math.floor(days[given[0]]), "D"))
     note = "dates are read as days since 1970-01-01"
     return Column(name, values, note if date in given[0] else f"{note}, {given[0]!r} as {date}")
 
@@ -334,9 +347,9 @@ def parse_plain_column(
             raise NotPlainError(row, cell)
     if not is_number:
         return Column(name, np.array(cells, dtype=np.str_))
-    if labels and all(re.fullmatch(_INTEGER, cell) for cell in cells):
-        try:
-            return Column(name, np.array([int(cell) for cell in cells], dtype=np.int64))
-        except OverflowError:
-            raise NotPlainError(0, cells[0]) from None
+    whole = [int(cell) for cell in cells if re.fullmatch(_INTEGER, cell)] if labels else []
+    if len(whole) == len(cells) and max(map(abs, whole)) < 2**63:
+        return Column(name, np.array(whole, dtype=np.int64))
+    if any(abs(value) >= _EXACT for value in whole):
+        raise NotPlainError(0, cells[0])
     return Column(name, np.array([float(cell) for cell in cells]))

@@ -154,8 +154,30 @@ def _days(cell: str, date_format: str | None) -> float | None:
         if date_format is None:
             return days_since_1970(datetime.fromisoformat(cell))
         return days_since_1970(datetime.strptime(cell, date_format))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+
+
+def check_date_format(date_format: str) -> None:
+    """Raise ValueError if dates cannot be read by a format.
+
+    Examples
+    --------
+    >>> check_date_format("%d.%m.%Y")
+    >>> check_date_format("%d.%Q")
+    Traceback (most recent call last):
+    ...
+    ValueError: the date format '%d.%Q' is not one of Python's: ...
+    """
+    try:
+        datetime.strptime("", date_format)
+    except ValueError as error:
+        if "does not match format" not in str(error):
+            raise ValueError(
+                f"the date format {date_format!r} is not one of Python's: {error}"
+            ) from None
+    if "%" not in date_format:
+        raise ValueError(f"the date format {date_format!r} names no part of a date, such as %d")
 
 
 def _all_or_none(days: dict[str, float | None], reason: str) -> dict[str, float] | None:

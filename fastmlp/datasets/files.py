@@ -389,7 +389,8 @@ def typed_column(path: Path, series: Any, rules: CellRules, *, labels: bool = Fa
     import polars as pl
 
     kind = series.dtype
-    if kind in (pl.String, pl.Categorical, pl.Enum):
+    gaps_in_names = labels and kind.is_integer() and series.null_count()
+    if kind in (pl.String, pl.Categorical, pl.Enum) or gaps_in_names:
         return parse_column(series.name, series.cast(pl.String), rules, labels=labels)
     if kind == pl.Boolean and not series.null_count():
         return Column(series.name, series.to_numpy())

@@ -19,6 +19,7 @@ from fastmlp.datasets.cells import (
     parse_column,
     parse_plain_column,
 )
+from fastmlp.datasets.dates import check_date_format
 from fastmlp.datasets.files import (
     ARRAYS,
     COLUMNAR,
@@ -218,9 +219,10 @@ def _read_columnar_file(path: Path, options: TableOptions) -> Table:
 
 def _rules(path: Path, names: list[str], options: TableOptions, decimal: str) -> CellRules:
     for word in options.date_format:
-        name, equals, _ = word.rpartition("=")
+        name, equals, date_format = word.rpartition("=")
         if equals and name not in names:
             raise ValueError(f"{path} has no column {name!r}, of which --date-format speaks")
+        check_date_format(date_format)
     return CellRules(options.decimal or decimal, options.na_values, options.date_format)
 
 
