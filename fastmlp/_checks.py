@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 
 
@@ -153,6 +155,32 @@ def integer(value: object, what: str, *, at_least: int) -> int:
     return int(value)
 
 
+def boolean(value: object, what: str) -> bool:
+    """Return `value`, which is True or False, as Python's own.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else.
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise TypeError(f"{what} must be True or False, got {value!r}")
+
+
+def text(value: object, what: str) -> str:
+    """Return `value` as Python's own string.
+
+    Raises
+    ------
+    TypeError
+        If it is no string.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a string, got {value!r}")
+    return str(value)
+
+
 def not_masked(values: object, what: str) -> None:
     """Raise ValueError if an array is masked somewhere: what lies below a mask means nothing."""
     masked = sys.modules.get("numpy.ma")  # not imported: nobody has made such an array
@@ -168,6 +196,6 @@ def mode(value: object) -> str:
     ValueError
         If it is none of "auto", "min" and "max".
     """
-    if value not in ("auto", "min", "max"):
+    if not isinstance(value, str) or value not in ("auto", "min", "max"):
         raise ValueError(f"mode must be 'auto', 'min' or 'max', got {value!r}")
     return str(value)

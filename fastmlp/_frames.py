@@ -11,6 +11,9 @@ from fastmlp import _checks
 
 Array = NDArray[Any]
 
+#: Of the objects in a table, those that are numbers.
+_NUMBERS = (bool, int, float, np.integer, np.floating, np.bool_)
+
 
 def is_frame(X: Any) -> bool:
     """Return whether X is a data frame, of pandas, polars or their kind."""
@@ -62,7 +65,8 @@ instead of 'a', 'b'
 def as_numbers(X: Any, what: str = "X") -> Any:
     """Return data as an array, or as rows of SciPy's CSR format.
 
-    Frames and columns may mix numbers and booleans; a missing value becomes NaN.
+    Frames, columns and arrays of objects may mix numbers and booleans; a missing value of a frame
+    or column becomes NaN.
 
     Raises
     ------
@@ -80,14 +84,19 @@ def as_numbers(X: Any, what: str = "X") -> Any:
         return X
     _checks.not_masked(X, what)
     array = np.asarray(X)
-    if array.dtype.kind in "biuf":
-        return array
-    if is_frame(X):
+    if is_frame(X) and (array.dtype.kind not in "biuf" or _has_dates(X)):
         columns = [_column(name, column, what) for name, column in _columns(X)]
         return np.column_stack(columns) if columns else array
-    if hasattr(X, "to_numpy") and array.ndim == 1:
-        return _numbers(X) if _holds_numbers(X) else array
-    return array
+    if array.dtype.kind in "biuf":
+        return array
+    if array.ndim == 0 or (_has_missing(array) and not hasattr(X, "to_numpy")):
+        return array
+    return _numbers(X) if _holds_numbers(X) else array
+
+
+def _has_dates(X: Any) -> bool:
+    """Return whether a frame of polars has columns of dates or times, which it calls numbers."""
+    return any(getattr(dtype, "is_temporal", bool)() for dtype in getattr(X, "dtypes", ()))
 
 
 def _columns(X: Any) -> list[tuple[Any, Any]]:
@@ -111,22 +120,23 @@ def _holds_numbers(column: Any) -> bool:
     array = np.asarray(column)
     if array.dtype.kind != "O":
         return array.dtype.kind in "biuf"
-    return all(
-        isinstance(value, bool | int | float | np.number | np.bool_) or _is_missing(value)
-        for value in array.tolist()
-    )
+    return all(isinstance(value, _NUMBERS) or _is_missing(value) for value in array.flat)
 
 
 def _numbers(column: Any) -> Array:
     array = np.asarray(column)
     if array.dtype.kind != "O":
         return array
-    values = array.tolist()
+    values = list(array.flat)
     missing = [_is_missing(value) for value in values]
     if any(missing):
         values = [np.nan if gone else value for value, gone in zip(values, missing, strict=True)]
-        return np.array(values, dtype=np.float64)
-    return np.array(values)
+        return np.array(values, dtype=np.float64).reshape(array.shape)
+    return np.array(values).reshape(array.shape)
+
+
+def _has_missing(array: Array) -> bool:
+    return array.dtype.kind == "O" and any(map(_is_missing, array.flat))
 
 
 def _is_missing(value: Any) -> bool:

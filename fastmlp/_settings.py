@@ -93,6 +93,8 @@ def own_scalar(value: Any) -> Any:
     """
     if isinstance(value, np.bool_):
         return bool(value)
+    if isinstance(value, np.timedelta64):  # an integer to NumPy
+        return value
     for kind, theirs in ((int, np.integer), (float, np.floating), (str, np.str_)):
         if isinstance(value, theirs):
             return kind(value)

@@ -17,7 +17,7 @@ ClassWeight = Mapping[Any, float] | str | None
 
 
 def sample_weights(given: ArrayLike, n_samples: int, dtype: DTypeLike) -> Array:
-    """Return weights, checked.
+    """Return weights, checked, whose sum is no more and no less than a float64 can hold.
 
     Raises
     ------
@@ -39,7 +39,12 @@ def sample_weights(given: ArrayLike, n_samples: int, dtype: DTypeLike) -> Array:
     weights = np.ascontiguousarray(weights, dtype=dtype)
     if not (np.all(np.isfinite(weights)) and weights.min() >= 0 and weights.max() > 0):
         raise ValueError("sample_weight must be finite, at least 0, and not all 0")
-    return weights
+    with np.errstate(over="ignore"):
+        total = float(weights.sum(dtype=np.float64))
+    if np.finfo(np.float64).tiny < total < np.inf:
+        return weights
+    # Means do not depend on their unit; a power of two changes no digit.
+    return np.asarray(np.ldexp(weights, -np.frexp(weights.max())[1]), dtype=dtype)
 
 
 def check_class_weight(given: ClassWeight, output: OutputActivation, n_outputs: int) -> None:

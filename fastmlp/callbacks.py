@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastmlp import _checks
 from fastmlp._schema import Fields, Integer, Kind, Maybe, Number
 from fastmlp._settings import own_scalar
@@ -112,7 +114,8 @@ class FunctionCallback(Callback):
         self.function = function
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
-        return self.function(trainer, record) is True
+        ended = self.function(trainer, record)
+        return isinstance(ended, bool | np.bool_) and bool(ended)
 
 
 class EarlyStopping(Callback):
@@ -171,11 +174,11 @@ class EarlyStopping(Callback):
         mode: str = "auto",
         restore_best: bool = True,
     ) -> None:
-        self.metric = metric
+        self.metric = _checks.text(metric, "metric")
         self.patience = _checks.integer(patience, "patience", at_least=1)
         self.min_delta = _checks.real(min_delta, "min_delta", at_least=0)
         self.mode = _checks.mode(mode)
-        self.restore_best = restore_best
+        self.restore_best = _checks.boolean(restore_best, "restore_best")
         self._start()
 
     @property
@@ -217,7 +220,7 @@ class EarlyStopping(Callback):
         delta = own_scalar(self.min_delta)
         return (
             f"metric={self.metric!r}, patience={self.patience}, min_delta={delta!r}, "
-            f"mode={self.mode!r}, restore_best={bool(self.restore_best)}"
+            f"mode={self.mode!r}, restore_best={self.restore_best}"
         )
 
     def state(self) -> dict[str, Any]:
@@ -279,9 +282,9 @@ class Checkpoint(Callback):
     def __init__(
         self, path: str | Path, every: int = 1, metric: str | None = None, mode: str = "auto"
     ) -> None:
-        self.path = str(path)
+        self.path = str(Path(path))
         self.every = _checks.integer(every, "every", at_least=1)
-        self.metric = metric
+        self.metric = None if metric is None else _checks.text(metric, "metric")
         self.mode = _checks.mode(mode)
         self._watch = Watch()
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp._checks import not_masked
 from fastmlp._files import write_atomically
 from fastmlp._npz import NpzError, NpzFile
 from fastmlp._schema import (
@@ -124,6 +125,8 @@ def plain(value: Any, where: str = "content") -> Any:
     ------
     TypeError
         If something cannot be kept in a file; the message says where it is.
+    ValueError
+        If an array has masked values.
 
     Examples
     --------
@@ -131,6 +134,7 @@ def plain(value: Any, where: str = "content") -> Any:
     {'best': 0.5, 'seen': [1, True]}
     """
     if isinstance(value, np.ndarray) and value.dtype.kind in _ARRAY_KINDS:
+        not_masked(value, where)
         return np.asarray(value, order="C")
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):

@@ -318,7 +318,8 @@ def resolve_metrics(given: Any, network: MLP) -> list[Metric]:
             continue
         name, metric = item if isinstance(item, tuple) and len(item) == 2 else (None, item)
         resolved = resolve_metric(metric, network)
-        resolved = resolved if name is None else replace(resolved, name=name)
+        if name is not None:
+            resolved = replace(resolved, name=_checks.text(name, "a metric's name"))
         _check_name(resolved.name, score)
         if resolved.name in made:
             raise ValueError(
@@ -329,10 +330,8 @@ def resolve_metrics(given: Any, network: MLP) -> list[Metric]:
     return list(made.values())
 
 
-def _check_name(name: object, score: str) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f"a metric's name must be a string, got {name!r}")
-    if not name.strip() or not name.isprintable():
+def _check_name(name: str, score: str) -> None:
+    if name != name.strip() or not name or not name.isprintable():
         raise ValueError(f"a metric's name must be text that one can read, got {name!r}")
     if name in column_directions(score) or name.startswith("val_"):
         raise ValueError(
@@ -409,10 +408,19 @@ def resolve_metric(metric: Any, network: MLP) -> Metric:
         name = sign + _function_name(metric._score_func)
         return Metric(name, _scored(metric, network), True)
 
-    def value(logits: Array, targets: Array) -> float:
-        return float(metric(_true(targets), network.decide(logits)))
+    name = _function_name(metric)
 
-    return Metric(_function_name(metric), value, _declared_direction(metric))
+    def value(logits: Array, targets: Array) -> float:
+        return _number(metric(_true(targets), network.decide(logits)), name)
+
+    return Metric(name, value, _declared_direction(metric))
+
+
+def _number(value: Any, name: str) -> float:
+    """Return what a function made of true and predicted values."""
+    if np.ndim(value) == 0 and np.asarray(value).dtype.kind in "biuf":
+        return float(value)
+    raise TypeError(f"the metric {name!r} must return a number, got {value!r}")
 
 
 def _function_name(function: Any) -> str:

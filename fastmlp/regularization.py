@@ -33,10 +33,10 @@ class Regularization:
     ----------
     l1, l2 : float, default 0.0
         Add l1 * sum|w| + l2 / 2 * sum w^2 over all weights (not biases) to the loss.
-    dropout : float or tuple of float, default 0.0
+    dropout : float or sequence of float, default 0.0
         Share of units in [0, 1) that each step drops, the rest scaled by 1 / (1 - share)
-        (Srivastava et al. 2014). A number holds for every hidden layer; a tuple gives the share
-        for the input and then for each hidden layer.
+        (Srivastava et al. 2014). A number holds for every hidden layer; several are the shares
+        of the input and then of each hidden layer.
     input_noise : float, default 0.0
         Standard deviation of Gaussian noise that each step adds to the inputs.
     clip_norm : float or None, default None
@@ -67,6 +67,9 @@ class Regularization:
     def __post_init__(self) -> None:
         _checks.real(self.l1, "l1", at_least=0)
         _checks.real(self.l2, "l2", at_least=0)
+        given: Any = self.dropout
+        if isinstance(given, list | np.ndarray):
+            object.__setattr__(self, "dropout", tuple(given))
         rates = self.dropout if isinstance(self.dropout, tuple) else (self.dropout,)
         for rate in rates:
             _checks.real(rate, "a dropout share", at_least=0, below=1)

@@ -281,6 +281,7 @@ class ReduceOnPlateau(Schedule):
         _checks.integer(self.patience, "patience", at_least=0)
         _checks.real(self.threshold, "threshold", at_least=0)
         _checks.real(self.minimum, "minimum", at_least=0, at_most=1)
+        _checks.text(self.metric, "metric")
         _checks.mode(self.mode)
 
     def factors(self, steps: Array, epoch: int, total_epochs: int) -> Array:

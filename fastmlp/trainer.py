@@ -63,8 +63,18 @@ _CHUNK_SECONDS = 0.1
 _ROWS_AT_ONCE = 4096
 #: Of a memory map, at most so much is in memory.
 _GATHERED_BYTES = 32 * 2**20
-#: What a session is bound with.
-_FIXED = ("network", "loss", "batch_size", "backend", "n_threads", "seed", "regularization")
+#: What sessions are bound with, and what the state of training depends on.
+_FIXED = (
+    "network",
+    "loss",
+    "batch_size",
+    "backend",
+    "n_threads",
+    "seed",
+    "regularization",
+    "class_weight",
+    "metrics",
+)
 
 
 @dataclass(frozen=True)
@@ -263,8 +273,10 @@ class Trainer:
         self.regularization.dropout_rates(network.n_layers)
         check_class_weight(class_weight, network.output_activation, network.n_outputs)
         self._schedule = self._checked_schedule(schedule)
+        if isinstance(class_weight, Mapping):
+            class_weight = dict(class_weight)  # which nobody else changes
         self.class_weight = class_weight
-        self.metrics: list[Metric] = resolve_metrics(metrics, network)
+        self.metrics: tuple[Metric, ...] = tuple(resolve_metrics(metrics, network))
         self._directions = self._column_directions(validation=True)
         self._progress = _Progress(
             TrainingState.initial(network, self._updates(), self.regularization),
@@ -450,8 +462,8 @@ class Trainer:
         ValueError
             If the data does not fit the network or each other.
         DivergenceError
-            If the loss or a parameter becomes NaN or infinite; the network is left as it was
-            after the last good epoch.
+            If the loss, a parameter or a moment of the optimizer becomes NaN or infinite; the
+            network is left as it was after the last good epoch.
         RuntimeError
             If another thread is fitting this trainer.
 
@@ -714,6 +726,9 @@ class Trainer:
             after, scores = self._train(data, self.optimizer, shuffle, shown)
         if not np.all(np.isfinite(after.state.parameters)):
             raise DivergenceError(_divergence("a parameter", number))
+        # With an infinite mean of squares, an optimizer stands still for ever.
+        if not np.all(np.isfinite(after.state.moments)):
+            raise DivergenceError(_divergence("a moment of the optimizer", number))
         record.update(scores)
         if validation is not None:
             measured = self._measure(self._showing(after), validation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -250,3 +251,41 @@ def test_tensorboard_without_its_library_names_the_extra(monkeypatch, tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"cannot write log\.csv: there is no folder"):
         fit(make_trainer(), [CSVLog(tmp_path / "nowhere" / "log.csv")])
+
+
+@pytest.mark.parametrize("said", [True, np.True_])
+def test_a_function_may_say_true_as_numpy_does(said):
+    trainer = Trainer(MLP([2, 2]), backend="numpy")
+    given = {"callbacks": [lambda trainer, record: said], "verbose": False}
+    assert len(trainer.fit(np.eye(2), [0, 1], epochs=5, **given)) == 1
+
+
+@pytest.mark.parametrize("path", [b"run.npz", 3, None])
+@pytest.mark.parametrize("kind", [Checkpoint, CSVLog])
+def test_a_path_is_a_string_or_a_path(kind, path):
+    with pytest.raises(TypeError, match="str"):
+        kind(path)
+
+
+def test_a_path_may_be_all_that_python_takes_for_one(tmp_path, monkeypatch):
+    class Named:
+        def __fspath__(self) -> str:
+            return "c.npz"
+
+    monkeypatch.chdir(tmp_path)
+    trainer = Trainer(MLP([2, 2]), backend="numpy")
+    paths = ["a.npz", Path("b.npz"), Named()]
+    for path in paths:
+        trainer.fit(np.eye(2), [0, 1], epochs=1, callbacks=[Checkpoint(path)], verbose=False)
+        trainer.load_checkpoint(path)
+        trainer.save_checkpoint(path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.npz", "b.npz", "c.npz"]
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*~"):
+        trainer.save_checkpoint("~/d.npz")  # which only a shell takes for a home folder
+
+
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_what_is_restored_is_true_or_false(value):
+    with pytest.raises(TypeError, match="restore_best must be True or False, got"):
+        EarlyStopping(restore_best=value)
+    assert EarlyStopping(restore_best=np.False_).restore_best is False

@@ -142,6 +142,57 @@ def test_a_plateau_of_an_estimator_counts_its_score_upward():
     assert stop.best == model._optimizer.plateau.best == max(model.validation_scores_)
 
 
+class Distance:
+    """A metric without a name of its own."""
+
+    greater_is_better = False
+
+    def __call__(self, y_true, y_pred):
+        return float(np.mean(y_true != y_pred))
+
+
+def test_an_object_is_recorded_under_the_name_of_its_class():
+    trainer = make_trainer(metrics=[Distance(), ("partly", partial(Distance()))])
+    assert trainer.directions["Distance"] is trainer.directions["partly"] is False
+    assert "val_Distance" in fit(trainer, [EarlyStopping("val_Distance")])
+
+
+@pytest.mark.parametrize("metric", ["loss", "val_loss"])
+def test_mode_is_stronger_than_what_a_loss_says(metric):
+    stop = EarlyStopping(metric, patience=9, mode="max")
+    assert stop.best is None
+    assert fit(make_trainer(), [stop])[metric].index(stop.best) == stop.best_epoch - 1 == 0
+
+
+@pytest.mark.parametrize(
+    "watch",
+    [
+        lambda: EarlyStopping(3),
+        lambda: EarlyStopping(None),
+        lambda: Checkpoint("a.npz", metric=3),
+        lambda: ReduceOnPlateau(metric=3),
+    ],
+)
+def test_what_is_watched_is_named_by_a_string(watch):
+    with pytest.raises(TypeError, match="metric must be a string, got"):
+        watch()
+
+
+@pytest.mark.parametrize("mode", ["Max", None, True, np.array(["min"])])
+def test_another_mode_is_refused(mode):
+    for watch in (EarlyStopping, ReduceOnPlateau):
+        with pytest.raises(ValueError, match="mode must be 'auto', 'min' or 'max'"):
+            watch(mode=mode)
+
+
+@pytest.mark.parametrize("value", [None, "0.5", np.ones(2), 1j])
+def test_a_metric_that_is_no_number_is_named(value):
+    trainer = make_trainer(metrics={"mine": lambda t, p: 0.5, "lambda": lambda t, p: value})
+    with pytest.raises(TypeError, match="the metric 'lambda' must return a number, got"):
+        fit(trainer)
+    assert len(trainer.history) == 0
+
+
 # Names of columns ----------------------------------------------------------------------------
 
 
@@ -185,7 +236,8 @@ def test_no_metric_takes_the_place_of_a_column(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "error"), [("", ValueError), ("a\nb", ValueError), (3, TypeError)]
+    ("name", "error"),
+    [("", ValueError), ("a\nb", ValueError), (" loss", ValueError), (3, TypeError)],
 )
 def test_a_name_is_text(name, error):
     with pytest.raises(error, match="a metric's name must be"):

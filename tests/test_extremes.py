@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastmlp import MLP, SGD, Adam, Regularization, RMSprop
+from fastmlp import MLP, SGD, Adam, Regularization, RMSprop, Trainer
 from fastmlp.backends import Backend
 from fastmlp.backends.base import TrainingState
-from fastmlp.losses import CrossEntropy
+from fastmlp.errors import DivergenceError
+from fastmlp.losses import LOSSES, CrossEntropy, Huber, Quantile
 
 DTYPES = ["float32", "float64"]
 #: Magnitudes whose squares are beyond the range of the dtype, or just inside.
@@ -108,3 +109,85 @@ def test_a_sure_row_costs_the_same_for_either_label(backend: Backend, dtype, log
         assert slope == pytest.approx(
             float(expected[1]), rel=tolerance, abs=tolerance if smoothing else 0.0
         )
+
+
+@pytest.mark.parametrize("size", [1e21, 1e25, 1e30, 1e37])
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "adagrad"])
+def test_moments_beyond_all_numbers_are_a_divergence(backend: Backend, name, size):
+    """With an infinite mean of squares, every further step would be zero, in silence."""
+    network = MLP([2, 1], output_activation="linear", seed=0)
+    trainer = Trainer(network, "mae", name, backend=backend)  # whose gradient is the input
+    before = network.parameters.copy()
+    with pytest.raises(DivergenceError, match="a moment of the optimizer became NaN or infinite"):
+        trainer.fit([[size, size / 2]], [0.0], epochs=1, verbose=False)
+    np.testing.assert_array_equal(network.parameters, before)
+    trainer.fit([[1.0, 2.0]], [1.0], epochs=1, verbose=False)
+    assert not np.array_equal(network.parameters, before)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weight"),
+    [
+        ("float32", 1e-45),
+        ("float32", 1e-38),
+        ("float32", 3e38),
+        ("float64", 5e-324),
+        ("float64", 1e-310),
+        ("float64", 1e300),
+        ("float64", 1.7e308),
+    ],
+)
+def test_the_unit_of_weights_does_not_matter(backend: Backend, dtype, weight):
+    rng = np.random.default_rng(2)
+    X, y = rng.normal(size=(60, 3)), np.arange(60) % 2
+
+    def scores(weights):
+        trainer = Trainer(MLP([3, 4, 2], dtype=dtype, seed=0), batch_size=16, backend=backend)
+        history = trainer.fit(X, y, epochs=1, sample_weight=weights, verbose=False)
+        shown = history["loss"] + history["accuracy"] + list(trainer.evaluate(X, y, weights))
+        return np.concatenate([shown, trainer.network.parameters])
+
+    np.testing.assert_allclose(
+        scores(np.full(60, weight, dtype)), scores(None), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e18, 1e30])
+@pytest.mark.parametrize(
+    ("output", "loss"),
+    [("linear", Huber(1.0)), ("linear", LOSSES["mae"]), ("linear", Quantile((0.9,)))],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_losses_of_far_values_are_their_formulas(backend: Backend, dtype, size, output, loss):
+    network = MLP([1, 1], output_activation=output, dtype=dtype)
+    network.parameters = [0.0, size]
+    gradient = np.empty(2, dtype)
+    value = backend.bind(network, loss).loss_and_gradient([[1.0]], [[-size]], gradient)
+    gap = 2 * np.longdouble(np.asarray(size, dtype))
+    expected, slope = {
+        "huber": (gap - np.longdouble(0.5), 1.0) if gap > 1 else (gap**2 / 2, gap),
+        "mae": (gap, 1.0),
+        "quantile": (gap * (1 - np.longdouble(0.9)), 0.1),
+    }[loss.name]
+    tolerance = 16 * float(np.finfo(dtype).eps)
+    smallest = float(np.finfo(dtype).smallest_subnormal)
+    assert value == pytest.approx(float(expected), rel=tolerance, abs=smallest)
+    assert float(gradient[1]) == pytest.approx(float(slope), rel=tolerance, abs=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rate", [-60.0, -3.0, 0.0, 3.0, 60.0])
+@pytest.mark.parametrize("count", [0.0, 1.0, 1e20])
+def test_far_rates_of_counts_are_their_formula(backend: Backend, dtype, rate, count):
+    network = MLP([1, 1], output_activation="exp", dtype=dtype)
+    network.parameters = [0.0, rate]
+    gradient = np.empty(2, dtype)
+    value = backend.bind(network, LOSSES["poisson"]).loss_and_gradient([[1.0]], [[count]], gradient)
+    mean, count = np.exp(np.longdouble(rate)), np.longdouble(np.asarray(count, dtype))
+    largest = float(max(mean, count * abs(np.longdouble(rate))))
+    tolerance = 64 * float(np.finfo(dtype).eps)
+    assert value == pytest.approx(float(mean - count * rate), abs=tolerance * largest)
+    assert float(gradient[1]) == pytest.approx(
+        float(mean - count), abs=tolerance * float(max(mean, count))
+    )

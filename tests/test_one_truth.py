@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import pickle
 import warnings
@@ -38,13 +39,27 @@ def assign_slice(network: MLP, weights: list[np.ndarray]) -> None:
     network.weights[:1], network.weights[1:] = weights[:1], weights[1:]
 
 
+def assign_flat(network: MLP, weights: list[np.ndarray]) -> None:
+    network.parameters = np.concatenate([*(w.ravel() for w in weights), network.parameters[-6:]])
+
+
+def assign_to_a_view(network: MLP, weights: list[np.ndarray]) -> None:
+    views = list(network.weights)
+    network.biases[1][...] = [2.0, -2.0]
+    for view, values in zip(views, weights, strict=True):
+        view[...] = values
+
+
 def assign_in_place(network: MLP, weights: list[np.ndarray]) -> None:
     network.weights[0][:] = weights[0]
     network.weights[1] *= 0
     network.weights[1] += weights[1]
 
 
-@pytest.mark.parametrize("assign", [assign_one, assign_all, assign_slice, assign_in_place])
+@pytest.mark.parametrize(
+    "assign",
+    [assign_one, assign_all, assign_slice, assign_flat, assign_to_a_view, assign_in_place],
+)
 def test_assigned_weights_are_the_weights_of_all(backend: Backend, assign: Any) -> None:
     network = MLP([3, 4, 2])
     trainer = Trainer(network, backend=backend)
@@ -113,12 +128,34 @@ def test_descriptions_are_frozen() -> None:
         ("n_threads", 2),
         ("seed", 1),
         ("regularization", None),
+        ("class_weight", {0: 2.0}),
+        ("metrics", ["f1_macro"]),
     ],
 )
 def test_what_a_trainer_binds_is_fixed(name: str, value: Any) -> None:
     trainer = Trainer(MLP([3, 2]), backend="numpy")
     with pytest.raises(AttributeError, match=f"{name} is fixed"):
         setattr(trainer, name, value)
+
+
+def test_settings_are_the_trainers_own() -> None:
+    weights, metrics = {0: 5.0}, [("always", lambda t, p: 1.0)]
+    trainer = Trainer(MLP([3, 2]), backend="numpy", class_weight=weights, metrics=metrics)
+    same = Trainer(MLP([3, 2]), backend="numpy", class_weight={0: 5.0})
+    weights[0], weights[9] = 1.0, 3.0
+    metrics.clear()
+    history = trainer.fit(X, y, epochs=1, verbose=False)
+    assert history["loss"] == same.fit(X, y, epochs=1, verbose=False)["loss"]
+    assert history["always"] == [1.0]
+
+
+def test_a_copy_after_an_assignment_is_whole() -> None:
+    network = MLP([3, 4, 2])
+    network.weights[0] = np.ones((3, 4))
+    twin = copy.deepcopy(network)
+    twin.weights[0][:] = 0
+    assert np.shares_memory(twin.weights[0], twin.parameters)
+    assert (network.weights[0].sum(), twin.parameters[:12].sum()) == (12.0, 0.0)
 
 
 def test_an_assigned_optimizer_is_what_trains(backend: Backend) -> None:
@@ -214,3 +251,45 @@ def test_an_optimizer_of_the_same_kind_goes_on_at_its_new_rate(backend: Backend)
         model.set_params(optimizer=SGD(rate)).partial_fit(X, y)
         moved.append(np.abs(model.coefs_[0] - before).max())
     assert moved[1] == pytest.approx(moved[0] / 100, rel=0.05)
+
+
+def fitted(backend: Backend, **settings: Any) -> Any:
+    ours = pytest.importorskip("fastmlp.sklearn")
+    model = ours.MLPClassifier((4,), random_state=0, backend=backend, **settings)
+    return model.partial_fit(X, y, classes=[0, 1])
+
+
+def test_the_activation_that_is_set_is_that_of_all(backend: Backend) -> None:
+    """As in scikit-learn, where the parameter is looked at in every call."""
+    theirs = pytest.importorskip("sklearn.neural_network").MLPClassifier((4,), random_state=0)
+    model, theirs = fitted(backend), theirs.partial_fit(X, y, classes=[0, 1])
+    for one in (model, theirs):
+        one.set_params(activation="tanh")
+    # The first update differs by where Adam's epsilon stands, and by float32.
+    expected = theirs.predict_proba(X)
+    for one in (model, pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        np.testing.assert_allclose(one.predict_proba(X), expected, rtol=1e-3)
+    for one in (model, theirs):
+        one.partial_fit(X, y)
+    np.testing.assert_allclose(model.predict_proba(X), theirs.predict_proba(X), rtol=1e-3)
+
+
+def test_a_fit_that_goes_on_has_the_layers_that_it_had(backend: Backend) -> None:
+    model = fitted(backend)
+    before = model.coefs_[0].copy()
+    model.set_params(hidden_layer_sizes=(7,))
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes is \[7\], but .* with \[4\]"):
+        model.partial_fit(X, y)
+    np.testing.assert_array_equal(model.coefs_[0], before)
+
+
+@pytest.mark.parametrize("weights", ["balanced", {0: 5.0, 1: 0.1}])
+def test_weights_of_classes_leave_the_watched_score_alone(backend: Backend, weights: Any) -> None:
+    ours = pytest.importorskip("fastmlp.sklearn")
+    model = ours.MLPClassifier(
+        (4,), early_stopping=True, max_iter=4, class_weight=weights, random_state=0, backend=backend
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few epochs do not converge
+        model.fit(X, y, validation_data=(X, y))
+    assert model.score(X, y) == pytest.approx(model.best_validation_score_)

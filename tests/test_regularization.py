@@ -318,3 +318,11 @@ def test_training_resumed_from_a_stored_state_gives_the_same_bits(
     for name in ("parameters", "moments", "average", "step"):
         expected, resumed = getattr(whole.store(), name), getattr(second.store(), name)
         assert np.asarray(expected).tobytes() == np.asarray(resumed).tobytes()
+
+
+@pytest.mark.parametrize("given", [[0.1, 0.2], np.array([0.1, 0.2]), np.float64([0.1, 0.2])])
+def test_shares_may_be_any_sequence(given):
+    assert Regularization(dropout=given) == Regularization(dropout=(0.1, 0.2))
+    assert hash(Regularization(dropout=given)) == hash(Regularization(dropout=(0.1, 0.2)))
+    with pytest.raises(ValueError, match="needs 3 shares"):
+        Regularization(dropout=given).dropout_rates(3)

@@ -214,6 +214,34 @@ def test_a_smaller_last_batch_at_any_alpha(alpha: float, backend: Backend):
     assert_same(*models, X_IRIS)
 
 
+#: Whole batches, so that only the penalty in the curve of losses tells when a fit is over.
+PENALTIES: list[tuple[str, dict[str, Any]]] = [
+    (
+        "MLPRegressor",
+        {"alpha": 0.1, "n_iter_no_change": 3, "learning_rate_init": 0.01, "random_state": 0},
+    ),
+    ("MLPClassifier", {"alpha": 1.0, "n_iter_no_change": 1, "random_state": 1}),
+    ("MLPClassifier", {"alpha": 1.0, "n_iter_no_change": 3, "random_state": 1}),
+    ("MLPClassifier", {"alpha": 1.0, "n_iter_no_change": 1, "random_state": 2}),
+]
+
+
+@pytest.mark.parametrize(("kind", "setting"), PENALTIES)
+def test_the_penalty_of_the_curve_ends_a_fit_as_scikit_learns(
+    kind: str, setting: dict[str, Any], backend: Backend
+):
+    rng = np.random.default_rng(setting["random_state"])
+    for n_rows in (67, 45, 31, 60):  # the draws of the smaller ones come first
+        X, noise = rng.normal(size=(n_rows, 4)), rng.normal(size=n_rows)
+        target = X[:, 0] + 0.1 * rng.normal(size=n_rows)
+    y = target if kind == "MLPRegressor" else (X[:, 0] + 0.3 * noise > 0).astype(int)
+    parameters = {"hidden_layer_sizes": (5,), "solver": "sgd", "batch_size": 20, "tol": 1e-3}
+    parameters |= {"learning_rate_init": 0.1, "max_iter": 60} | setting
+    their, our = fit_both(kind, backend, lambda m: m.fit(X, y), **parameters)
+    assert their.n_iter_ < 60
+    assert_same(their, our, X)
+
+
 @pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
 @pytest.mark.parametrize("three", [False, True])
 def test_clipped_probabilities_are_scikit_learns(solver: str, three: bool, backend: Backend):

@@ -138,3 +138,91 @@ def test_columns_without_names_are_not_compared() -> None:
     trainer = Trainer(MLP([4, 2]), backend="numpy")
     trainer.fit(pandas.DataFrame(DENSE), y, epochs=1, verbose=False)
     assert trainer.network.feature_names is None
+
+
+@pytest.mark.parametrize("kind", ["bool and float", "int and float", "numpy", "float"])
+def test_arrays_of_objects_are_their_numbers(backend: Backend, kind: str) -> None:
+    """As ``frame.values`` gives them."""
+    rows = DENSE.astype(np.float64)
+    rows[:, 0] = rows[:, 0] > 0
+    objects = rows.astype(object)
+    if kind == "bool and float":
+        objects[:, 0] = [bool(value) for value in rows[:, 0]]
+    elif kind == "int and float":
+        objects[:, 0] = [int(value) for value in rows[:, 0]]
+    elif kind == "numpy":
+        objects[:, 1] = [np.float32(value) for value in rows[:, 1]]
+    got = trained(backend, objects, y.astype(object))
+    np.testing.assert_array_equal(got, trained(backend, rows))
+
+
+@pytest.mark.parametrize("value", [None, "text", (1, 2), np.datetime64("2024-01-01")])
+def test_arrays_of_other_objects_are_refused(value: Any) -> None:
+    objects = DENSE.astype(object)
+    objects[3, 1] = value
+    with pytest.raises(ValueError, match="X must hold numbers, got an array of dtype object"):
+        MLP([4, 2]).predict(objects)
+
+
+@pytest.mark.parametrize("kind", ["date", "time", "duration"])
+def test_dates_of_polars_are_no_numbers(kind: str) -> None:
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame(DENSE, schema=list("abcd"))
+    when = {
+        "date": polars.date(2024, 1, 1),
+        "time": polars.time(1, 2, 3),
+        "duration": polars.duration(days=1),
+    }
+    frame = frame.with_columns(b=when[kind])
+    with pytest.raises(ValueError, match="column 'b' holds no numbers"):
+        Trainer(MLP([4, 2]), backend="numpy").fit(frame, y, verbose=False)
+
+
+@pytest.mark.parametrize("kind", ["unsorted", "twice", "int64 indices", "read-only"])
+def test_rows_of_csr_may_be_in_any_state(backend: Backend, kind: str) -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    X = sparse.csr_array(DENSE)
+    if kind == "unsorted":
+        for start, stop in zip(X.indptr[:-1], X.indptr[1:], strict=True):
+            X.indices[start:stop] = X.indices[start:stop][::-1]
+            X.data[start:stop] = X.data[start:stop][::-1]
+        X.has_sorted_indices = False
+    elif kind == "twice":
+        halves = np.repeat(X.data / 2, 2), np.repeat(X.indices, 2), 2 * X.indptr
+        X = sparse.csr_array(halves, shape=X.shape)
+    elif kind == "int64 indices":
+        X.indices, X.indptr = X.indices.astype(np.int64), X.indptr.astype(np.int64)
+    else:
+        for part in (X.data, X.indices, X.indptr):
+            part.flags.writeable = False
+    np.testing.assert_allclose(trained(backend, X), trained(backend, DENSE), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        Predictor(MLP([4, 2]), backend).predict_proba(X), MLP([4, 2]).predict_proba(DENSE), 1e-5
+    )
+
+
+def test_the_index_of_a_frame_is_no_order(backend: Backend) -> None:
+    pandas = pytest.importorskip("pandas")
+    index = np.arange(24)[::-1]
+    frame, labels = pandas.DataFrame(DENSE, index=index), pandas.Series(y, index=index)
+    np.testing.assert_array_equal(trained(backend, frame, labels), trained(backend, DENSE))
+
+
+@pytest.mark.parametrize("shape", [(24,), (24, 0), (24, 4, 1), (), (4, 24)])
+def test_another_shape_is_refused_with_the_shape_that_is_wanted(
+    backend: Backend, shape: tuple[int, ...]
+) -> None:
+    trainer = Trainer(MLP([4, 2]), backend=backend)
+    for call in (trainer.fit, trainer.evaluate):
+        with pytest.raises(ValueError, match=r"X must have shape \(n_samples, 4\)"):
+            call(np.zeros(shape), y)
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ">f2", ">f4", ">f8", ">i2", ">u4", "longdouble"])
+def test_numbers_of_any_order_and_width_are_the_same(backend: Backend, dtype: str) -> None:
+    rows = (DENSE * 8).round()
+    given = np.abs(rows) if "u" in dtype[:2] else rows
+    labels = y.astype(dtype)
+    np.testing.assert_array_equal(
+        trained(backend, given.astype(dtype), labels), trained(backend, given)
+    )

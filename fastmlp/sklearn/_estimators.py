@@ -28,16 +28,17 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from fastmlp import _checks
 from fastmlp._messages import quiet
+from fastmlp._watch import check_watched
 from fastmlp.activations import ACTIVATIONS, Activation, Linear
 from fastmlp.backends.base import Backend, get_backend
-from fastmlp.callbacks import Checkpoint
+from fastmlp.callbacks import Checkpoint, EarlyStopping
 from fastmlp.history import Record
 from fastmlp.losses import LOSSES, CrossEntropy, Loss, Quantile
 from fastmlp.metrics import R2
 from fastmlp.network import MLP, check_logits
 from fastmlp.optimizers import OPTIMIZERS, SGD, EpsilonHatAdam, Optimizer
 from fastmlp.regularization import DividedL2
-from fastmlp.schedules import SCHEDULES, Schedule
+from fastmlp.schedules import SCHEDULES, ReduceOnPlateau, Schedule
 from fastmlp.sklearn._callbacks import FitCallbacks, column_directions
 from fastmlp.sklearn._lbfgs import in_float64, minimize_lbfgs
 from fastmlp.sklearn._objective import Objective, OptimizerState, Samples
@@ -105,7 +106,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         "optimizer": [str, Optimizer, None],
         "schedule": [str, Schedule, None],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left"), tuple],
+        "dropout": [Interval(Real, 0, 1, closed="left"), tuple, list],
         "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
         "scoring": [str, callable, None],
         "callbacks": [list, tuple],
@@ -170,10 +171,16 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         for values, what in ((X, "X"), (y, "y"), (sample_weight, "sample_weight")):
             _checks.not_masked(values, what)
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        if not first_pass and hidden != [len(b) for b in self.intercepts_[:-1]]:
+            raise ValueError(
+                f"hidden_layer_sizes is {hidden}, but this model goes on from a fit with "
+                f"{[len(b) for b in self.intercepts_[:-1]]}; fit a new one, or without warm_start"
+            )
         X, y = self._validate_input(X, y, incremental, reset=first_pass)
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
         self._random_state = check_random_state(self.random_state)
         loss = self._resolve_loss()
+        self._check_watched(validation_data is not None, incremental)
         if first_pass:
             self._initialize([X.shape[1], *hidden, self._count_outputs(y, loss)], loss, X.dtype)
         network = self._live_network()
@@ -217,8 +224,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             _checks.choose(activation, Activation, ACTIVATIONS, "activation")
         if self.optimizer is not None:
             _checks.choose(self.optimizer, Optimizer, OPTIMIZERS, "optimizer")
-        if self.schedule is not None:
-            _checks.choose(self.schedule, Schedule, SCHEDULES, "schedule")
+        self._resolve_schedule()
 
     def _check_combinations(self) -> None:
         if self.schedule is not None and self.learning_rate != "constant":
@@ -242,6 +248,29 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 f"{type(self).__name__} takes no Checkpoint among its callbacks, which saves the "
                 "state of a Trainer: train with fastmlp.Trainer, or pickle the estimator"
             )
+
+    def _check_watched(self, has_validation_data: bool, incremental: bool) -> None:
+        """Raise ValueError if something watches a column that the fit is not going to have."""
+        holds_out = has_validation_data or self.early_stopping
+        directions = column_directions(self._score_name() if holds_out else None)
+        called = [] if incremental else self.callbacks
+        watchers: list[Any] = [one for one in called if isinstance(one, EarlyStopping)]
+        schedule = self._resolve_schedule()
+        if isinstance(schedule, ReduceOnPlateau):
+            watchers.append(schedule)
+        for watcher in watchers:
+            check_watched(watcher.metric, watcher.mode, directions)
+
+    def _score_name(self) -> str:
+        """Return the name of the score that a held-out set gets."""
+        if self.scoring is None:
+            return self._built_in_score() or "score"
+        return self.scoring if isinstance(self.scoring, str) else "score"
+
+    def _resolve_schedule(self) -> Schedule | None:
+        if self.schedule is None:
+            return None
+        return _checks.choose(self.schedule, Schedule, SCHEDULES, "schedule")
 
     def _dtypes(self) -> Any:
         return (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
@@ -281,6 +310,10 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         given = self.activation
         return list(given) if isinstance(given, list | tuple) else [given] * n_hidden
 
+    def _resolved_activations(self) -> tuple[Activation, ...]:
+        given = self._activations(len(self.coefs_) - 1)
+        return tuple(_checks.choose(one, Activation, ACTIVATIONS, "activation") for one in given)
+
     def _show(self, network: MLP) -> MLP:
         """Let the fitted attributes be views of the network's parameters."""
         self._network = network
@@ -289,10 +322,10 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return network
 
     def _live_network(self) -> MLP:
-        """Return the network of `coefs_` and `intercepts_`, which users may replace."""
+        """Return the network of `coefs_`, `intercepts_` and `activation`, which users may set."""
         network: MLP | None = getattr(self, "_network", None)
         shown = [*self.coefs_, *self.intercepts_]
-        if network is not None:
+        if network is not None and network.hidden_activations == self._resolved_activations():
             ours = [*network.weights, *network.biases]
             if len(ours) == len(shown) and all(a is b for a, b in zip(ours, shown, strict=True)):
                 return network
@@ -402,7 +435,6 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             called=not incremental,
             directions=column_directions(name),
         )
-        schedule = self.schedule
         StochasticFit(
             self,
             network,
@@ -410,7 +442,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             objective,
             samples,
             rows,
-            None if schedule is None else _checks.choose(schedule, Schedule, SCHEDULES, "schedule"),
+            self._resolve_schedule(),
             validation,
             callbacks,
         ).run(state, one_epoch=incremental)
@@ -509,25 +541,19 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         else:
             return rows, None
         held = Samples(X_val, self._targets(y_val, loss), w_val)
-        return rows, Validation(held, y_val, *self._scorer(X_val, y_val, w_val))
+        return rows, Validation(held, y_val, self._scorer(X_val, y_val, w_val), self._score_name())
 
-    def _scorer(
-        self, X: Any, y: Array, weights: Array | None
-    ) -> tuple[Callable[[], float] | None, str]:
-        """Return what scores the network as it is, None for the built-in scores; and its name."""
-        if self.scoring == "loss":
-            return None, "loss"
-        built_in = self._built_in_score()
-        if self.scoring is None and built_in is not None:
-            return None, built_in
+    def _scorer(self, X: Any, y: Array, weights: Array | None) -> Callable[[], float] | None:
+        """Return what scores the network as it is, None for the built-in scores."""
+        if self.scoring == "loss" or (self.scoring is None and self._built_in_score() is not None):
+            return None
         scorer = check_scoring(self, scoring=self.scoring)
         # Held-out rows are plain arrays: this view of the estimator asks for no feature names.
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
         view.__dict__.pop("feature_names_in_", None)
         given = {} if weights is None else {"sample_weight": weights}
-        name = self.scoring if isinstance(self.scoring, str) else "score"
-        return (lambda: scorer(view, X, y, **given)), name
+        return lambda: scorer(view, X, y, **given)
 
     # Prediction ------------------------------------------------------------------------------
 

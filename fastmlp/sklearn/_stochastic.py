@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from fastmlp._messages import logger
-from fastmlp._watch import check_watched, counts_upward, recorded
+from fastmlp._watch import counts_upward, recorded
 from fastmlp.backends.base import Session
 from fastmlp.history import Record
 from fastmlp.network import MLP
@@ -92,8 +92,6 @@ class StochasticFit:
         The estimator keeps `state` from the first whole epoch on.
         """
         estimator = self.estimator
-        if isinstance(self.schedule, ReduceOnPlateau):
-            check_watched(self.schedule.metric, self.schedule.mode, self.callbacks.directions)
         self.state = state
         state.take(self.schedule)
         self.runner.begin(self.network.parameters, state)
