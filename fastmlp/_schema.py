@@ -211,6 +211,29 @@ class Items(Kind):
 
 
 @dataclass(frozen=True)
+class Texts(Kind):
+    """A list of so many strings.
+
+    Examples
+    --------
+    >>> Texts(2).check(["a"], "names")
+    Traceback (most recent call last):
+        ...
+    ValueError: names is ['a'], but must be a list of 2 strings
+    """
+
+    length: int
+
+    @property
+    def allowed(self) -> str:
+        return f"a list of {self.length} strings"
+
+    def accepts(self, value: Any) -> bool:
+        is_list = isinstance(value, list) and len(value) == self.length
+        return is_list and all(isinstance(text, str) for text in value)
+
+
+@dataclass(frozen=True)
 class Fields(Kind):
     """A mapping from names to what each name is to hold.
 

@@ -26,6 +26,7 @@ from fastmlp._schema import (
     Kind,
     Maybe,
     Number,
+    Texts,
     shown,
 )
 from fastmlp._settings import check_settings, described, own_scalar, settings_of_text
@@ -248,6 +249,8 @@ class Owner:
     schedule : Schedule
     score : str
         The name of the score that every epoch records.
+    n_inputs : int
+        The network's: a file may hold the names of so many columns.
     settings : mapping
         What must be the same by value, by name.
 
@@ -258,7 +261,7 @@ class Owner:
     >>> from fastmlp.regularization import Regularization
     >>> from fastmlp.schedules import Constant
     >>> state = TrainingState.initial(MLP([2, 3]), SGD(), Regularization())
-    >>> owner = Owner(state, SGD(), Constant(), "accuracy", {})
+    >>> owner = Owner(state, SGD(), Constant(), "accuracy", 2, {})
     >>> owner.schema.fields["parameters"].allowed
     'an array of float32 and shape (9,), all finite'
     """
@@ -267,6 +270,7 @@ class Owner:
     optimizer: Optimizer | LBFGS
     schedule: Schedule
     score: str
+    n_inputs: int
     settings: Mapping[str, Any]
 
     @property
@@ -292,6 +296,7 @@ class Owner:
                 "plateau": Fields({"best": best, "waited": waited}),
                 "plateau_factor": Number(0, 1) if has_plateau else Number(1, 1),
                 "callbacks": Fields(others=Fields(others=Anything())),
+                "feature_names": Maybe(Texts(self.n_inputs)),
             }
         )
 
@@ -370,6 +375,7 @@ def load(path: str | Path, owner: Owner) -> dict[str, Any]:
     try:
         if "configuration" in content:
             content["settings"] = settings_of_text(content.pop("configuration"))
+            content.setdefault("feature_names", None)  # which earlier versions did not keep
         Fields({"settings": owner.schema.fields["settings"]}, Anything()).check(content)
         check_settings(content["settings"], owner.settings)
     except ValueError as error:

@@ -527,7 +527,8 @@ class Trainer:
         """Write everything that training changes to one file, whole or not at all.
 
         Parameters, optimizer moments, moving average, step, the generator of the sample order,
-        history, schedule and callbacks, in NumPy's npz format without pickles.
+        history, schedule, callbacks and the names of columns, in NumPy's npz format without
+        pickles.
 
         Parameters
         ----------
@@ -567,6 +568,7 @@ class Trainer:
             "plateau": vars(progress.plateau),
             "plateau_factor": progress.plateau_factor,
             "callbacks": {**progress.callback_states, **callbacks},
+            "feature_names": self.network.feature_names,
         }
         checkpoint.save(path, content, self._owner())
 
@@ -605,6 +607,9 @@ class Trainer:
             try:
                 self._progress = loaded
                 self._publish()
+                names = content["feature_names"]
+                if names is not None:
+                    self.network.feature_names = tuple(names)
             except BaseException:
                 self._publish()
                 raise
@@ -1067,7 +1072,7 @@ class Trainer:
         }
         score = score_name(network.output_activation)
         return checkpoint.Owner(
-            self._progress.state, self.optimizer, self.schedule, score, settings
+            self._progress.state, self.optimizer, self.schedule, score, network.n_inputs, settings
         )
 
 

@@ -16,6 +16,7 @@ import pytest
 from fastmlp import MLP, SGD, Adam, Checkpoint, EarlyStopping, Regularization, Trainer
 from fastmlp._files import write_atomically
 from fastmlp.checkpoint import read_checkpoint, write_checkpoint
+from fastmlp.errors import CheckpointError
 from fastmlp.losses import CustomLoss
 from fastmlp.optimizers import OPTIMIZERS
 from fastmlp.schedules import Cosine, OneCycle, ReduceOnPlateau
@@ -282,3 +283,29 @@ def test_killed_runs_leave_a_file_to_go_on_from(tmp_path):
 @pytest.mark.slow
 def test_200_killed_runs_leave_a_file_to_go_on_from(tmp_path):
     check_killed_runs(tmp_path / "run.npz", n_kills=200)
+
+
+def test_the_names_of_columns_come_back(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=[f"column {i}" for i in range(X.shape[1])])
+    trainer, loaded, unnamed = make_trainer(), make_trainer(), make_trainer()
+    trainer.fit(frame, Y, epochs=1, verbose=False)
+    trainer.save_checkpoint(tmp_path / "named.npz")
+    loaded.load_checkpoint(tmp_path / "named.npz")
+    assert loaded.network.feature_names == trainer.network.feature_names
+    with pytest.raises(ValueError, match="another order"):
+        loaded.predict(frame[frame.columns[::-1]])
+    unnamed.fit(X, Y, epochs=1, verbose=False)
+    unnamed.save_checkpoint(tmp_path / "unnamed.npz")
+    loaded.load_checkpoint(tmp_path / "unnamed.npz")  # the columns are known all the same
+    assert loaded.network.feature_names == trainer.network.feature_names
+
+
+@pytest.mark.parametrize("names", [["a"], "abcd", [1, 2, 3, 4], {}, 3])
+def test_other_names_of_columns_are_refused(tmp_path, names):
+    trainer, file = make_trainer(), tmp_path / "a.npz"
+    trainer.save_checkpoint(file)
+    write_checkpoint(file, {**read_checkpoint(file), "feature_names": names})
+    with pytest.raises(CheckpointError, match="must be None or a list of 4 strings"):
+        trainer.load_checkpoint(file)
+    assert trainer.network.feature_names is None

@@ -123,7 +123,7 @@ class Backend(ABC):
         regularization : Regularization, optional
             Default: none.
         batch_size : int, default 32
-            The most rows in one training batch.
+            The most rows in one training batch, for which a backend may take its memory at once.
         n_threads : int or None, default None
             None lets the backend choose.
         seed : int, default 0

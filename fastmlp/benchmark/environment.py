@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,16 +63,13 @@ def _processor() -> str:
 
 
 def _vectors() -> str:
-    if "numba" not in sys.modules:
-        with contextlib.suppress(ImportError):
-            import numba  # noqa: F401
-    with contextlib.suppress(ImportError):
-        from llvmlite import binding
+    try:
+        from fastmlp.backends.numba_backend.machine import VECTORS
+    except ImportError:
+        return ""
+    from llvmlite import binding
 
-        features = binding.get_host_cpu_features()
-        widest = next((name for name in ("avx512f", "avx2", "sse2") if features.get(name)), None)
-        return f" ({binding.get_host_cpu_name()}{', ' + widest if widest else ''})"
-    return ""
+    return f" ({binding.get_host_cpu_name()}, {VECTORS})"
 
 
 def _blas() -> str:

@@ -103,6 +103,20 @@ def test_the_control_groups_quota_counts(machine, files, expected: int):
 
 
 @pytest.mark.parametrize(
+    ("cores", "files", "expected"),
+    [
+        (1, {}, 8),
+        (64, {}, 128),
+        (64, {"cgroup/cpu.max": "1600000 100000\n"}, 32),
+        (8, {"cgroup/cpu.max": "100000 100000\n"}, 8),
+    ],
+)
+def test_no_more_threads_are_had_than_help(machine, cores: int, files, expected: int):
+    machine(cores, files, OMP_NUM_THREADS="1")
+    assert threads.most_threads() == expected
+
+
+@pytest.mark.parametrize(
     ("variables", "expected"),
     [
         ({"OMP_NUM_THREADS": "3"}, 3),

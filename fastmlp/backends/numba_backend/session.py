@@ -127,7 +127,13 @@ class NumbaSession(Session):
         )
         self.hyper = _hyper(loss, optimizer, regularization, self.dtype.type(network.input_scale))
         self.threads = _ThreadChoice(n_threads, self.layer_shapes, batch_size)
-        self._allocate(loss, optimizer)
+        try:
+            self._allocate(loss, optimizer)
+        except MemoryError as error:
+            raise MemoryError(
+                f"there is not the memory to train on batches of {batch_size} rows; bind a session "
+                "with the number of rows that there are at most, or train in smaller batches"
+            ) from error
         self._scratch = np.empty(0, dtype=self.dtype)
         self._load(TrainingState.initial(network, optimizer, regularization))
 

@@ -46,25 +46,31 @@ def usable_cores() -> int:
     multiprocessing = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None and multiprocessing.current_process().daemon:
         return 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
     limits = [_positive(os.environ.get(name)) for name in _LIMITS]
-    return max(1, min(cores, *(limit for limit in (*limits, _quota()) if limit), cores))
+    return min([_allowed_cores(), *(limit for limit in limits if limit)])
 
 
 def most_threads() -> int:
     """Return how many threads a team may have that a user asks for.
 
-    More than two for each core only wait for each other, and results do not depend on it.
+    More than two for each core that the process may use only wait for each other, and results do
+    not depend on it.
 
     Examples
     --------
     >>> most_threads() >= 8
     True
     """
-    return max(8, 2 * (os.cpu_count() or 1))
+    return max(8, 2 * _allowed_cores())
+
+
+def _allowed_cores() -> int:
+    """Return the cores that the process may use, by affinity and by its control group."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return min(cores, _quota() or cores)
 
 
 def _positive(text: str | None) -> int | None:
