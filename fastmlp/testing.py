@@ -66,6 +66,7 @@ OPTIMIZER_CASES: tuple[Optimizer, ...] = (
     AdamW(0.01, weight_decay=0.1),
     RMSprop(0.01),
     RMSprop(0.01, momentum=0.9, weight_decay=0.1),
+    Adagrad(0.05),
     Adagrad(0.05, weight_decay=0.1),
     Lion(0.005, weight_decay=0.1),
 )
@@ -886,13 +887,16 @@ def _check_update(backend: Backend, case: Setting) -> None:
         _compare(f"{what} loaded and stored", stored[what], array, case.loading_bound(), case)
     gradient = np.random.default_rng(6).normal(size=session.n_parameters).astype(case.dtype)
     _compare_updates(session, reference, gradient, case)
-    # Where all moments are zero too, nothing but epsilon stands below a gradient of zero.
+    # Where all moments are zero too, nothing but epsilon stands below a gradient of zero; and it
+    # is half of what stands below one of its own size.
     start = replace(state, moments=np.zeros_like(state.moments), step=0)
-    session.load(start)
-    reference.load(_cast(start, "float64"))
-    gradient = np.random.default_rng(6).normal(size=session.n_parameters).astype(case.dtype)
-    gradient[::3] = 0
-    _compare_updates(session, reference, gradient, case)
+    epsilon = getattr(case.optimizer, "epsilon", 1e-8)
+    for size in (1.0, epsilon):
+        session.load(start)
+        reference.load(_cast(start, "float64"))
+        gradient = np.random.default_rng(6).normal(scale=size, size=session.n_parameters)
+        gradient[::3] = 0
+        _compare_updates(session, reference, gradient.astype(case.dtype), case)
 
 
 def _compare_updates(session: Session, reference: Session, gradient: Array, case: Setting) -> None:

@@ -13,7 +13,7 @@ from fastmlp.backends import Session
 from fastmlp.backends.numpy_backend import NumpyBackend, NumpySession
 from fastmlp.losses import Loss
 from fastmlp.network import layer_views
-from fastmlp.optimizers import Adam
+from fastmlp.optimizers import Adagrad, Adam, AdamW, RMSprop
 
 
 class Wrong(NumpySession):
@@ -496,6 +496,31 @@ class DividesByTheRootAlone(Wrong):
         self.optimizer = kept
 
 
+class LeavesAdamsEpsilonOutInFloat32(Wrong):
+    """Right where no gradient ever was, and where epsilon is far below or is given."""
+
+    kind: ClassVar = Adam
+
+    def _update(self, gradient, learning_rate):
+        kept = self.optimizer
+        if type(kept) is self.kind and kept.epsilon < 1e-6 and self.dtype == np.float32:
+            self.optimizer = replace(kept, epsilon=1e-37)
+        super()._update(gradient, learning_rate)
+        self.optimizer = kept
+
+
+class LeavesAdamWsEpsilonOutInFloat32(LeavesAdamsEpsilonOutInFloat32):
+    kind = AdamW
+
+
+class LeavesRMSpropsEpsilonOutInFloat32(LeavesAdamsEpsilonOutInFloat32):
+    kind = RMSprop
+
+
+class LeavesAdagradsEpsilonOutInFloat32(LeavesAdamsEpsilonOutInFloat32):
+    kind = Adagrad
+
+
 class ReportsPenaltiesAfterTheUpdate(Wrong):
     def _train(self, X, y, order, learning_rates, sample_weight, logits, penalties):
         losses = super()._train(X, y, order, learning_rates, sample_weight, logits, penalties)
@@ -564,6 +589,10 @@ MUTANTS = {
     FixesItsSecondBeta: "update",
     FixesItsEpsilon: "update",
     DividesByTheRootAlone: "update",
+    LeavesAdamsEpsilonOutInFloat32: "update",
+    LeavesAdamWsEpsilonOutInFloat32: "update",
+    LeavesRMSpropsEpsilonOutInFloat32: "update",
+    LeavesAdagradsEpsilonOutInFloat32: "update",
     FixesItsSmoothing: "update",
     ForgetsWeightDecay: "update",
     NumbersRowsInSixteenBits: "epoch",
