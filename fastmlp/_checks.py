@@ -184,7 +184,11 @@ def text(value: object, what: str) -> str:
 def not_masked(values: object, what: str) -> None:
     """Raise ValueError if an array is masked somewhere: what lies below a mask means nothing."""
     masked = sys.modules.get("numpy.ma")  # not imported: nobody has made such an array
-    if masked is not None and isinstance(values, masked.MaskedArray) and masked.is_masked(values):
+    if masked is None:
+        return
+    # NumPy drops the masks of rows in a list.
+    rows = values if isinstance(values, list | tuple) else (values,)
+    if any(isinstance(row, masked.MaskedArray) and masked.is_masked(row) for row in rows):
         raise ValueError(f"{what} has masked values; fill them, or leave out their rows")
 
 

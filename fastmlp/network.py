@@ -154,6 +154,7 @@ class MLP:
 
     @parameters.setter
     def parameters(self, values: ArrayLike) -> None:
+        _checks.not_masked(values, "parameters")
         values = np.asarray(values)
         if values.shape != self._parameters.shape:
             raise ValueError(
@@ -411,6 +412,8 @@ class LayerViews(tuple[Array, ...]):
         if len(given) != len(views):
             raise ValueError(f"{len(views)} layers need as many arrays, got {len(given)}")
         # All are copied and checked before any is written: one may be a view of another.
+        for array in given:
+            _checks.not_masked(array, "a layer's array")
         arrays = [np.array(array) for array in given]
         for view, array in zip(views, arrays, strict=True):
             if array.shape != view.shape or array.dtype.kind not in "biuf":

@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastmlp import MLP, SGD, Adagrad, Adam, AdamW, Lion, Regularization, RMSprop
+from fastmlp import (
+    MLP,
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Lion,
+    Predictor,
+    Regularization,
+    RMSprop,
+    Trainer,
+)
 from fastmlp.activations import ELU, LeakyReLU
 from fastmlp.backends import Backend, TrainingState, get_backend
 from fastmlp.initializers import Normal
@@ -292,3 +303,67 @@ def test_a_state_of_another_network_or_optimizer(backend: Backend):
     state = session.store()
     averaged = TrainingState(state.parameters, state.moments, state.parameters, 0)
     refuses(lambda: session.load(averaged), ValueError, "an average exactly where ema is set")
+
+
+# Masks ---------------------------------------------------------------------------------------
+
+ROWS = np.arange(8.0, dtype=np.float32).reshape(2, 4)
+
+
+def masked(values, where=0):
+    """Return an array that is masked in one place."""
+    mask = np.zeros(np.shape(values), dtype=bool)
+    mask.flat[where] = True
+    return np.ma.masked_array(values, mask)
+
+
+MASKED_ROWS = {
+    "rows": masked(ROWS),
+    "one row": masked(ROWS[0]),
+    "a list of rows": [ROWS[0], masked(ROWS[1])],
+    "a list of numbers": [1.0, 2.0, np.ma.masked, 4.0],
+    "whole numbers": masked(ROWS.astype(int)),
+    "a view": masked(np.repeat(ROWS, 2, axis=0))[::2],
+}
+
+
+@pytest.mark.parametrize("rows", MASKED_ROWS.values(), ids=MASKED_ROWS)
+def test_masked_rows_are_refused_by_all_that_predict(backend: Backend, rows):
+    network = MLP([4, 3])
+    users = (network, Trainer(network, backend=backend), Predictor(network, backend))
+    calls = [getattr(user, name) for user in users for name in ("predict", "predict_proba")]
+    for call in [*calls, network.logits, backend.bind(network).logits]:
+        with pytest.raises(ValueError, match="X has masked values"):
+            call(rows)
+
+
+@pytest.mark.parametrize("what", ["X", "y", "sample_weight"])
+def test_masked_data_are_refused_by_sessions_and_scores(backend: Backend, what: str):
+    network = MLP([4, 3])
+    data = {"X": ROWS, "y": np.array([0, 1]), "sample_weight": np.ones(2)}
+    data[what] = masked(data[what])
+    session, gradient = backend.bind(network), np.empty(network.n_parameters, np.float32)
+    trainer = Trainer(network, backend=backend)
+    X, y, weights = data.values()
+    calls = [
+        lambda: session.loss_and_gradient(X, y, gradient, weights),
+        lambda: session.train(X, y, [0, 1], [0.1], weights),
+        lambda: trainer.evaluate(X, y, weights),
+    ]
+    if what != "sample_weight":
+        calls.append(lambda: trainer.fit(ROWS, [0, 1], validation_data=(X, y)))
+    for call in calls:
+        with pytest.raises(ValueError, match=f"{what} has masked values"):
+            call()
+
+
+def test_masked_parameters_are_refused(backend: Backend):
+    network = MLP([4, 3])
+    before = network.parameters.copy()
+    with pytest.raises(ValueError, match="parameters has masked values"):
+        network.parameters = masked(before)
+    with pytest.raises(ValueError, match="a layer's array has masked values"):
+        network.weights[0] = masked(np.ones((4, 3)))
+    with pytest.raises(ValueError, match="a layer's array has masked values"):
+        network.biases = [masked(np.ones(3))]
+    np.testing.assert_array_equal(network.parameters, before)

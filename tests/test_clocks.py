@@ -681,3 +681,46 @@ def test_estimators_refuse_checkpoints_at_once(kind, tmp_path):
         model.fit(X[:40], Y[:40])
     assert not hasattr(model, "coefs_")
     assert list(tmp_path.iterdir()) == []
+
+
+#: What may stand between two fits that go on, and settings of them.
+GOING_ON = {
+    "several epochs": {"max_iter": 3},
+    "input alone": {"dropout": (0.5, 0.0)},
+    "adam": {"solver": "adam"},
+    "a generator": {"random_state": np.random.RandomState(0)},
+    "early stopping": {"early_stopping": True, "validation_fraction": 0.5},
+    "an optimizer": {"optimizer": SGD(1e-30)},
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+@pytest.mark.parametrize("setting", GOING_ON)
+@pytest.mark.parametrize("between", ["nothing", "a pickle", "a partial fit", "other rows"])
+def test_no_fit_that_goes_on_draws_masks_again(setting, between):
+    sklearn = pytest.importorskip("fastmlp.sklearn")
+    settings = {
+        "dropout": 0.5,
+        "warm_start": True,
+        "random_state": 0,
+        "max_iter": 1,
+        "batch_size": 40,
+        "solver": "sgd",
+        "learning_rate_init": 1e-30,  # so that only masks change the loss
+        "momentum": 0.0,
+        "alpha": 0.0,
+        "shuffle": False,
+        "backend": "numpy",
+    }
+    model = sklearn.MLPClassifier((32,), **settings | GOING_ON[setting])
+    rows = slice(80) if setting == "early stopping" else slice(40)
+    seen: list[float] = []
+    for _ in range(3):
+        seen += model.fit(X[rows], Y[rows]).loss_curve_[len(seen) :]
+        if between == "a pickle":
+            model = pickle.loads(pickle.dumps(model))
+        elif between == "other rows":
+            seen += model.fit(X[rows][::-1], Y[rows][::-1]).loss_curve_[len(seen) :]
+        elif between == "a partial fit" and setting != "early stopping":
+            seen += model.partial_fit(X[rows], Y[rows]).loss_curve_[len(seen) :]
+    assert len(set(seen)) == len(seen) >= 3

@@ -783,3 +783,21 @@ def test_checksums_tie_arrays_to_their_places(tmp_path):
     (tmp_path / "a.npz").write_bytes(packed(swapped))
     with pytest.raises(CheckpointError, match="'array_0' is not the one that was written"):
         read_checkpoint(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (np.timedelta64(3, "s"), TypeError, "got np.timedelta64"),
+        (np.datetime64("2024-01-01"), TypeError, "got np.datetime64"),
+        (np.bytes_(b"a"), TypeError, "got np.bytes_"),
+        (np.complex64(1), TypeError, "got np.complex64"),
+        (np.ma.masked_array([1, 2], [False, True]), ValueError, "v has masked values"),
+        ([{"a": np.array([None])}], TypeError, "got array"),
+    ],
+    ids=["duration", "date", "bytes", "complex", "masked", "objects"],
+)
+def test_a_value_that_would_come_back_as_another_is_refused(tmp_path, value, error, message):
+    with pytest.raises(error, match=message):
+        write_checkpoint(tmp_path / "a.npz", {"v": value})
+    assert list(tmp_path.iterdir()) == []

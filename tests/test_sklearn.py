@@ -669,3 +669,49 @@ def _short_fit() -> MLPClassifier:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return MLPClassifier((3,), max_iter=2, random_state=0).fit(X_IRIS, Y_IRIS)
+
+
+@pytest.mark.parametrize("what", [0, 1, 2])
+def test_masked_validation_data_are_refused(what: int):
+    data = [X_IRIS, Y_IRIS, np.ones(len(Y_IRIS))]
+    data[what] = np.ma.masked_array(data[what], np.zeros(data[what].shape, dtype=bool))
+    data[what][3] = np.ma.masked
+    model = MLPClassifier((3,), max_iter=1, early_stopping=True)
+    with pytest.raises(ValueError, match="has masked values"):
+        model.fit(X_IRIS, Y_IRIS, validation_data=tuple(data))
+
+
+@pytest.mark.parametrize(
+    ("watcher", "settings"),
+    [
+        (EarlyStopping(), {}),
+        (EarlyStopping("accuracy"), {}),
+        (EarlyStopping("val_accuracy"), {"early_stopping": True, "scoring": "f1_macro"}),
+        (EarlyStopping("learning_rate"), {}),
+        (ReduceOnPlateau(metric="val_loss"), {}),
+        (ReduceOnPlateau(metric="val_r2"), {"early_stopping": True}),
+    ],
+    ids=str,
+)
+def test_a_column_that_there_will_not_be_is_named_before_anything_changes(watcher, settings):
+    if isinstance(watcher, EarlyStopping):
+        settings = {**settings, "callbacks": [watcher]}
+    else:
+        settings = {**settings, "schedule": watcher}
+    new = MLPClassifier((3,), random_state=0, **settings)
+    fitted = _short_fit().set_params(**settings)
+    before = [w.copy() for w in fitted.coefs_]
+    for model in (new, fitted):
+        with pytest.raises(ValueError, match=r"is not recorded|is not known"):
+            model.fit(X_IRIS, Y_IRIS)
+    assert not hasattr(new, "coefs_")
+    for now, then in zip(fitted.coefs_, before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.parametrize("dropout", [[0.1, 0.2], (0.1, 0.2), 0.2])
+def test_shares_of_dropout_may_be_a_list(dropout):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = MLPClassifier((3,), max_iter=2, random_state=0, dropout=dropout)
+        assert np.isfinite(model.fit(X_IRIS, Y_IRIS).loss_)

@@ -644,6 +644,7 @@ class Session(ABC):
         A long training comes in many short calls, so that looking at all samples each time
         would cost more than the training.
         """
+        _checks.not_masked(y, "y")
         y = np.asarray(y)
         if len(y) != n_samples:
             raise ValueError(f"X has {n_samples} rows, but y has {len(y)}")
@@ -667,6 +668,7 @@ class Session(ABC):
 
     def _weights(self, sample_weight: Any, n_samples: int, order: Array | None = None) -> Array:
         """Return weights, checked where `order` visits them; without it, all of them."""
+        _checks.not_masked(sample_weight, "sample_weight")
         weights = np.ascontiguousarray(sample_weight, dtype=self.dtype)
         if weights.shape != (n_samples,):
             raise ValueError(f"sample_weight must have shape ({n_samples},), got {weights.shape}")

@@ -167,9 +167,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         hidden = self._hidden_layer_sizes()
         self._check_names()
         self._check_combinations()
-        # scikit-learn's own checks would drop the masks.
-        for values, what in ((X, "X"), (y, "y"), (sample_weight, "sample_weight")):
-            _checks.not_masked(values, what)
+        _check_masks(X, y, sample_weight)
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         if not first_pass and hidden != [len(b) for b in self.intercepts_[:-1]]:
             raise ValueError(
@@ -519,6 +517,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                     "validation_data must be a tuple (X, y) or (X, y, sample_weight), got "
                     f"{type(validation_data).__name__}"
                 )
+            _check_masks(*validation_data)
             X_val, y_val = self._validate_input(
                 validation_data[0], validation_data[1], incremental=True, reset=False
             )
@@ -1343,6 +1342,12 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
         score = R2(Linear(), targets, len(targets))
         score.add(outputs, targets, weights)
         return score.value()
+
+
+def _check_masks(X: Any, y: Any, sample_weight: Any = None) -> None:
+    """Raise ValueError if there are masks, which scikit-learn's own checks would drop."""
+    for values, what in ((X, "X"), (y, "y"), (sample_weight, "sample_weight")):
+        _checks.not_masked(values, what)
 
 
 def _several_levels(loss: Loss) -> tuple[float, ...]:
