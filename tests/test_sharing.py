@@ -107,6 +107,19 @@ def test_a_second_fit_at_once_is_refused(backend):
     assert len(trainer.fit(X, Y, 1, verbose=False)) == 1
 
 
+def test_of_three_fits_at_once_every_one_is_whole_or_refused(backend):
+    trainer, alone = make(backend), make(backend)
+    found = in_threads(3, lambda number: len(trainer.fit(X, Y, 40, verbose=False)))
+    whole = [one for one in found if one == 40]
+    assert whole
+    assert all(
+        one == 40 or (isinstance(one, RuntimeError) and "another thread is fitting" in str(one))
+        for one in found
+    )
+    alone.fit(X, Y, 40 * len(whole), verbose=False)
+    assert state(trainer) == state(alone)
+
+
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
 def test_a_copied_trainer_goes_on_with_the_same_bits(backend, duplicate):
     trainer = make(backend)
@@ -169,6 +182,29 @@ entered.wait()
 child_predicts(predictor)
 leave.set()
 thread.join()
+""")
+
+
+@forks_only
+@pytest.mark.slow
+def test_children_predict_that_were_forked_at_any_moment_of_predictions():
+    pytest.importorskip("numba")
+    run_forking("""
+predictor = Predictor(network, "numba", n_threads=2)
+predictor.predict(rows)
+over = threading.Event()
+def predict():
+    while not over.is_set():
+        predictor.predict(rows)
+threads = [threading.Thread(target=predict, daemon=True) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for _ in range(10):
+    time.sleep(0.02)
+    child_predicts(predictor)
+over.set()
+for thread in threads:
+    thread.join()
 """)
 
 
