@@ -246,12 +246,15 @@ def test_a_replaced_file_keeps_its_permissions(tmp_path):
     assert file.stat().st_mode & 0o777 == 0o640
 
 
-def run_and_kill(file: Path, rng: random.Random) -> None:
+def run_and_kill(file: Path, rng: random.Random, *, after_an_epoch: bool) -> None:
+    before = file.stat().st_mtime_ns if file.exists() else None
     command = [sys.executable, str(CHILD), str(file), "1000000"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
     ) as child:
         assert child.stdout.readline() == b"ready\n"
+        while after_an_epoch and (not file.exists() or file.stat().st_mtime_ns == before):
+            time.sleep(0.001)
         time.sleep(rng.uniform(0.0, 0.06))
         child.kill()
 
@@ -261,14 +264,14 @@ def check_killed_runs(file: Path, n_kills: int) -> None:
     child = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(child)
     rng, epochs = random.Random(0), 0
-    for _ in range(n_kills):
-        run_and_kill(file, rng)
+    for kill in range(n_kills):
+        run_and_kill(file, rng, after_an_epoch=kill % 2 == 1)
         if file.exists():
             trainer = child.make_trainer()
             trainer.load_checkpoint(file)
             assert len(trainer.history) >= epochs
             epochs = len(trainer.history)
-    assert epochs > n_kills
+    assert epochs >= n_kills // 2
     reference = child.make_trainer()
     reference.fit(child.X, child.Y, epochs, verbose=False)
     np.testing.assert_array_equal(trainer.network.parameters, reference.network.parameters)
