@@ -63,7 +63,7 @@ _CHUNK_SECONDS = 0.1
 _ROWS_AT_ONCE = 4096
 #: Of a memory map, at most so much is in memory.
 _GATHERED_BYTES = 32 * 2**20
-#: What sessions are bound with, and what the state of training depends on.
+#: What sessions are bound with, and what the history is made of.
 _FIXED = (
     "network",
     "loss",
