@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
@@ -36,6 +37,38 @@ def make_locks(owner: HasLocks) -> None:
     """
     owner.make_locks()
     _owners.add(owner)
+
+
+class Turn:
+    """Whose turn it is at what one thread does at a time; others are refused, not kept waiting.
+
+    Whoever claims it brings a lock that they hold, by ``with``: the interpreter lets go of that
+    one, whatever interrupts, and with it of the turn.
+
+    Examples
+    --------
+    >>> turn = Turn()
+    >>> with (held := threading.Lock()):
+    ...     turn.claim(held)
+    True
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.RLock()
+        self._held, self._thread = threading.Lock(), 0
+
+    def claim(self, held: threading.Lock) -> bool:
+        """Return whether the turn is this thread's, as long as it holds the lock.
+
+        It stays that of a claim before, where this thread's has not ended.
+        """
+        with self._guard:
+            thread = threading.get_ident()
+            if self._held.locked():
+                return self._thread == thread
+            self._thread = thread
+            self._held = held
+            return True
 
 
 def _after_fork() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _checks, checkpoint
 from fastmlp._frames import check_names, column_names
-from fastmlp._locks import make_locks
+from fastmlp._locks import Turn, make_locks
 from fastmlp._mapped import gather_rows, is_mapped, release_pages
 from fastmlp._messages import logger, quiet
 from fastmlp._progress import Display, display, line, verbosity
@@ -296,13 +296,13 @@ class Trainer:
 
     def make_locks(self) -> None:
         """Make the locks; not for users."""
-        #: Held by the thread that changes what training has come to.
-        self._fitting = threading.RLock()
+        #: At changing what training has come to.
+        self._turn = Turn()
         #: Guards the network's parameters and the session that predicts.
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        without = ("_training", "_predicting", "_fitting", "_lock")
+        without = ("_training", "_predicting", "_turn", "_lock")
         state = {name: value for name, value in vars(self).items() if name not in without}
         # Functions remember nothing, and the next fit brings its own; many cannot be pickled.
         kept = [one for one in self._progress.callbacks if not isinstance(one, FunctionCallback)]
@@ -352,7 +352,8 @@ class Trainer:
                 f"this trainer's optimizer is {self._optimizer!r}, whose moments mean nothing to "
                 f"{optimizer!r}; make another Trainer of the same network"
             )
-        with self._alone():
+        with (turn := threading.Lock()):
+            self._claim(turn)
             self._optimizer = optimizer
             state = self._progress.state
             moments = np.zeros_like(
@@ -481,7 +482,8 @@ class Trainer:
         """
         epochs = _checks.integer(epochs, "epochs", at_least=0)
         level = verbosity(verbose)
-        with self._alone():
+        with (turn := threading.Lock()):
+            self._claim(turn)
             first = len(self._progress.records)
             known, planned = self.network.feature_names, self.planned_epochs
             self._adopt()
@@ -602,7 +604,8 @@ class Trainer:
             content["plateau_factor"],
             callback_states=content["callbacks"],
         )
-        with self._alone():
+        with (turn := threading.Lock()):
+            self._claim(turn)
             self._adopt()
             try:
                 self._progress = loaded
@@ -909,18 +912,12 @@ class Trainer:
             self._predicting = self._bind(min(self.batch_size, _ROWS_AT_ONCE))
         return self._predicting.predicting(self.network.parameters)
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _claim(self, turn: threading.Lock) -> None:
         """Refuse what would change the state of training under another thread's fit."""
-        fitting = self._fitting  # a child that is forked meanwhile has another
-        if not fitting.acquire(blocking=False):
+        if not self._turn.claim(turn):
             raise RuntimeError(
                 "another thread is fitting this trainer; wait for it, or make a trainer for each"
             )
-        try:
-            yield
-        finally:
-            fitting.release()
 
     def _adopt(self) -> None:
         """Take over the network's parameters, if someone else changed them."""

@@ -3,132 +3,212 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
-import sys
+import os
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tests.tracing import raise_at
 
-from fastmlp import LBFGS, MLP, SGD, Adam, Regularization, Trainer, trainer
-from fastmlp.backends import Backend, base, numpy_backend
+from fastmlp import (
+    LBFGS,
+    MLP,
+    SGD,
+    Adam,
+    Checkpoint,
+    CSVLog,
+    EarlyStopping,
+    Regularization,
+    Trainer,
+)
+from fastmlp.backends import Backend
+from fastmlp.schedules import ReduceOnPlateau
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(23, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 0)
-#: Epochs before the interrupt, at its end if it did not come, and in all.
-BEFORE, AFTER, ALL = 2, 4, 5
-#: So many lines, evenly spread, are tried in each case.
-N_LINES = 30
-
-Fit = Callable[[Trainer, int], None]
-
-AVERAGE = Regularization(ema=0.9, dropout=0.2)
-SETTINGS = {
-    "plain": {"optimizer": SGD(0.1)},
-    "adam": {"optimizer": Adam(0.01)},
-    "average": {"optimizer": Adam(0.01), "regularization": AVERAGE},
-    "average without validation": {"optimizer": Adam(0.01), "regularization": AVERAGE},
-    "lbfgs": {"optimizer": LBFGS(iterations=2)},
-}
-#: Where nothing is validated, nothing but training itself has changed a session before.
-VALIDATION = {"average without validation": None}
-ACTIONS: dict[str, Callable[[Trainer, Path, Fit], object]] = {
-    "fit": lambda trainer, path, fit: fit(trainer, AFTER - BEFORE),
-    "evaluate": lambda trainer, path, fit: trainer.evaluate(X, Y),
-    "predict": lambda trainer, path, fit: trainer.predict(X),
-    "load": lambda trainer, path, fit: trainer.load_checkpoint(path),
-    "save": lambda trainer, path, fit: trainer.save_checkpoint(path),
-}
+#: Epochs before the interrupt, and those that are planned then.
+BEFORE, PLANNED = 2, 4
+#: So many lines, evenly spread, are tried in each case; a few thousand are all of them.
+N_LINES = int(os.environ.get("FASTMLP_INTERRUPTS", "30"))
 
 
 class Stopped(BaseException):
     """Something else than Ctrl-C that ends a call, such as a debugger's."""
 
 
-def make_trainer(backend: Backend, setting: str) -> Trainer:
-    return Trainer(MLP([4, 6, 3], seed=1), batch_size=8, backend=backend, **SETTINGS[setting])
+ERRORS = (KeyboardInterrupt, MemoryError, Stopped)
+
+AVERAGE = {
+    "optimizer": Adam(0.01),
+    "regularization": Regularization(ema=0.9, dropout=0.2, input_noise=0.1),
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {"optimizer": SGD(0.1)},
+    "momentum": {"optimizer": SGD(0.1, momentum=0.9), "schedule": "cosine", "n_threads": 2},
+    "adam": {"optimizer": Adam(0.01), "schedule": ReduceOnPlateau(patience=0, mode="max")},
+    "average": AVERAGE,
+    "average without validation": AVERAGE,
+    "early stopping": {**AVERAGE, "n_threads": 2},
+    "lbfgs": {"optimizer": LBFGS(iterations=2)},
+}
 
 
-def fit_of(setting: str) -> Fit:
-    validation = VALIDATION.get(setting, (X[:9], Y[:9]))
+class Case:
+    """A trainer's setting, and its fits."""
 
-    def fit(trainer: Trainer, epochs: int) -> None:
-        trainer.fit(X, Y, epochs, validation, verbose=False)
+    def __init__(self, backend: Backend, setting: str, folder: Path) -> None:
+        self.backend, self.setting, self.folder = backend, setting, folder
 
-    return fit
+    def untrained(self) -> Trainer:
+        """Return a trainer that has not trained."""
+        network = MLP([4, 6, 3], seed=1)
+        return Trainer(network, batch_size=8, backend=self.backend, **SETTINGS[self.setting])
+
+    def trainer(self) -> Trainer:
+        """Return a trainer that has trained some epochs."""
+        trainer = self.untrained()
+        self.fit(trainer, BEFORE)
+        return trainer
+
+    def fit(self, trainer: Trainer, last: int, *more: Callable[..., object]) -> None:
+        """Train until the history has so many epochs."""
+        # Where nothing is validated, nothing but training itself has changed a session before.
+        validation = None if "without" in self.setting else (X[:9], Y[:9])
+        epochs = last - len(trainer.history)
+        trainer.fit(X, Y, epochs, validation, callbacks=[*self.callbacks(), *more], verbose=False)
+
+    def callbacks(self) -> list[Any]:
+        if self.setting != "early stopping":
+            return []
+        worst = EarlyStopping(mode="max", patience=1)  # ends with an epoch before the last
+        return [worst, CSVLog(self.folder / "log.csv"), Checkpoint(self.folder / "{epoch}.npz")]
+
+    def go_on(self, trainer: Trainer) -> tuple[object, ...]:
+        """Train to the end of the plan, and an epoch more; return all that came of it."""
+        self.fit(trainer, PLANNED)
+        self.fit(trainer, PLANNED + 1)
+        return seen(trainer)
+
+    def outcomes(self) -> Iterator[tuple[tuple[object, ...], tuple[object, ...]]]:
+        """Yield every state of a fit that is right, and what a trainer goes on to from it."""
+        for last in range(BEFORE, PLANNED + 1):
+
+            def stop(trainer: Trainer, record: dict[str, float], last: int = last) -> None:
+                if record["epoch"] == last:
+                    raise Stopped
+
+            trainer = self.trainer()
+            if last > BEFORE:
+                with contextlib.suppress(Stopped):
+                    self.fit(trainer, PLANNED, stop)
+            yield seen(trainer), self.go_on(trainer)
+        trainer = self.trainer()
+        self.fit(trainer, PLANNED)
+        yield seen(trainer), self.go_on(trainer)
 
 
-def seen(trainer: Trainer) -> tuple[list[dict[str, float]], bytes]:
-    """Return all that a user sees of the training so far, but for the time it took."""
-    history = [{k: v for k, v in r.items() if k != "seconds"} for r in trainer.history]
-    return history, trainer.network.parameters.tobytes()
+def seen(trainer: Trainer) -> tuple[object, ...]:
+    """Return all that training has changed so far, but for the time it took."""
+    trainer._adopt()  # of early stopping's parameters, which any later call does
+    progress = trainer._progress
+    state = progress.state
+    return (
+        [{k: v for k, v in record.items() if k != "seconds"} for record in progress.records],
+        trainer.network.parameters.tobytes(),
+        state.parameters.tobytes(),
+        state.moments.tobytes(),
+        None if state.average is None else state.average.tobytes(),
+        state.step,
+        repr(progress.generator),
+        progress.plateau,
+        progress.plateau_factor,
+    )
 
 
-def source_files() -> set[str]:
-    """Return the files of the trainer and of all sessions."""
-    modules = [trainer, base, numpy_backend]
-    with contextlib.suppress(ImportError):
-        from fastmlp.backends.numba_backend import session
+def in_another_thread(work: Callable[[], Any]) -> Any:
+    """Return what a call returns in a thread that finds no lock open which this one left held."""
+    found: list[Any] = []
 
-        modules.append(session)
-    return {inspect.getfile(module) for module in modules}
+    def run() -> None:
+        try:
+            found.append(work())
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(120)
+    return found[0] if found else "it hangs, or is refused"
 
 
-def raise_at(line: int | None, error: type[BaseException], action: Callable[[], object]) -> int:
-    """Run `action`, raise at the given line of those that it runs, and return their number."""
-    files, count = source_files(), 0
+ACTIONS: dict[str, Callable[[Case, Trainer, Path], object]] = {
+    "fit": lambda case, trainer, path: case.fit(trainer, PLANNED),
+    "evaluate": lambda case, trainer, path: trainer.evaluate(X, Y),
+    "predict": lambda case, trainer, path: trainer.predict(X),
+    "load": lambda case, trainer, path: trainer.load_checkpoint(path),
+    "save": lambda case, trainer, path: trainer.save_checkpoint(path),
+}
 
-    def trace(frame, event, argument):
-        nonlocal count
-        if frame.f_code.co_filename not in files:
-            return None
-        if event == "line":
-            count += 1
-            if count - 1 == line:
-                raise error  # which also ends the tracing
-        return trace
 
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        with contextlib.suppress(error), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            action()
-    finally:
-        sys.settrace(before)
-    return count
+def loaded(case: Case) -> dict[str, tuple[object, ...]]:
+    """Return what each checkpoint of the folder holds, and remove it."""
+    found = {}
+    for file in case.folder.glob("*.npz"):
+        fresh = case.untrained()
+        fresh.load_checkpoint(file)
+        found[file.name] = seen(fresh)
+        file.unlink()
+    return found
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_an_interrupt_at_any_line_tears_nothing(backend, setting, action, tmp_path):
-    path = tmp_path / "run.npz"
-    states, fit = [], fit_of(setting)
-    reference = make_trainer(backend, setting)
-    for _ in range(ALL):
-        fit(reference, 1)
-        states.append(seen(reference))
-        if reference.planned_epochs == 1:
-            reference.save_checkpoint(path)
+    case, path = Case(backend, setting, tmp_path), tmp_path / "run.npz"
+    right = list(case.outcomes())
+    other = case.trainer()
+    case.fit(other, PLANNED)
+    other.save_checkpoint(path)
+    content = path.read_bytes()
+    files = [loaded(case)]
+    if action == "save":
+        case.trainer().save_checkpoint(path)
+        files.append(loaded(case))
+    if action != "fit":
+        del right[1:]
+    if action == "load":
+        path.write_bytes(content)
+        fresh = case.trainer()
+        fresh.load_checkpoint(path)
+        right.append((seen(fresh), case.go_on(fresh)))
 
-    def interrupted(line: int | None, error: type[BaseException]) -> tuple[Trainer, int]:
-        trainer = make_trainer(backend, setting)
-        fit(trainer, BEFORE)
-        n_lines = raise_at(line, error, lambda: ACTIONS[action](trainer, path, fit))
-        return trainer, n_lines
+    def interrupted(line: int | None, error: type[BaseException]) -> tuple[Trainer, int, str]:
+        trainer = case.trainer()
+        for file in tmp_path.iterdir():
+            file.unlink()
+        path.write_bytes(content)
+        return trainer, *raise_at(line, error, lambda: ACTIONS[action](case, trainer, path))
 
-    _, n_lines = interrupted(None, KeyboardInterrupt)
+    def fault(line: int, error: type[BaseException]) -> str | None:
+        trainer, _, place = interrupted(line, error)
+        found = seen(trainer)
+        expected = [after for state, after in right if state == found]
+        if not expected:
+            return f"{place}: {error.__name__} leaves a state that no fit has"
+        written = loaded(case).items()
+        if not any(written <= whole.items() for whole in files):
+            return f"{place}: {error.__name__} leaves a file that no fit writes"
+        if in_another_thread(lambda: case.go_on(trainer)) not in expected:
+            return f"{place}: after {error.__name__}, training goes on otherwise"
+        return None
+
+    _, n_lines, _ = interrupted(None, Stopped)
     assert n_lines > 5
-    whole = path.read_bytes()
-    for i, line in enumerate(np.unique(np.linspace(0, n_lines - 1, N_LINES).astype(int))):
-        path.write_bytes(whole)
-        trainer, _ = interrupted(line, (KeyboardInterrupt, Stopped)[i % 2])
-        n_epochs = len(trainer.history)
-        allowed = {"fit": range(BEFORE, AFTER + 1), "load": (1, BEFORE)}
-        assert n_epochs in allowed.get(action, (BEFORE,)), line
-        assert seen(trainer) == states[n_epochs - 1], line
-        fit(trainer, ALL - n_epochs)
-        assert seen(trainer) == states[-1], line
+    lines = np.unique(np.linspace(0, n_lines - 1, N_LINES).astype(int))
+    faults = [fault(line, ERRORS[i % len(ERRORS)]) for i, line in enumerate(lines)]
+    assert not any(faults), "\n".join(sorted({text for text in faults if text}))

@@ -15,6 +15,7 @@ from numba import config
 
 from fastmlp.backends.numba_backend import threads
 from fastmlp.backends.numba_backend.program import ABANDONED
+from tests.tracing import raise_at
 
 jitted_only = pytest.mark.skipif(config.DISABLE_JIT, reason="threads need compiled code")
 
@@ -166,20 +167,27 @@ def test_every_thread_of_a_team_runs_once(n_threads: int):
     assert sorted(seen) == [(thread, n_threads) for thread in range(n_threads)]
 
 
+def gathered(pool: threads._Pool, n_threads: int, at_most: int | None) -> threads._Team:
+    """Return a team that computes until its lock is released."""
+    team = threads._Team()
+    team.lock.acquire()
+    pool.gather(team, n_threads, at_most)
+    return team
+
+
 def test_teams_share_the_cores():
     pool = threads._Pool()
-    first = pool.enter(4, 4)
-    second = pool.enter(4, 4)
-    assert (len(first), len(second)) == (3, 0)
-    pool.leave(first)
-    assert len(pool.enter(4, 4)) == 2
+    first, second = gathered(pool, 4, 4), gathered(pool, 4, 4)
+    assert (len(first.workers), len(second.workers)) == (3, 0)
+    first.lock.release()
+    assert len(gathered(pool, 4, 4).workers) == 2
 
 
 def test_workers_are_used_again():
     pool = threads._Pool()
-    first = pool.enter(3, None)
-    pool.leave(first)
-    assert set(pool.enter(3, None)) == set(first)
+    first = gathered(pool, 3, None)
+    first.lock.release()
+    assert gathered(pool, 3, None).workers == first.workers
 
 
 class Killed(BaseException):
@@ -238,7 +246,36 @@ def test_an_interrupt_while_workers_finish_waits_for_all(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         threads.run_team(program, 3, None, ())
     assert sorted(over) == [1, 2]
-    assert (threads._pool._busy, len(threads._pool._idle)) == (0, 2)
+    assert (len(threads._pool.running()), len(threads._pool.idle())) == (0, 2)
+
+
+def test_an_interrupt_at_any_line_leaves_no_team_behind(monkeypatch):
+    """Workers wait for whoever makes the team, or are waited for, until all have ended."""
+    arrived: list[int] = []
+    over: list[int] = []
+
+    def program(thread, n_threads, sync):
+        arrived.append(thread)
+        while len(arrived) < n_threads and not sync[ABANDONED]:  # as at a barrier
+            threads.threading.Event().wait(0.001)
+        over.append(thread)
+        return not sync[ABANDONED]
+
+    def run(line: int | None) -> int:
+        return raise_at(line, Killed, lambda: threads.run_team(program, 3, 3, ()))[0]
+
+    pool = threads._Pool()
+    monkeypatch.setattr(threads, "_pool", pool)
+    n_lines = run(None)
+    for line in range(n_lines):
+        arrived.clear()
+        over.clear()
+        run(line)
+        n_over = len(over)
+        assert (pool.running(), len(pool.idle())) == ([], len(pool._workers)), line
+        assert threads.run_team(count, 3, 3, ([],)) == 3, line
+        assert len(over) == n_over, "a worker went on"
+    assert len(pool._workers) == 2
 
 
 # Whole processes -----------------------------------------------------------------------------

@@ -135,6 +135,11 @@ class _Worker:
         self._done.acquire()
         threading.Thread(target=self._serve, name="fastmlp-worker", daemon=True).start()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a job."""
+        return self._job is None
+
     def begin(self, job: _Job) -> None:
         self._job = job
         _notify(self._wake)
@@ -171,34 +176,57 @@ class _Worker:
                 pass
 
 
+class _Team:
+    """Threads that compute together, as long as the lock is held.
+
+    It is held by ``with``, which lets go of it whatever interrupts.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.size = 1
+        #: All threads but the one that makes the team.
+        self.workers: list[_Worker] = []
+
+
 class _Pool:
-    """The idle workers of this process, and how many threads are computing."""
+    """The workers of this process, and the teams that are computing."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[_Worker] = []
-        self._busy = 0
+        self._workers: list[_Worker] = []
+        self._teams: list[_Team] = []
 
-    def enter(self, n_threads: int, at_most: int | None) -> list[_Worker]:
-        """Return n_threads - 1 workers; fewer where `at_most` threads would be exceeded."""
+    def running(self) -> list[_Team]:
+        """Return the teams that are computing."""
+        return [team for team in self._teams if team.lock.locked()]
+
+    def idle(self) -> list[_Worker]:
+        """Return the workers that nothing is asked of."""
+        busy = [worker for team in self.running() for worker in team.workers]
+        return [worker for worker in self._workers if worker.is_idle and worker not in busy]
+
+    def gather(self, team: _Team, n_threads: int, at_most: int | None) -> None:
+        """Give a team, whose lock is held, n_threads - 1 workers.
+
+        There are fewer where `at_most` threads would be exceeded.
+        """
         with self._lock:
+            self._teams = self.running()
             if at_most is not None:
-                n_threads = max(1, min(n_threads, at_most - self._busy))
-            taken = [self._idle.pop() for _ in range(min(n_threads - 1, len(self._idle)))]
-            self._busy += n_threads
-        while len(taken) < n_threads - 1:
+                computing = sum(other.size for other in self._teams)
+                n_threads = max(1, min(n_threads, at_most - computing))
+            team.size = n_threads
+            team.workers = self.idle()[: n_threads - 1] if n_threads > 1 else []
+            self._teams.append(team)
+        while len(team.workers) < n_threads - 1:
             try:
-                taken.append(_Worker())
+                worker = _Worker()
             except RuntimeError:  # the system gives no more threads: those that there are do
-                with self._lock:
-                    self._busy -= n_threads - 1 - len(taken)
+                team.size = 1 + len(team.workers)
                 break
-        return taken
-
-    def leave(self, workers: list[_Worker]) -> None:
-        with self._lock:
-            self._idle.extend(workers)
-            self._busy -= len(workers) + 1
+            team.workers.append(worker)
+            self._workers.append(worker)
 
 
 _pool = _Pool()
@@ -244,24 +272,23 @@ def run_team(
         If a thread was stopped before it finished.
     """
     sync = np.zeros(N_SYNC, dtype=np.int64)
-    pool = _pool
-    workers = pool.enter(n_threads, at_most)
-    n_threads = len(workers) + 1
+    team = _Team()
     started: list[tuple[_Worker, _Job]] = []
     complete = False
-    try:
-        for thread, worker in enumerate(workers, start=1):
-            job = _Job(partial(program, thread, n_threads, *arguments, sync), sync)
-            started.append((worker, job))
-            worker.begin(job)
-        complete = bool(program(0, n_threads, *arguments, sync))
-    finally:
-        if not complete:
-            sync[ABANDONED] = 1
-        interrupt = _finish(started)
-        pool.leave(workers)
-        if interrupt is not None:
-            raise interrupt
+    with team.lock:
+        try:
+            try:
+                _pool.gather(team, n_threads, at_most)
+                n_threads = team.size
+                for thread, worker in enumerate(team.workers, start=1):
+                    job = _Job(partial(program, thread, n_threads, *arguments, sync), sync)
+                    started.append((worker, job))
+                    worker.begin(job)
+                complete = bool(program(0, n_threads, *arguments, sync))
+            finally:
+                _finish(started, sync, complete)
+        finally:  # again, if an interrupt came before it waited
+            _finish(started, sync, complete)
     if not complete or sync[ABANDONED]:
         raise TeamError(
             "a worker thread was stopped; the training step was not finished"
@@ -269,8 +296,10 @@ def run_team(
     return n_threads
 
 
-def _finish(started: list[tuple[_Worker, _Job]]) -> BaseException | None:
-    """Wait for all workers, whatever interrupts; return the last interrupt."""
+def _finish(started: list[tuple[_Worker, _Job]], sync: NDArray[np.int64], complete: bool) -> None:
+    """Wait for all workers, whatever interrupts; raise the last interrupt then."""
+    if not complete:
+        sync[ABANDONED] = 1
     interrupt: BaseException | None = None
     for worker, job in started:
         while True:
@@ -279,4 +308,5 @@ def _finish(started: list[tuple[_Worker, _Job]]) -> BaseException | None:
                 break
             except BaseException as error:  # workers must not go on behind our back
                 interrupt = error
-    return interrupt
+    if interrupt is not None:
+        raise interrupt

@@ -1,0 +1,73 @@
+"""Raises at any line of the library's Python code, as an interrupt would."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType
+
+import fastmlp
+
+FOLDER = str(Path(fastmlp.__file__).parent)
+
+
+def raise_at(
+    line: int | None, error: type[BaseException], action: Callable[[], object]
+) -> tuple[int, str]:
+    """Run `action` and raise at the given line of those that it runs.
+
+    Returns how many lines it ran, and where it was interrupted.
+    """
+    count, place = 0, "nowhere"
+
+    def trace(frame, event, argument):
+        nonlocal count, place
+        if not frame.f_code.co_filename.startswith(FOLDER):
+            return None
+        if event == "line" and not _leaves_with(frame.f_code, frame.f_lasti, frame.f_lineno):
+            count += 1
+            if count - 1 == line:
+                place = f"{frame.f_code.co_filename.removeprefix(FOLDER)}:{frame.f_lineno}"
+                raise error  # which also ends the tracing
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            action()
+    except BaseException as raised:
+        if not any(isinstance(one, error) for one in _causes(raised)):
+            raise
+    finally:
+        sys.settrace(before)
+    return count, place
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _leaves_with(code: CodeType, instruction: int, line: int) -> bool:
+    """Return whether a `with` ends here: between its body and its end, nothing interrupts.
+
+    A tracing function is told of that moment as of the line that began it.
+    """
+    return line in _with_lines(code.co_filename) and instruction != _first(code, line)
+
+
+@functools.cache
+def _with_lines(path: str) -> frozenset[int]:
+    lines = Path(path).read_text().splitlines()
+    return frozenset(n for n, text in enumerate(lines, 1) if text.lstrip().startswith("with "))
+
+
+@functools.cache
+def _first(code: CodeType, line: int) -> int:
+    return min(start for start, _, its in code.co_lines() if its == line)
