@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.tracing import raise_at
 
 from fastmlp import (
     LBFGS,
@@ -27,6 +25,7 @@ from fastmlp import (
 )
 from fastmlp.backends import Backend
 from fastmlp.schedules import ReduceOnPlateau
+from tests.tracing import raise_at
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(23, 4)).astype(np.float32)
