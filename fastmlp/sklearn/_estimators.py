@@ -43,6 +43,7 @@ from fastmlp.sklearn._callbacks import FitCallbacks, column_directions
 from fastmlp.sklearn._lbfgs import in_float64, minimize_lbfgs
 from fastmlp.sklearn._objective import Objective, OptimizerState, Samples
 from fastmlp.sklearn._stochastic import StochasticFit, Validation, print_iteration
+from fastmlp.sklearn._whole import Whole
 from fastmlp.targets import prepare_targets
 
 try:  # scikit-learn 1.9 and later
@@ -158,6 +159,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fit(
         self,
+        whole: Whole,
         X: Any,
         y: Any,
         sample_weight: Any = None,
@@ -193,10 +195,10 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         # What diverges is reported below, once.
         with np.errstate(all="ignore"), quiet(not self.verbose):
             if self._uses_lbfgs():
-                self._fit_lbfgs(network, objective, samples)
+                self._fit_lbfgs(network, objective, samples, whole)
             else:
                 self._fit_stochastic(
-                    network, objective, samples, y, weights, validation_data, incremental
+                    network, objective, samples, y, weights, validation_data, incremental, whole
                 )
         if not np.isfinite(network.parameters).all():
             raise ValueError(
@@ -369,19 +371,32 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     # The two kinds of solvers ----------------------------------------------------------------
 
-    def _fit_lbfgs(self, network: MLP, objective: Objective, samples: Samples) -> None:
-        result, self.loss_ = minimize_lbfgs(
-            network,
-            get_backend(self.backend),
-            self.n_threads,
-            objective,
-            samples,
-            max_iter=self.max_iter,
-            max_fun=self.max_fun,
-            tol=self.tol,
-            report=lambda iteration, loss: print_iteration(self, iteration, loss),
-        )
-        self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+    def _fit_lbfgs(
+        self, network: MLP, objective: Objective, samples: Samples, whole: Whole
+    ) -> None:
+        def keep(iteration: int, loss: float, parameters: Array) -> None:
+            network.parameters = parameters
+            self.n_iter_, self.loss_ = iteration, loss
+            whole.keep()
+            print_iteration(self, iteration, loss)
+
+        whole.begin()
+        try:
+            result, self.loss_ = minimize_lbfgs(
+                network,
+                get_backend(self.backend),
+                self.n_threads,
+                objective,
+                samples,
+                max_iter=self.max_iter,
+                max_fun=self.max_fun,
+                tol=self.tol,
+                report=keep,
+            )
+            self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+        except KeyboardInterrupt:
+            whole.interrupted()
+            warnings.warn("Training interrupted by user.", stacklevel=5)
 
     def _fit_stochastic(
         self,
@@ -392,6 +407,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         weights: Array | None,
         validation_data: Any,
         incremental: bool,
+        whole: Whole,
     ) -> None:
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -443,6 +459,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             self._resolve_schedule(),
             validation,
             callbacks,
+            whole,
         ).run(state, one_epoch=incremental)
 
     def _kept_or_new(self, optimizer: Optimizer, network: MLP, incremental: bool) -> OptimizerState:
@@ -830,7 +847,8 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
         >>> model.fit([[0.0], [1.0], [2.0]], ["low", "low", "high"]).predict([[1.9]])
         array(['high'], dtype='<U4')
         """
-        return self._fit(X, y, sample_weight, validation_data)
+        with Whole(self) as whole:
+            return self._fit(whole, X, y, sample_weight, validation_data)
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -866,9 +884,10 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
                 "class_weight 'balanced' is not supported for partial_fit, which sees a part of "
                 "the labels only; pass the weights as a dict"
             )
-        if _check_partial_fit_first_call(self, classes):
-            self._multilabel = type_of_target(y).startswith("multilabel")
-        return self._fit(X, y, sample_weight, incremental=True)
+        with Whole(self) as whole:
+            if _check_partial_fit_first_call(self, classes):
+                self._multilabel = type_of_target(y).startswith("multilabel")
+            return self._fit(whole, X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Array:
         """Return the labels of rows.
@@ -1227,7 +1246,8 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
         >>> model.fit([[0.0], [1.0]], [0.0, 2.0]).predict([[1.0]]).round(2)
         array([2.])
         """
-        return self._fit(X, y, sample_weight, validation_data)
+        with Whole(self) as whole:
+            return self._fit(whole, X, y, sample_weight, validation_data)
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -1254,7 +1274,8 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
         >>> model.partial_fit([[0.0], [1.0]], [0, 1]).n_iter_
         1
         """
-        return self._fit(X, y, sample_weight, incremental=True)
+        with Whole(self) as whole:
+            return self._fit(whole, X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Array:
         """Return the predicted values of rows.

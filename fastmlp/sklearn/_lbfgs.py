@@ -31,7 +31,7 @@ def minimize_lbfgs(
     max_iter: int,
     max_fun: int,
     tol: float,
-    report: Callable[[int, float], None] | None,
+    report: Callable[[int, float, Array], None],
 ) -> tuple[Any, float]:
     """Train by SciPy's L-BFGS-B, in float64; return its result and the reported loss.
 
@@ -39,8 +39,8 @@ def minimize_lbfgs(
     ----------
     network : MLP
         Trained in place.
-    report : callable or None
-        Called after each iteration with its number and the loss.
+    report : callable
+        Called after each iteration with its number, the loss and the parameters.
     """
     double = in_float64(network)
     output, (targets, weights) = double.output_activation, (samples.targets, samples.weights)
@@ -73,8 +73,7 @@ def minimize_lbfgs(
     def after_iteration(intermediate_result: Any) -> None:
         nonlocal iterations
         iterations += 1
-        if report is not None:
-            report(iterations, float(intermediate_result.fun))
+        report(iterations, float(intermediate_result.fun), intermediate_result.x)
 
     result = scipy.optimize.minimize(
         value_and_gradient,

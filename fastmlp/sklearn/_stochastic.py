@@ -20,6 +20,7 @@ from fastmlp.network import MLP
 from fastmlp.schedules import ReduceOnPlateau, Schedule, epoch_factors
 from fastmlp.sklearn._callbacks import FitCallbacks
 from fastmlp.sklearn._objective import EpochRunner, Objective, OptimizerState, Samples
+from fastmlp.sklearn._whole import Whole
 
 Array = NDArray[Any]
 
@@ -60,6 +61,8 @@ class StochasticFit:
     schedule : Schedule or None
     validation : Validation or None
     callbacks : FitCallbacks
+    whole : Whole
+        Keeps what the estimator was after its last whole epoch.
     """
 
     def __init__(
@@ -73,10 +76,11 @@ class StochasticFit:
         schedule: Schedule | None,
         validation: Validation | None,
         callbacks: FitCallbacks,
+        whole: Whole,
     ) -> None:
         self.estimator, self.network, self.session = estimator, network, session
         self.objective, self.rows, self.schedule = objective, rows, schedule
-        self.validation, self.callbacks = validation, callbacks
+        self.validation, self.callbacks, self.whole = validation, callbacks, whole
         self.runner = EpochRunner(session, objective, samples)
         self.n_batches = -(-len(rows) // session.batch_size)
         # Of scikit-learn's two factors, the sum over outputs is in the rate of its own SGD only.
@@ -97,11 +101,13 @@ class StochasticFit:
         self.runner.begin(self.network.parameters, state)
         if estimator.early_stopping and estimator.best_validation_score_ == -np.inf:
             self._best = self.network.parameters.copy()  # kept if no score is a number
+        self.whole.begin()
         try:
             self.callbacks.begin()
             self._run_epochs(one_epoch)
         except KeyboardInterrupt:
             self.callbacks.broken_off = True
+            self._best = self.whole.interrupted()
             warnings.warn("Training interrupted by user.", stacklevel=5)
         finally:
             self.callbacks.close()
@@ -127,8 +133,11 @@ class StochasticFit:
                 record["seconds"] = (time.perf_counter() - start) / n_epochs
             self._after_plateau(record)
             if self.callbacks.active:
+                self.whole.keep(self._best)
                 self._call_back(record)
-            if self._is_over() or one_epoch:
+            over = self._is_over()
+            self.whole.keep(self._best)
+            if over or one_epoch:
                 return
             if estimator.n_iter_ == estimator.max_iter:
                 warnings.warn(
