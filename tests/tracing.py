@@ -27,7 +27,7 @@ def raise_at(
         nonlocal count, place
         if not frame.f_code.co_filename.startswith(FOLDER):
             return None
-        if event == "line" and not _leaves_with(frame.f_code, frame.f_lasti, frame.f_lineno):
+        if event == "line" and _may_raise(frame.f_code, frame.f_lasti, frame.f_lineno):
             count += 1
             if count - 1 == line:
                 place = f"{frame.f_code.co_filename.removeprefix(FOLDER)}:{frame.f_lineno}"
@@ -54,18 +54,22 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _leaves_with(code: CodeType, instruction: int, line: int) -> bool:
-    """Return whether a `with` ends here: between its body and its end, nothing interrupts.
+def _may_raise(code: CodeType, instruction: int, line: int) -> bool:
+    """Return whether anything could be raised here, other than by a tracing function.
 
-    A tracing function is told of that moment as of the line that began it.
+    It is told of two moments at which the interpreter runs nothing and looks for no signal, and
+    at which the handlers around are not in force: of a `try`, and of the end of a `with`, as of
+    the line that began it.
     """
-    return line in _with_lines(code.co_filename) and instruction != _first(code, line)
+    text = _lines(code.co_filename)[line - 1].strip()
+    if text.startswith("with "):
+        return instruction == _first(code, line)
+    return text != "try:"
 
 
 @functools.cache
-def _with_lines(path: str) -> frozenset[int]:
-    lines = Path(path).read_text().splitlines()
-    return frozenset(n for n, text in enumerate(lines, 1) if text.lstrip().startswith("with "))
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
 
 
 @functools.cache
