@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,15 @@ class FunctionCallback(Callback):
         return isinstance(ended, bool | np.bool_) and bool(ended)
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What early stopping has seen, in one piece: no interrupt finds half of it."""
+
+    watch: Watch = field(default_factory=Watch)
+    best_epoch: int | None = None
+    best_parameters: Any = None
+
+
 class EarlyStopping(Callback):
     """Ends a fit when a metric stops improving.
 
@@ -162,10 +172,6 @@ class EarlyStopping(Callback):
     1
     """
 
-    best_epoch: int | None
-    _watch: Watch
-    _best_parameters: Any
-
     def __init__(
         self,
         metric: str = "val_loss",
@@ -179,39 +185,46 @@ class EarlyStopping(Callback):
         self.min_delta = _checks.real(min_delta, "min_delta", at_least=0)
         self.mode = _checks.mode(mode)
         self.restore_best = _checks.boolean(restore_best, "restore_best")
-        self._start()
+        self._seen = _Seen()
 
     @property
     def best(self) -> float | None:
         """The best value seen."""
-        return self._watch.best
+        return self._seen.watch.best
+
+    @property
+    def best_epoch(self) -> int | None:
+        """When it was seen, counted as in the history."""
+        return self._seen.best_epoch
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         check_watched(self.metric, self.mode, trainer.directions)
-        self._start()
+        self._seen = _Seen()
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
         upward = counts_upward(self.metric, self.mode, trainer.directions)
         value = recorded(record, self.metric)
-        self._watch = self._watch.seen(value, upward=upward, threshold=self.min_delta)
-        if self._watch.waited == 0:
-            self.best_epoch = int(record["epoch"])
-            if self.restore_best:
-                self._best_parameters = trainer.network.parameters.copy()
-        return self._watch.waited >= self.patience
+        watch = self._seen.watch.seen(value, upward=upward, threshold=self.min_delta)
+        if watch.waited:
+            self._seen = replace(self._seen, watch=watch)
+        else:
+            parameters = trainer.network.parameters.copy() if self.restore_best else None
+            self._seen = _Seen(watch, int(record["epoch"]), parameters)
+        return watch.waited >= self.patience
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
-        if self._best_parameters is not None:
-            trainer.network.parameters = self._best_parameters
+        if self._seen.best_parameters is not None:
+            trainer.network.parameters = self._seen.best_parameters
 
     def outcome(self) -> str | None:
-        if self.best_epoch is None:
+        seen = self._seen
+        if seen.best_epoch is None:
             return None
-        last = self.best_epoch + self._watch.waited
-        stopped = self._watch.waited >= self.patience
+        last = seen.best_epoch + seen.watch.waited
+        stopped = seen.watch.waited >= self.patience
         said = f"stopped after epoch {last}: " if stopped else ""
-        kept = f"; the network is as it was after epoch {self.best_epoch}"
-        if self._best_parameters is None or last == self.best_epoch:
+        kept = f"; the network is as it was after epoch {seen.best_epoch}"
+        if seen.best_parameters is None or last == seen.best_epoch:
             kept = ""
         best = f"the best {self.metric} was {self.best:.6g}, in epoch {self.best_epoch}"
         return f"Early stopping: {said}{best}{kept}"
@@ -224,24 +237,19 @@ class EarlyStopping(Callback):
         )
 
     def state(self) -> dict[str, Any]:
+        seen = self._seen
         return {
-            "best": self._watch.best,
-            "waited": self._watch.waited,
-            "best_epoch": self.best_epoch,
-            "best_parameters": self._best_parameters,
+            "best": seen.watch.best,
+            "waited": seen.watch.waited,
+            "best_epoch": seen.best_epoch,
+            "best_parameters": seen.best_parameters,
         }
 
     def load_state(self, trainer: Trainer, state: dict[str, Any]) -> None:
-        self._watch = Watch(state["best"], state["waited"])
-        self.best_epoch = state["best_epoch"]
-        self._best_parameters = state["best_parameters"]
-        if self._watch.waited >= self.patience:
+        watch = Watch(state["best"], state["waited"])
+        self._seen = _Seen(watch, state["best_epoch"], state["best_parameters"])
+        if watch.waited >= self.patience:
             trainer.stop()
-
-    def _start(self) -> None:
-        self._watch = Watch()
-        self.best_epoch = None
-        self._best_parameters = None
 
 
 class Checkpoint(Callback):

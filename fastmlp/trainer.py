@@ -635,7 +635,8 @@ class Trainer:
         Raises
         ------
         ValueError
-            If the data does not fit the network or each other.
+            If the data does not fit the network or each other; or, as in `predict`, if the
+            network's logits are NaN or infinite, of which there is no score.
 
         Examples
         --------
@@ -646,7 +647,7 @@ class Trainer:
         """
         data = self._data(X, y, sample_weight)
         with self._lock:
-            return Scores(self._measure(self._predictions(), data))
+            return Scores(self._measure(self._predictions(), data, refuse_nan=True))
 
     def predict(self, X: ArrayLike) -> Array:
         """Return what `MLP.predict` returns, computed by the trainer's backend.
@@ -938,7 +939,9 @@ class Trainer:
 
     # Measuring -------------------------------------------------------------------------------
 
-    def _measure(self, session: Session, data: _Data) -> dict[str, float]:
+    def _measure(
+        self, session: Session, data: _Data, *, refuse_nan: bool = False
+    ) -> dict[str, float]:
         """Return loss and score of prepared samples, block by block."""
         output, network = self.network.output_activation, self.network
         score = running_score(output, data.score_targets, _ROWS_AT_ONCE)
@@ -947,6 +950,8 @@ class Trainer:
         for start in range(0, data.n_samples, _ROWS_AT_ONCE):
             block = slice(start, start + _ROWS_AT_ONCE)
             logits = session.logits(data.X[block])
+            if refuse_nan:
+                check_logits(logits)
             outputs = output.forward(logits, out=np.empty_like(logits))
             targets = dense_targets(data.targets[block], network.n_outputs, network.dtype)
             values = self.loss.value(logits, outputs, targets, output)

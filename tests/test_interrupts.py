@@ -211,3 +211,24 @@ def test_an_interrupt_at_any_line_tears_nothing(backend, setting, action, tmp_pa
     lines = np.unique(np.linspace(0, n_lines - 1, N_LINES).astype(int))
     faults = [fault(line, ERRORS[i % len(ERRORS)]) for i, line in enumerate(lines)]
     assert not any(faults), "\n".join(sorted({text for text in faults if text}))
+
+
+def test_early_stopping_that_was_interrupted_has_seen_an_epoch_or_has_not():
+    trainer = Trainer(MLP([4, 3]), backend="numpy")
+
+    def seen_after(line: int | None, loss: float) -> tuple[dict[str, Any], int]:
+        stop = EarlyStopping("loss")
+        trainer.network.parameters[:] = 1
+        stop.on_epoch_end(trainer, {"epoch": 1, "loss": 1.0})
+        trainer.network.parameters[:] = 2
+        record = {"epoch": 2, "loss": loss}
+        n_lines, _ = raise_at(line, Stopped, lambda: stop.on_epoch_end(trainer, record))
+        state = stop.state()
+        return {**state, "best_parameters": state["best_parameters"].tobytes()}, n_lines
+
+    for loss in (0.5, 2.0):
+        before, _ = seen_after(0, loss)
+        after, n_lines = seen_after(None, loss)
+        assert before != after
+        for line in range(n_lines):
+            assert seen_after(line, loss)[0] in (before, after)

@@ -251,3 +251,33 @@ thread.join()
 """,
         FASTMLP_CACHE_DIR=str(tmp_path),
     )
+
+
+@forks_only
+def test_a_child_refuses_to_compile_that_was_forked_while_other_code_compiled():
+    """Else it would wait for ever for a lock of Numba, held by a thread that it does not have."""
+    pytest.importorskip("numba")
+    run_forking("""
+from numba.core.compiler_lock import global_compiler_lock
+import fastmlp.backends.numba_backend
+entered, leave = threading.Event(), threading.Event()
+def hold():
+    with global_compiler_lock:
+        entered.set()
+        leave.wait(100)
+thread = threading.Thread(target=hold, daemon=True)
+thread.start()
+entered.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    try:
+        Predictor(network, "numba").predict(rows)
+    except RuntimeError as error:
+        os._exit(0 if "forked while another thread compiled" in str(error) else 1)
+    os._exit(2)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+leave.set()
+thread.join()
+child_predicts()
+""")

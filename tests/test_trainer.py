@@ -536,6 +536,13 @@ def test_parameters_that_are_nan_predict_nothing(backend):
                 one.predict(rows)
 
 
+def test_parameters_that_are_nan_have_no_score(backend):
+    trainer = make_trainer(backend)
+    trainer.network.parameters[-1] = np.nan
+    with pytest.raises(ValueError, match="logits are NaN or infinite"):
+        trainer.evaluate(X, Y)
+
+
 def test_a_scale_that_makes_inputs_infinite_is_refused(backend):
     network = MLP([5, 3], input_scale=1e38)
     for one in (network, Trainer(network, backend=backend), Predictor(network, backend)):

@@ -31,6 +31,7 @@ from numba import types
 from numba.core import config
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.runtime import rtsys
 
 from fastmlp import __version__
@@ -43,9 +44,22 @@ from fastmlp.backends.numba_backend.registry import ProgramCompiler, remembering
 #: Held while programs compile. A fork waits for it: what Numba and LLVM lock and change meanwhile,
 #: a child could neither free nor finish.
 _lock = threading.RLock()
+#: Whether this process was forked while a thread, which it does not have, held Numba's own lock:
+#: while other code than ours was compiled. For that no fork waits, for it is none of our affair.
+_orphaned = False
+
+
+def _after_fork() -> None:
+    global _orphaned
+    _lock.release()
+    _orphaned = not global_compiler_lock._lock.acquire(blocking=False)
+    if not _orphaned:
+        global_compiler_lock._lock.release()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork
     )
 
 #: Bytes before a program in its file, by which damage is seen.
@@ -234,6 +248,11 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
 
     The first call on a machine compiles, and says so on the error stream; later ones load.
 
+    Raises
+    ------
+    RuntimeError
+        In a process that was forked while another thread compiled other code with Numba.
+
     Examples
     --------
     >>> import numpy as np
@@ -244,6 +263,12 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
     if JIT_DISABLED:  # compiled code does not warn of what lanes compute that are not selected
         return np.errstate(all="ignore")(function)
     with _lock:
+        if _orphaned:
+            raise RuntimeError(
+                "this process was forked while another thread compiled with Numba, which waits "
+                "for that thread for ever here; fork before or after, start processes by 'spawn', "
+                "or train with backend='numpy'"
+            )
         dispatcher = numba.njit(
             nogil=True,
             error_model="numpy",
