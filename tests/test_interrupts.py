@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,15 +24,13 @@ from fastmlp import (
 )
 from fastmlp.backends import Backend
 from fastmlp.schedules import ReduceOnPlateau
-from tests.tracing import raise_at
+from tests.tracing import chosen, raise_at
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(23, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 0)
 #: Epochs before the interrupt, and those that are planned then.
 BEFORE, PLANNED = 2, 4
-#: So many lines, evenly spread, are tried in each case; a few thousand are all of them.
-N_LINES = int(os.environ.get("FASTMLP_INTERRUPTS", "30"))
 
 
 class Stopped(BaseException):
@@ -186,15 +183,16 @@ def test_an_interrupt_at_any_line_tears_nothing(backend, setting, action, tmp_pa
         fresh.load_checkpoint(path)
         right.append((seen(fresh), case.go_on(fresh)))
 
-    def interrupted(line: int | None, error: type[BaseException]) -> tuple[Trainer, int, str]:
+    def interrupted(line: int | None, error: type[BaseException]) -> tuple[Trainer, list[str]]:
         trainer = case.trainer()
         for file in tmp_path.iterdir():
             file.unlink()
         path.write_bytes(content)
-        return trainer, *raise_at(line, error, lambda: ACTIONS[action](case, trainer, path))
+        return trainer, raise_at(line, error, lambda: ACTIONS[action](case, trainer, path))
 
     def fault(line: int, error: type[BaseException]) -> str | None:
-        trainer, _, place = interrupted(line, error)
+        trainer, places = interrupted(line, error)
+        place = places[-1]
         found = seen(trainer)
         expected = [after for state, after in right if state == found]
         if not expected:
@@ -206,10 +204,9 @@ def test_an_interrupt_at_any_line_tears_nothing(backend, setting, action, tmp_pa
             return f"{place}: after {error.__name__}, training goes on otherwise"
         return None
 
-    _, n_lines, _ = interrupted(None, Stopped)
-    assert n_lines > 5
-    lines = np.unique(np.linspace(0, n_lines - 1, N_LINES).astype(int))
-    faults = [fault(line, ERRORS[i % len(ERRORS)]) for i, line in enumerate(lines)]
+    _, places = interrupted(None, Stopped)
+    assert len(places) > 5
+    faults = [fault(line, ERRORS[i % len(ERRORS)]) for i, line in enumerate(chosen(places))]
     assert not any(faults), "\n".join(sorted({text for text in faults if text}))
 
 
@@ -222,7 +219,7 @@ def test_early_stopping_that_was_interrupted_has_seen_an_epoch_or_has_not():
         stop.on_epoch_end(trainer, {"epoch": 1, "loss": 1.0})
         trainer.network.parameters[:] = 2
         record = {"epoch": 2, "loss": loss}
-        n_lines, _ = raise_at(line, Stopped, lambda: stop.on_epoch_end(trainer, record))
+        n_lines = len(raise_at(line, Stopped, lambda: stop.on_epoch_end(trainer, record)))
         state = stop.state()
         return {**state, "best_parameters": state["best_parameters"].tobytes()}, n_lines
 

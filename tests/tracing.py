@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
+
+import numpy as np
 
 import fastmlp
 
@@ -16,21 +19,16 @@ FOLDER = str(Path(fastmlp.__file__).parent)
 
 def raise_at(
     line: int | None, error: type[BaseException], action: Callable[[], object]
-) -> tuple[int, str]:
-    """Run `action` and raise at the given line of those that it runs.
-
-    Returns how many lines it ran, and where it was interrupted.
-    """
-    count, place = 0, "nowhere"
+) -> list[str]:
+    """Run `action`, raise at the given line of those that it runs, and return those until then."""
+    places: list[str] = []
 
     def trace(frame, event, argument):
-        nonlocal count, place
         if not frame.f_code.co_filename.startswith(FOLDER):
             return None
         if event == "line" and _may_raise(frame.f_code, frame.f_lasti, frame.f_lineno):
-            count += 1
-            if count - 1 == line:
-                place = f"{frame.f_code.co_filename.removeprefix(FOLDER)}:{frame.f_lineno}"
+            places.append(f"{frame.f_code.co_filename.removeprefix(FOLDER)}:{frame.f_lineno}")
+            if len(places) - 1 == line:
                 raise error  # which also ends the tracing
         return trace
 
@@ -45,7 +43,23 @@ def raise_at(
             raise
     finally:
         sys.settrace(before)
-    return count, place
+    return places
+
+
+def chosen(places: list[str]) -> list[int]:
+    """Return which of the lines that an action runs are to be tried.
+
+    By the environment variable FASTMLP_INTERRUPTS: "all" of them, of all "lines" their first and
+    their last time, or so many, evenly spread.
+    """
+    wanted = os.environ.get("FASTMLP_INTERRUPTS", "30")
+    if wanted == "all":
+        return list(range(len(places)))
+    if wanted == "lines":
+        last = {place: i for i, place in enumerate(places)}
+        first = {place: i for i, place in reversed(list(enumerate(places)))}
+        return sorted({*first.values(), *last.values()})
+    return sorted(set(np.linspace(0, len(places) - 1, int(wanted)).astype(int).tolist()))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -262,7 +262,7 @@ def test_an_interrupt_at_any_line_leaves_no_team_behind(monkeypatch):
         return not sync[ABANDONED]
 
     def run(line: int | None) -> int:
-        return raise_at(line, Killed, lambda: threads.run_team(program, 3, 3, ()))[0]
+        return len(raise_at(line, Killed, lambda: threads.run_team(program, 3, 3, ())))
 
     pool = threads._Pool()
     monkeypatch.setattr(threads, "_pool", pool)
