@@ -375,7 +375,8 @@ class Trainer:
     @schedule.setter
     def schedule(self, given: str | Schedule | None) -> None:
         schedule = self._checked_schedule(given)
-        with self._alone():
+        with (turn := threading.Lock()):
+            self._claim(turn)
             if not goes_on(self._schedule, schedule):
                 self._progress = replace(self._progress, plateau=Watch(), plateau_factor=1.0)
             self._schedule = schedule
