@@ -52,7 +52,7 @@ def chosen(places: list[str]) -> list[int]:
     By the environment variable FASTMLP_INTERRUPTS: "all" of them, of all "lines" their first and
     their last time, or so many, evenly spread.
     """
-    wanted = os.environ.get("FASTMLP_INTERRUPTS", "30")
+    wanted = os.environ.get("FASTMLP_INTERRUPTS", "12")
     if wanted == "all":
         return list(range(len(places)))
     if wanted == "lines":
