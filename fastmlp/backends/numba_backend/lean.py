@@ -198,15 +198,13 @@ def remembering() -> Iterator[None]:
 @contextlib.contextmanager
 def _replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
     """Give an attribute another value for a while."""
-    own, before = name in vars(thing), getattr(thing, name)
-    setattr(thing, name, value)
+    before = functools.partial(setattr, thing, name, getattr(thing, name))
+    undo = before if name in vars(thing) else functools.partial(delattr, thing, name)
     try:
+        setattr(thing, name, value)  # within: an interrupt may come right behind
         yield
     finally:
-        if own:
-            setattr(thing, name, before)
-        else:
-            delattr(thing, name)
+        undo()
 
 
 def _load_registries() -> None:
