@@ -71,14 +71,14 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _may_raise(code: CodeType, instruction: int, line: int) -> bool:
     """Return whether anything could be raised here, other than by a tracing function.
 
-    It is told of two moments at which the interpreter runs nothing and looks for no signal, and
-    at which the handlers around are not in force: of a `try`, and of the end of a `with`, as of
-    the line that began it.
+    It is told of moments at which the interpreter runs nothing and looks for no signal, and at
+    which the handlers around are not in force: of a `try`, of a `return` without a value, and of
+    the end of a `with`, as of the line that began it.
     """
     text = _lines(code.co_filename)[line - 1].strip()
     if text.startswith("with "):
         return instruction == _first(code, line)
-    return text != "try:"
+    return text not in ("try:", "return")
 
 
 @functools.cache
