@@ -2,7 +2,7 @@
 
 from fastmlp.backends import Backend
 from fastmlp.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, TensorBoard
-from fastmlp.errors import CheckpointError, DivergenceError, TrainingInterrupted
+from fastmlp.errors import CheckpointError, DivergenceError, ModelFileError, TrainingInterrupted
 from fastmlp.history import History
 from fastmlp.lbfgs import LBFGS
 from fastmlp.network import MLP
@@ -29,6 +29,7 @@ __all__ = [
     "History",
     "LBFGS",
     "Lion",
+    "ModelFileError",
     "Predictor",
     "RMSprop",
     "Regularization",

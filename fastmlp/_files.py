@@ -23,7 +23,7 @@ _DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
 _MOST_LINKS = 40
 
 
-def write_atomically(path: str | Path, content: bytes | memoryview) -> None:
+def write_atomically(path: str | os.PathLike[str], content: bytes | memoryview) -> None:
     """Replace the file at `path` by `content`, so that no moment shows half of it.
 
     A temporary file in the same folder is written, flushed to the disk and renamed; the folder's

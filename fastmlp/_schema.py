@@ -141,6 +141,64 @@ class Maybe(Kind):
 
 
 @dataclass(frozen=True)
+class Text(Kind):
+    """Text that can be printed: no half of a pair of surrogates.
+
+    Examples
+    --------
+    >>> Text().check(3, "name")
+    Traceback (most recent call last):
+        ...
+    ValueError: name is 3, but must be text
+    """
+
+    @property
+    def allowed(self) -> str:
+        return "text"
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, str) and not any("\ud800" <= sign <= "\udfff" for sign in value)
+
+
+@dataclass(frozen=True)
+class OneOf(Kind):
+    """One of some words.
+
+    Examples
+    --------
+    >>> OneOf(("float32", "float64")).allowed
+    "one of 'float32', 'float64'"
+    """
+
+    words: tuple[str, ...]
+
+    @property
+    def allowed(self) -> str:
+        return f"one of {', '.join(map(repr, self.words))}"
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, str) and value in self.words
+
+
+@dataclass(frozen=True)
+class Scalar(Kind):
+    """Text, a truth value or a finite number.
+
+    Examples
+    --------
+    >>> Scalar().accepts("a"), Scalar().accepts(math.inf)
+    (True, False)
+    """
+
+    @property
+    def allowed(self) -> str:
+        return "text, a truth value or a finite number"
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, bool) or Number().accepts(value) or Text().accepts(value)
+
+
+@dataclass(frozen=True)
 class Floats(Kind):
     """An array of one shape and dtype without NaN, and without infinite values unless said so.
 
@@ -187,6 +245,12 @@ class Floats(Kind):
 class Items(Kind):
     """A list, every item of one kind.
 
+    Parameters
+    ----------
+    kind : Kind
+    n_items : int or None, default None
+        How many; None for any number.
+
     Examples
     --------
     >>> Items(Integer()).check([1, "2"], "sizes")
@@ -196,13 +260,15 @@ class Items(Kind):
     """
 
     kind: Kind
+    n_items: int | None = None
 
     @property
     def allowed(self) -> str:
-        return "a list"
+        return "a list" if self.n_items is None else f"a list of {self.n_items}"
 
     def accepts(self, value: Any) -> bool:
-        return isinstance(value, list | tuple)
+        fits = isinstance(value, list | tuple)
+        return fits and self.n_items in (None, len(value))
 
     def check(self, value: Any, where: str = "content") -> None:
         super().check(value, where)

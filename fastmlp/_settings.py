@@ -1,15 +1,15 @@
-"""Settings of a trainer in a form that a file can hold, compared by value."""
+"""Settings in a form that a file can hold, compared by value, and made again from it."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
-from fastmlp._schema import Anything, Fields, shown
+from fastmlp._schema import Anything, Fields, Kind, OneOf, Scalar, shown
 
 
 def described(thing: Any) -> Any:
@@ -36,6 +36,70 @@ def described(thing: Any) -> Any:
     scalar = own_scalar(thing)
     is_plain = scalar is None or isinstance(scalar, str | bool | int | float)
     return scalar if is_plain else repr(scalar)
+
+
+def recreated(description: Any, kinds: Mapping[str, type], where: str = "content") -> Any:
+    """Return the object that `described` described, if its class is one of `kinds`.
+
+    Nothing is looked up by a name but in `kinds`. Fields that the description lacks have their
+    defaults; lists become tuples.
+
+    Parameters
+    ----------
+    description : mapping
+        From a file that nobody vouches for.
+    kinds : mapping of str to type
+        Frozen dataclasses of plain fields that check themselves.
+    where : str
+        The place in the file, for the message.
+
+    Raises
+    ------
+    ValueError
+        If the description is none of such an object.
+
+    Examples
+    --------
+    >>> from fastmlp.optimizers import SGD
+    >>> recreated({"kind": "SGD", "learning_rate": 0.5}, {"SGD": SGD}).learning_rate
+    0.5
+    """
+    Fields({"kind": OneOf(tuple(kinds))}, Anything()).check(description, where)
+    kind = kinds[description["kind"]]
+    known: dict[str, Kind] = {
+        item.name: _Setting(is_truth=isinstance(item.default, bool)) for item in fields(kind)
+    }
+    given = {name: item for name, item in description.items() if name != "kind"}
+    for name, item in given.items():
+        if name not in known:
+            raise ValueError(f"{where} has {name!r}, which no {kind.__name__} has")
+        known[name].check(item, f"{where}.{name}")
+    try:
+        return kind(**{name: _as_tuples(item) for name, item in given.items()})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where} is no {kind.__name__}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Setting(Kind):
+    """A plain value of a description's field."""
+
+    is_truth: bool
+
+    @property
+    def allowed(self) -> str:
+        return "a truth value" if self.is_truth else "None, text, a finite number, or a list"
+
+    def accepts(self, value: Any) -> bool:
+        if self.is_truth or isinstance(value, bool):
+            return self.is_truth and isinstance(value, bool)
+        if isinstance(value, list):
+            return all(self.accepts(item) for item in value)
+        return value is None or Scalar().accepts(value)
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def check_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
@@ -139,6 +203,18 @@ def _completed(theirs: Any, ours: Any) -> Any:
     if isinstance(ours, list | tuple) and isinstance(theirs, list) and len(ours) == len(theirs):
         return [_completed(*pair) for pair in zip(theirs, ours, strict=True)]
     return theirs
+
+
+def readable(thing: Any) -> str:
+    """Return a setting as a person would write it.
+
+    Examples
+    --------
+    >>> from fastmlp.optimizers import SGD
+    >>> readable(SGD(0.5))
+    'SGD(learning_rate=0.5, momentum=0.0, nesterov=False, weight_decay=0.0)'
+    """
+    return _readable(described(thing))
 
 
 def _readable(setting: Any) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastmlp._checks import not_masked
 from fastmlp._files import write_atomically
+from fastmlp._json import read_json
 from fastmlp._npz import NpzError, NpzFile
 from fastmlp._schema import (
     Anything,
@@ -172,7 +173,7 @@ def _content(file: NpzFile) -> dict[str, Any]:
     text = file["values"]
     if text.dtype != np.uint8 or text.ndim != 1 or len(text) > _MOST_TEXT_BYTES:
         raise ValueError(f"its values are {shown(text)}")
-    values = json.loads(text.tobytes().decode("utf-8"), object_pairs_hook=_without_twins)
+    values = read_json(text.tobytes().decode("utf-8"))
     Fields({"format": Anything(), "content": _MAP}).check(values, "it")
     if values["format"] not in (_FORMAT, _OLD_FORMAT):
         raise ValueError(f"its format is {shown(values['format'])}, not {_FORMAT!r}")
@@ -184,13 +185,6 @@ def _content(file: NpzFile) -> dict[str, Any]:
 
 
 _MAP = Fields({"map": Fields(others=Anything())})
-
-
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError(f"a name stands twice among {shown([name for name, _ in pairs])}")
-    return made
 
 
 def _with_arrays(value: Any, arrays: dict[str, Array], *, has_checksums: bool) -> Any:

@@ -1,4 +1,4 @@
-"""Errors and warnings of training."""
+"""Errors and warnings of training, and of the files that keep what was trained."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ class CheckpointError(ValueError):
     Examples
     --------
     >>> issubclass(CheckpointError, ValueError)
+    True
+    """
+
+
+class ModelFileError(ValueError):
+    """A file is damaged or no model file, or a model cannot be kept in one.
+
+    Examples
+    --------
+    >>> issubclass(ModelFileError, ValueError)
     True
     """
 

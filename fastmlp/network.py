@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastmlp import _checks
 from fastmlp._frames import as_numbers, check_names, column_names
 from fastmlp._mapped import release_pages
+from fastmlp._schema import Items, Scalar, shown
+from fastmlp._settings import own_scalar
 from fastmlp.activations import (
     ACTIVATIONS,
     OUTPUT_ACTIVATIONS,
@@ -81,6 +83,12 @@ class MLP:
     feature_names : tuple of str or None
         The columns of the data frame that it was trained on: frames with others, or in another
         order, are refused.
+    label_names : tuple or None
+        What the outputs stand for: classes of a softmax, labels of sigmoids or targets, one for
+        each output; of a single sigmoid also the two classes. Names, numbers or truth values.
+        `predict` gives their numbers from 0.
+    training : dict or None
+        What `Trainer.fit` says of the training: epochs, last scores, loss, optimizer and version.
 
     Raises
     ------
@@ -99,6 +107,8 @@ class MLP:
     """
 
     feature_names: tuple[str, ...] | None = None
+    training: Mapping[str, Any] | None = None
+    _label_names: tuple[Any, ...] | None = None
 
     def __init__(
         self,
@@ -180,6 +190,97 @@ class MLP:
     @biases.setter
     def biases(self, values: Sequence[ArrayLike]) -> None:
         self._biases[:] = values
+
+    @property
+    def label_names(self) -> tuple[Any, ...] | None:
+        """What the outputs stand for; any sequence of as many names may be assigned, or None."""
+        return self._label_names
+
+    @label_names.setter
+    def label_names(self, names: Iterable[Any] | None) -> None:
+        if names is None:
+            self._label_names = None
+            return
+        given = tuple(own_scalar(name) for name in names)
+        is_binary = self.output_activation.name == "sigmoid" and self.n_outputs == 1
+        if len(given) != self.n_outputs and not (is_binary and len(given) == 2):
+            raise ValueError(
+                f"label_names must be {self.n_outputs} names, one for each output"
+                f"{', or two classes' if is_binary else ''}, got {len(given)}"
+            )
+        Items(Scalar()).check(given, "label_names")
+        if len(set(given)) < len(given):
+            raise ValueError(f"label_names must differ, got {shown(given)}")
+        self._label_names = given
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a model file, whole or not at all (needs ``fastmlp[safetensors]``).
+
+        The file is one of the safetensors format: parameters, and in the header layers,
+        activations, dtype, `input_scale`, `seed`, names and `training`. It holds no code.
+
+        Parameters
+        ----------
+        path : str or Path
+            Replaced if it exists.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder.
+        ImportError
+            If safetensors is not installed.
+        ModelFileError
+            If parameters are NaN or infinite, or an activation is not the library's own. It is a
+            ValueError.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> network = MLP([4, 3], seed=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     network.save(f"{folder}/model.safetensors")
+        ...     same = MLP.load(f"{folder}/model.safetensors")
+        >>> bool((same.parameters == network.parameters).all())
+        True
+        """
+        from fastmlp.model_file import ModelFile, save_model
+
+        save_model(path, ModelFile(self))
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> MLP:
+        """Return the network of a model file, whatever wrote it.
+
+        Loading runs nothing that the file could choose, so that a file from anywhere may be
+        loaded. Its parameters are those that were written, bit for bit; how its first weights
+        were drawn is not kept. Of a file that `fastmlp train` made of a table it is the network
+        alone, which takes the columns as they were encoded; `fastmlp predict` takes the table.
+
+        Parameters
+        ----------
+        path : str or Path
+
+        Raises
+        ------
+        OSError
+            If the file cannot be opened.
+        ImportError
+            If safetensors is not installed.
+        ModelFileError
+            If the file is damaged, no model file, or of a later version of the format. It is a
+            ValueError.
+
+        Examples
+        --------
+        >>> MLP.load("nowhere.safetensors")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.safetensors'
+        """
+        from fastmlp.model_file import load_model
+
+        return load_model(path).network
 
     def copy(self) -> MLP:
         """Return a network with the same architecture and a copy of the parameters.

@@ -43,6 +43,7 @@ from fastmlp.metrics import (
     score_name,
     score_targets,
 )
+from fastmlp.model_file import training_summary
 from fastmlp.network import MLP, check_finite, check_logits
 from fastmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastmlp.regularization import Regularization
@@ -63,6 +64,8 @@ _CHUNK_SECONDS = 0.1
 _ROWS_AT_ONCE = 4096
 #: Of a memory map, at most so much is in memory.
 _GATHERED_BYTES = 32 * 2**20
+#: What an epoch's record holds besides losses and metrics.
+_NO_SCORES = ("epoch", "learning_rate", "seconds")
 #: What sessions are bound with, and what the history is made of.
 _FIXED = (
     "network",
@@ -510,7 +513,15 @@ class Trainer:
                 if len(self._progress.records) == first:  # nothing was learned
                     self.network.feature_names = known
                     self._progress = replace(self._progress, planned_epochs=planned)
+                else:
+                    self.network.training = self._summary()
             return History(self._progress.records[first:])
+
+    def _summary(self) -> dict[str, Any]:
+        """Return what the network tells of its training."""
+        last = self._progress.records[-1]
+        scores = {name: value for name, value in last.items() if name not in _NO_SCORES}
+        return training_summary(len(self._progress.records), scores, self.loss, self.optimizer)
 
     def stop(self) -> None:
         """End the running fit after this epoch; for callbacks.

@@ -1,0 +1,426 @@
+"""Model files: a network and all that its predictions need, in the safetensors format.
+
+A file is what the safetensors library writes: a header of JSON, then the arrays ``weights.0``,
+``biases.0``, ``weights.1`` and so on, of shapes (n_in, n_out) and (n_out,). The header's
+``__metadata__`` has two entries: ``fastmlp``, a description in JSON with its version, and
+``sha256``, the digest of that text and of all arrays' bytes in the order of layers.
+
+Reading such a file runs nothing that the file could choose: whatever it names is looked up among
+the library's own activations, and what it may hold is said place by place below.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp._files import write_atomically
+from fastmlp._json import read_json
+from fastmlp._schema import (
+    Anything,
+    Exactly,
+    Fields,
+    Integer,
+    Items,
+    Maybe,
+    Number,
+    OneOf,
+    Scalar,
+    Text,
+)
+from fastmlp._settings import described, own_scalar, readable, recreated
+from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
+from fastmlp.errors import ModelFileError
+from fastmlp.network import MLP
+from fastmlp.preprocessing import SCHEMA as PREPROCESSING
+from fastmlp.preprocessing import Preprocessing
+
+Array = NDArray[Any]
+
+VERSION = 1
+#: Text takes up to 25 times its size when it is read: this is 200 MB.
+MOST_HEADER_BYTES = 2**23
+
+_LENGTH = struct.Struct("<Q")
+_DTYPES = {"float32": "F32", "float64": "F64"}
+#: Characters of an optimizer or a loss that a summary shows.
+_MOST_SETTING = 200
+
+_HIDDEN = {type(one).__name__: type(one) for one in ACTIVATIONS.values()}
+_OUTPUTS = {type(one).__name__: type(one) for one in OUTPUT_ACTIVATIONS.values()}
+_NAMES = Maybe(Items(Text()))
+_KIND = Fields({"kind": Text()}, Anything())
+
+#: What `Trainer.fit` and the estimators say of how a network was trained.
+TRAINING = Fields(
+    {
+        "epochs": Integer(),
+        "scores": Fields(others=Maybe(Number())),
+        "loss": Text(),
+        "optimizer": Text(),
+        "fastmlp": Text(),
+    }
+)
+_SCHEMA = Fields(
+    {
+        "version": Exactly(VERSION),
+        "layer_sizes": Items(Integer(1)),
+        "hidden_activations": Items(_KIND),
+        "output_activation": _KIND,
+        "dtype": OneOf(("float32", "float64")),
+        "seed": Integer(),
+        "input_scale": Number(least=0),
+        "feature_names": _NAMES,
+        "label_names": Maybe(Items(Scalar())),
+        "preprocessing": Maybe(PREPROCESSING),
+        "estimator": Maybe(Fields(others=Anything())),
+        "training": Maybe(TRAINING),
+    }
+)
+_HEADER = Fields(
+    {"__metadata__": Fields({"fastmlp": Text(), "sha256": Text()})},
+    others=Fields(
+        {
+            "dtype": OneOf(("F32", "F64")),
+            "shape": Items(Integer(1)),
+            "data_offsets": Items(Integer(), 2),
+        }
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model file holds.
+
+    Parameters
+    ----------
+    network : MLP
+        With its names and what it tells of its training.
+    preprocessing : Preprocessing or None
+        What makes the network's inputs of a table's columns.
+    estimator : mapping or None
+        What an estimator of `fastmlp.sklearn` is made again from.
+    version : int
+        Of the format.
+
+    Examples
+    --------
+    >>> ModelFile(MLP([4, 3])).task
+    'classification'
+    """
+
+    network: MLP
+    preprocessing: Preprocessing | None = None
+    estimator: Mapping[str, Any] | None = None
+    version: int = VERSION
+
+    @property
+    def task(self) -> str:
+        """What the network is for: "classification", "multilabel" or "regression"."""
+        if self.preprocessing is not None:
+            return self.preprocessing.task
+        output, labels = self.network.output_activation.name, self.network.label_names
+        if output == "softmax" or (labels is not None and len(labels) > self.network.n_outputs):
+            return "classification"
+        return "multilabel" if output == "sigmoid" else "regression"
+
+
+def save_model(path: str | os.PathLike[str], model: ModelFile) -> None:
+    """Write a model file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        Replaced if it exists.
+    model : ModelFile
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ImportError
+        If safetensors is not installed.
+    ModelFileError
+        If parameters are NaN or infinite, or something is nothing that a file can hold, such as
+        an activation that is not the library's.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(Path(folder, "a.safetensors"), ModelFile(MLP([2, 3])))
+    ...     load_model(Path(folder, "a.safetensors")).network
+    MLP([2, 3], hidden_activation=[], output_activation='softmax', dtype='float32', seed=0)
+    """
+    library = _safetensors()
+    network = model.network.copy()
+    name = Path(path).name
+    try:
+        description = _described(network, model)
+        text = json.dumps(description, allow_nan=False, ensure_ascii=False)
+        _check(json.loads(text))
+        _check_finite(network.parameters)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ModelFileError(f"{name} is not written: {error}") from error
+    arrays = _arrays_of(network)
+    content = library.numpy.save(arrays, {"fastmlp": text, "sha256": _digest(text, arrays)})
+    (n_bytes,) = _LENGTH.unpack_from(content)
+    if n_bytes > MOST_HEADER_BYTES:
+        raise ModelFileError(
+            f"{name} is not written: its header would take {n_bytes} bytes, but may take "
+            f"{MOST_HEADER_BYTES}; there are too many layers or names, or they are too long"
+        )
+    write_atomically(path, content)
+
+
+def load_model(path: str | os.PathLike[str]) -> ModelFile:
+    """Return what `save_model` wrote, of this version of the format or an earlier one.
+
+    A file from anywhere may be given: none makes the library run what it names, or take more
+    memory than the file's own size calls for.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ImportError
+        If safetensors is not installed.
+    ModelFileError
+        If it is damaged, no model file, or of a later version. It is a ValueError.
+
+    Examples
+    --------
+    >>> load_model("nowhere.safetensors")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.safetensors'
+    """
+    library = _safetensors()
+    with Path(path).open("rb") as file:
+        try:
+            return _read(file, library)
+        except (ValueError, RecursionError, MemoryError, library.SafetensorError) as error:
+            reason = str(error) or type(error).__name__
+            raise ModelFileError(
+                f"{Path(path).name} is damaged or no model file of fastmlp ({reason})"
+            ) from error
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise ImportError(
+            "model files need safetensors: pip install 'fastmlp[safetensors]'"
+        ) from error
+    return safetensors
+
+
+# The description -----------------------------------------------------------------------------
+
+
+def _described(network: MLP, model: ModelFile) -> dict[str, Any]:
+    for activation in network.hidden_activations:
+        if _HIDDEN.get(type(activation).__name__) is not type(activation):
+            raise ValueError(f"the activation {activation!r} is none of the library's own")
+    output = network.output_activation
+    if _OUTPUTS.get(type(output).__name__) is not type(output):
+        raise ValueError(f"the output activation {output!r} is none of the library's own")
+    labels, preprocessing = network.label_names, model.preprocessing
+    return {
+        "version": VERSION,
+        "layer_sizes": list(network.layer_sizes),
+        "hidden_activations": described(network.hidden_activations),
+        "output_activation": described(output),
+        "dtype": network.dtype.name,
+        "seed": network.seed,
+        "input_scale": network.input_scale,
+        "feature_names": _list(network.feature_names),
+        "label_names": None if labels is None else [own_scalar(label) for label in labels],
+        "preprocessing": None if preprocessing is None else preprocessing.to_plain(),
+        "estimator": None if model.estimator is None else dict(model.estimator),
+        "training": None if network.training is None else dict(network.training),
+    }
+
+
+def _list(values: Any) -> list[Any] | None:
+    return None if values is None else list(values)
+
+
+def training_summary(
+    epochs: int, scores: Mapping[str, float], loss: object, optimizer: object
+) -> dict[str, Any]:
+    """Return what a network tells of its training, in the form that `TRAINING` says.
+
+    Parameters
+    ----------
+    epochs : int
+    scores : mapping of str to float
+        Losses and metrics of the last epoch; None stands for what is not finite.
+    loss, optimizer : object
+        Descriptions or names; what they say of themselves is shortened.
+
+    Examples
+    --------
+    >>> training_summary(3, {"loss": 0.5}, "mse", "SGD()")["scores"]
+    {'loss': 0.5}
+    """
+    from fastmlp import __version__
+
+    return {
+        "epochs": epochs,
+        "scores": {
+            name: float(value) if math.isfinite(value) else None for name, value in scores.items()
+        },
+        "loss": readable(loss)[:_MOST_SETTING],
+        "optimizer": readable(optimizer)[:_MOST_SETTING],
+        "fastmlp": __version__,
+    }
+
+
+def _check(description: Mapping[str, Any]) -> tuple[list[Any], Any, Preprocessing | None]:
+    """Return activations and preprocessing, if all of a description hangs together."""
+    _SCHEMA.check(description, "it")
+    sizes = description["layer_sizes"]
+    if len(sizes) < 2:
+        raise ValueError(f"layer_sizes is {sizes}, but must be two numbers or more")
+    Items(Anything(), len(sizes) - 2).check(description["hidden_activations"], "hidden_activations")
+    hidden = [
+        recreated(one, _HIDDEN, f"hidden_activations[{i}]")
+        for i, one in enumerate(description["hidden_activations"])
+    ]
+    output = recreated(description["output_activation"], _OUTPUTS, "output_activation")
+    Maybe(Items(Text(), sizes[0])).check(description["feature_names"], "feature_names")
+    content = description["preprocessing"]
+    preprocessing = None if content is None else Preprocessing.of_plain(content, sizes[0])
+    return hidden, output, preprocessing
+
+
+# The file ------------------------------------------------------------------------------------
+
+
+def _read(file: BinaryIO, library: Any) -> ModelFile:
+    """Return what a file holds; whatever else it holds is a ValueError."""
+    size = os.fstat(file.fileno()).st_size
+    header, start = _header(file, size)
+    metadata = header["__metadata__"]
+    description = read_json(metadata["fastmlp"], finite=True)
+    _check_version(description)
+    parts = _check(description)
+    shapes = _shapes(description["layer_sizes"])
+    n_bytes = sum(map(math.prod, shapes.values())) * np.dtype(description["dtype"]).itemsize
+    if n_bytes != size - start:
+        raise ValueError(f"its layers take {n_bytes} bytes, but {size - start} follow the header")
+    if set(header) != {"__metadata__", *shapes}:
+        raise ValueError("it lacks arrays of its layers, or has others")
+    file.seek(0)
+    arrays = _arrays(library.deserialize(file.read(size)), description["dtype"], shapes)
+    if metadata["sha256"] != _digest(metadata["fastmlp"], arrays):
+        raise ValueError("its checksum is another: some of it is not as it was written")
+    return _model(description, parts, arrays)
+
+
+def _header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
+    """Return the header, and where the arrays begin."""
+    first = file.read(_LENGTH.size)
+    if len(first) < _LENGTH.size:
+        raise ValueError(f"it ends after {len(first)} bytes")
+    (n_bytes,) = _LENGTH.unpack(first)
+    if n_bytes > min(MOST_HEADER_BYTES, size - _LENGTH.size):
+        raise ValueError(
+            f"its header is to take {n_bytes} of {size} bytes, and may take {MOST_HEADER_BYTES}"
+        )
+    header = read_json(file.read(n_bytes).decode("utf-8"), finite=True)
+    _HEADER.check(header, "its header")
+    return header, _LENGTH.size + n_bytes
+
+
+def _check_version(description: Any) -> None:
+    from fastmlp import __version__
+
+    Fields({"version": Integer(1)}, Anything()).check(description, "it")
+    if description["version"] > VERSION:
+        raise ValueError(
+            f"it is of version {description['version']} of the format, and this fastmlp "
+            f"{__version__} reads up to version {VERSION}"
+        )
+
+
+def _shapes(sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every array of a file by its name, in the order of the parameters."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
+        shapes[f"weights.{layer}"] = n_in, n_out
+        shapes[f"biases.{layer}"] = (n_out,)
+    return shapes
+
+
+def _arrays_of(network: MLP) -> dict[str, Array]:
+    """Return the arrays of a file, in the order of the parameters."""
+    pairs = zip(network.weights, network.biases, strict=True)
+    views = [view for pair in pairs for view in pair]
+    return dict(zip(_shapes(network.layer_sizes), views, strict=True))
+
+
+def _arrays(
+    tensors: list[tuple[str, Mapping[str, Any]]], dtype: str, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Array]:
+    """Return what the library read, in the order of the parameters and as the layers are."""
+    named = dict(tensors)
+    kind = np.dtype(dtype)
+    arrays = {}
+    for name, shape in shapes.items():
+        seen = named[name]["dtype"], tuple(named[name]["shape"])
+        if seen != (_DTYPES[dtype], shape):
+            raise ValueError(f"{name} is {seen}, but must be {(_DTYPES[dtype], shape)}")
+        little = np.frombuffer(named[name]["data"], kind.newbyteorder("<"))
+        arrays[name] = little.reshape(shape).astype(kind, copy=False)
+    return arrays
+
+
+def _digest(text: str, arrays: Mapping[str, Array]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for array in arrays.values():
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        digest.update(little.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _model(
+    description: Mapping[str, Any],
+    parts: tuple[list[Any], Any, Preprocessing | None],
+    arrays: Mapping[str, Array],
+) -> ModelFile:
+    hidden, output, preprocessing = parts
+    network = MLP(
+        description["layer_sizes"],
+        hidden,
+        output,
+        dtype=description["dtype"],
+        seed=description["seed"],
+        input_scale=description["input_scale"],
+    )
+    network.parameters = np.concatenate([array.reshape(-1) for array in arrays.values()])
+    _check_finite(network.parameters)
+    names = description["feature_names"]
+    network.feature_names = None if names is None else tuple(names)
+    network.label_names = description["label_names"]
+    network.training = description["training"]
+    return ModelFile(network, preprocessing, description["estimator"], description["version"])
+
+
+def _check_finite(parameters: Array) -> None:
+    if not np.all(np.isfinite(parameters)):
+        raise ValueError("its parameters are NaN or infinite")
