@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 
+#: Characters of a name that a message shows.
+_MOST_NAME = 100
+
 
 @dataclass(frozen=True)
 class Kind(ABC):
@@ -93,6 +96,24 @@ class Number(Kind):
             return self.nan
         finite = isinstance(value, int) or math.isfinite(value)
         return (finite or self.infinite) and self.least <= value <= self.most
+
+
+@dataclass(frozen=True)
+class Truth(Kind):
+    """A truth value.
+
+    Examples
+    --------
+    >>> Truth().accepts(False), Truth().accepts(0)
+    (True, False)
+    """
+
+    @property
+    def allowed(self) -> str:
+        return "a truth value"
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -337,8 +358,10 @@ class Fields(Kind):
             kind_of_name = self.fields.get(name, self.others)
             if kind_of_name is None:
                 known = ", ".join(map(repr, self.fields))
-                raise ValueError(f"{where} has {name!r}, but may hold only {known or 'nothing'}")
-            kind_of_name.check(item, f"{where}.{name}")
+                raise ValueError(
+                    f"{where} has {shown(name)}, but may hold only {known or 'nothing'}"
+                )
+            kind_of_name.check(item, f"{where}.{name[:_MOST_NAME]}")
 
 
 @dataclass(frozen=True)

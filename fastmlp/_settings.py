@@ -72,7 +72,7 @@ def recreated(description: Any, kinds: Mapping[str, type], where: str = "content
     given = {name: item for name, item in description.items() if name != "kind"}
     for name, item in given.items():
         if name not in known:
-            raise ValueError(f"{where} has {name!r}, which no {kind.__name__} has")
+            raise ValueError(f"{where} has {shown(name)}, which no {kind.__name__} has")
         known[name].check(item, f"{where}.{name}")
     try:
         return kind(**{name: _as_tuples(item) for name, item in given.items()})

@@ -2,8 +2,9 @@
 
 A file is what the safetensors library writes: a header of JSON, then the arrays ``weights.0``,
 ``biases.0``, ``weights.1`` and so on, of shapes (n_in, n_out) and (n_out,). The header's
-``__metadata__`` has two entries: ``fastmlp``, a description in JSON with its version, and
-``sha256``, the digest of that text and of all arrays' bytes in the order of layers.
+``__metadata__`` holds one entry, ``fastmlp``: a description in JSON with the version of its form.
+Its ``sha256`` is the digest of the rest of it, as JSON with sorted keys, and of all arrays' bytes
+in the order of layers; so the same model is the same file.
 
 Reading such a file runs nothing that the file could choose: whatever it names is looked up among
 the library's own activations, and what it may hold is said place by place below.
@@ -38,6 +39,7 @@ from fastmlp._schema import (
     OneOf,
     Scalar,
     Text,
+    shown,
 )
 from fastmlp._settings import described, own_scalar, readable, recreated
 from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
@@ -54,6 +56,7 @@ MOST_HEADER_BYTES = 2**23
 
 _LENGTH = struct.Struct("<Q")
 _DTYPES = {"float32": "F32", "float64": "F64"}
+_MOST_UNITS = 2**48
 #: Characters of an optimizer or a loss that a summary shows.
 _MOST_SETTING = 200
 
@@ -75,7 +78,8 @@ TRAINING = Fields(
 _SCHEMA = Fields(
     {
         "version": Exactly(VERSION),
-        "layer_sizes": Items(Integer(1)),
+        "sha256": Text(),
+        "layer_sizes": Items(Integer(1, _MOST_UNITS)),
         "hidden_activations": Items(_KIND),
         "output_activation": _KIND,
         "dtype": OneOf(("float32", "float64")),
@@ -88,16 +92,8 @@ _SCHEMA = Fields(
         "training": Maybe(TRAINING),
     }
 )
-_HEADER = Fields(
-    {"__metadata__": Fields({"fastmlp": Text(), "sha256": Text()})},
-    others=Fields(
-        {
-            "dtype": OneOf(("F32", "F64")),
-            "shape": Items(Integer(1)),
-            "data_offsets": Items(Integer(), 2),
-        }
-    ),
-)
+#: The library looks at what stands beside it.
+_HEADER = Fields({"__metadata__": Fields({"fastmlp": Text()})}, others=Anything())
 
 
 @dataclass(frozen=True)
@@ -112,8 +108,6 @@ class ModelFile:
         What makes the network's inputs of a table's columns.
     estimator : mapping or None
         What an estimator of `fastmlp.sklearn` is made again from.
-    version : int
-        Of the format.
 
     Examples
     --------
@@ -124,7 +118,6 @@ class ModelFile:
     network: MLP
     preprocessing: Preprocessing | None = None
     estimator: Mapping[str, Any] | None = None
-    version: int = VERSION
 
     @property
     def task(self) -> str:
@@ -167,15 +160,16 @@ def save_model(path: str | os.PathLike[str], model: ModelFile) -> None:
     library = _safetensors()
     network = model.network.copy()
     name = Path(path).name
+    arrays = _arrays_of(network)
     try:
-        description = _described(network, model)
-        text = json.dumps(description, allow_nan=False, ensure_ascii=False)
-        _check(json.loads(text))
+        description = json.loads(json.dumps(_described(network, model), allow_nan=False))
+        description["sha256"] = _digest(description, arrays)
+        _check(description)
         _check_finite(network.parameters)
     except (ValueError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{name} is not written: {error}") from error
-    arrays = _arrays_of(network)
-    content = library.numpy.save(arrays, {"fastmlp": text, "sha256": _digest(text, arrays)})
+    text = json.dumps(description, ensure_ascii=False)
+    content = library.numpy.save(arrays, {"fastmlp": text})
     (n_bytes,) = _LENGTH.unpack_from(content)
     if n_bytes > MOST_HEADER_BYTES:
         raise ModelFileError(
@@ -210,7 +204,9 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
     library = _safetensors()
     with Path(path).open("rb") as file:
         try:
-            return _read(file, library)
+            return _read(file, library, Path(path).name)
+        except ModelFileError:
+            raise
         except (ValueError, RecursionError, MemoryError, library.SafetensorError) as error:
             reason = str(error) or type(error).__name__
             raise ModelFileError(
@@ -311,13 +307,12 @@ def _check(description: Mapping[str, Any]) -> tuple[list[Any], Any, Preprocessin
 # The file ------------------------------------------------------------------------------------
 
 
-def _read(file: BinaryIO, library: Any) -> ModelFile:
+def _read(file: BinaryIO, library: Any, name: str) -> ModelFile:
     """Return what a file holds; whatever else it holds is a ValueError."""
     size = os.fstat(file.fileno()).st_size
     header, start = _header(file, size)
-    metadata = header["__metadata__"]
-    description = read_json(metadata["fastmlp"], finite=True)
-    _check_version(description)
+    description = read_json(header["__metadata__"]["fastmlp"], finite=True)
+    _check_version(description, name)
     parts = _check(description)
     shapes = _shapes(description["layer_sizes"])
     n_bytes = sum(map(math.prod, shapes.values())) * np.dtype(description["dtype"]).itemsize
@@ -327,7 +322,7 @@ def _read(file: BinaryIO, library: Any) -> ModelFile:
         raise ValueError("it lacks arrays of its layers, or has others")
     file.seek(0)
     arrays = _arrays(library.deserialize(file.read(size)), description["dtype"], shapes)
-    if metadata["sha256"] != _digest(metadata["fastmlp"], arrays):
+    if description["sha256"] != _digest(description, arrays):
         raise ValueError("its checksum is another: some of it is not as it was written")
     return _model(description, parts, arrays)
 
@@ -347,14 +342,14 @@ def _header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     return header, _LENGTH.size + n_bytes
 
 
-def _check_version(description: Any) -> None:
+def _check_version(description: Any, name: str) -> None:
     from fastmlp import __version__
 
     Fields({"version": Integer(1)}, Anything()).check(description, "it")
     if description["version"] > VERSION:
-        raise ValueError(
-            f"it is of version {description['version']} of the format, and this fastmlp "
-            f"{__version__} reads up to version {VERSION}"
+        raise ModelFileError(
+            f"{name} is of version {shown(description['version'])} of the format, but fastmlp "
+            f"{__version__} reads versions up to {VERSION}: a newer fastmlp is needed"
         )
 
 
@@ -390,7 +385,9 @@ def _arrays(
     return arrays
 
 
-def _digest(text: str, arrays: Mapping[str, Array]) -> str:
+def _digest(description: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+    rest = {name: value for name, value in description.items() if name != "sha256"}
+    text = json.dumps(rest, allow_nan=False, ensure_ascii=False, sort_keys=True)
     digest = hashlib.sha256(text.encode())
     for array in arrays.values():
         little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
@@ -418,7 +415,7 @@ def _model(
     network.feature_names = None if names is None else tuple(names)
     network.label_names = description["label_names"]
     network.training = description["training"]
-    return ModelFile(network, preprocessing, description["estimator"], description["version"])
+    return ModelFile(network, preprocessing, description["estimator"])
 
 
 def _check_finite(parameters: Array) -> None:

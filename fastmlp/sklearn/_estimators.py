@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -32,14 +34,17 @@ from fastmlp._watch import check_watched
 from fastmlp.activations import ACTIVATIONS, Activation, Linear
 from fastmlp.backends.base import Backend, get_backend
 from fastmlp.callbacks import Checkpoint, EarlyStopping
+from fastmlp.errors import ModelFileError
 from fastmlp.history import Record
 from fastmlp.losses import LOSSES, CrossEntropy, Loss, Quantile
 from fastmlp.metrics import R2
+from fastmlp.model_file import ModelFile, load_model, save_model, training_summary
 from fastmlp.network import MLP, check_logits
 from fastmlp.optimizers import OPTIMIZERS, SGD, EpsilonHatAdam, Optimizer
 from fastmlp.regularization import DividedL2
 from fastmlp.schedules import SCHEDULES, ReduceOnPlateau, Schedule
 from fastmlp.sklearn._callbacks import FitCallbacks, column_directions
+from fastmlp.sklearn._files import check_content, classes_of, estimator_content, parameters_of
 from fastmlp.sklearn._lbfgs import in_float64, minimize_lbfgs
 from fastmlp.sklearn._objective import Objective, OptimizerState, Samples
 from fastmlp.sklearn._stochastic import StochasticFit, Validation, print_iteration
@@ -76,6 +81,10 @@ _BOOKS = (
 
 class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """What the classifier and the regressor share."""
+
+    #: What model files call the estimator, and its outputs as they are called there.
+    _kind: ClassVar[str]
+    _outputs_by_name: ClassVar[Mapping[str, str]]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -368,6 +377,105 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         super().__setstate__(state)
         if hasattr(self, "coefs_"):
             self._show(self._network_of(self.coefs_, self.intercepts_))
+
+    # Model files -----------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write what predictions need to a model file (needs ``fastmlp[safetensors]``).
+
+        The file is one of the safetensors format, written whole or not at all: the network, its
+        classes and their dtype, names of features, and the parameters. It holds no code, unlike a
+        pickle, and not the state of the optimizer.
+
+        Parameters
+        ----------
+        path : str or Path
+            Replaced if it exists.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        FileNotFoundError
+            If there is no such folder.
+        ImportError
+            If safetensors is not installed.
+        ModelFileError
+            If weights are NaN or infinite, or classes or an activation are nothing that a file can
+            hold. It is a ValueError.
+
+        Warns
+        -----
+        UserWarning
+            If parameters are left out that no file can hold: callbacks, functions, instances of
+            backends and generators.
+        """
+        check_is_fitted(self)
+        network = self._live_network().copy()
+        names = getattr(self, "feature_names_in_", None)
+        network.feature_names = None if names is None else tuple(map(str, names))
+        try:
+            network.label_names = getattr(self, "classes_", None)
+            content = estimator_content(self._kind, self)
+        except ValueError as error:
+            raise ModelFileError(f"{os.path.basename(path)} is not written: {error}") from error
+        scores = {"loss": getattr(self, "loss_", math.nan)}
+        solver = self.solver if self.optimizer is None else self.optimizer
+        network.training = training_summary(self.n_iter_, scores, self._resolve_loss(), solver)
+        save_model(path, ModelFile(network, estimator=content))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the fitted estimator of a model file that `save` wrote.
+
+        It predicts what the one that was saved does, bit for bit. Loading runs nothing that the
+        file could choose, so that a file from anywhere may be loaded.
+
+        Parameters
+        ----------
+        path : str or Path
+
+        Raises
+        ------
+        OSError
+            If the file cannot be opened.
+        ImportError
+            If safetensors is not installed.
+        ModelFileError
+            If the file is damaged, no model file, of a later version of the format or of another
+            estimator. It is a ValueError.
+        """
+        model = load_model(path)
+        try:
+            content = check_content(model.estimator, cls._kind)
+            estimator = cls(**parameters_of(content, cls))
+            estimator._take(model.network, content)
+        except (ValueError, TypeError) as error:
+            raise ModelFileError(f"{os.path.basename(path)} is no such model: {error}") from error
+        return estimator
+
+    def _take(self, network: MLP, content: Mapping[str, Any]) -> None:
+        """Become fitted, as a model file says; raise ValueError where its parts do not fit."""
+        self._validate_params()
+        self._check_names()
+        output = network.output_activation.name
+        if output not in self._outputs_by_name:
+            raise ValueError(f"no {self._kind} has the output {output!r}")
+        given = [
+            _checks.choose(one, Activation, ACTIVATIONS, "activation")
+            for one in self._activations(network.n_layers - 1)
+        ]
+        if given != list(network.hidden_activations):
+            raise ValueError("the parameter 'activation' is not that of the network")
+        self.out_activation_ = self._outputs_by_name[output]
+        self.n_outputs_, self.n_layers_ = network.n_outputs, network.n_layers + 1
+        self.n_features_in_ = network.n_inputs
+        if network.feature_names is not None:
+            self.feature_names_in_ = np.array(network.feature_names, dtype=object)
+        fitted = content["fitted"]
+        self.n_iter_, self.t_ = fitted["n_iter"], fitted["t"]
+        self.loss_ = math.nan if fitted["loss"] is None else fitted["loss"]
+        self._show(network)
 
     # The two kinds of solvers ----------------------------------------------------------------
 
@@ -763,6 +871,8 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
     True
     """
 
+    _kind = "MLPClassifier"
+    _outputs_by_name: ClassVar[Mapping[str, str]] = {"softmax": "softmax", "sigmoid": "logistic"}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **_BaseMLP._parameter_constraints,
         "loss": [str, Loss],
@@ -907,6 +1017,10 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):  # type: ignore[misc]
         array([3, 7])
         """
         return self._decide(self._outputs(X))
+
+    def _take(self, network: MLP, content: Mapping[str, Any]) -> None:
+        super()._take(network, content)
+        self.classes_, self._multilabel = classes_of(content, network)
 
     def _decide(self, outputs: Array) -> Array:
         if self.out_activation_ == "softmax":
@@ -1170,6 +1284,8 @@ class MLPRegressor(RegressorMixin, _BaseMLP):  # type: ignore[misc]
     True
     """
 
+    _kind = "MLPRegressor"
+    _outputs_by_name: ClassVar[Mapping[str, str]] = {"linear": "identity", "exp": "exp"}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **_BaseMLP._parameter_constraints,
         "loss": [str, Loss],
