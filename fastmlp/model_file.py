@@ -18,6 +18,7 @@ import json
 import math
 import os
 import struct
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,8 @@ MOST_HEADER_BYTES = 2**23
 _LENGTH = struct.Struct("<Q")
 _DTYPES = {"float32": "F32", "float64": "F64"}
 _MOST_UNITS = 2**48
+#: Characters of a message, which may quote the file.
+_MOST_REASON = 500
 #: Characters of an optimizer or a loss that a summary shows.
 _MOST_SETTING = 200
 
@@ -163,9 +166,9 @@ def save_model(path: str | os.PathLike[str], model: ModelFile) -> None:
     arrays = _arrays_of(network)
     try:
         description = json.loads(json.dumps(_described(network, model), allow_nan=False))
-        description["sha256"] = _digest(description, arrays)
-        _check(description)
+        _check({**description, "sha256": ""})
         _check_finite(network.parameters)
+        description["sha256"] = _digest(description, arrays)
     except (ValueError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{name} is not written: {error}") from error
     text = json.dumps(description, ensure_ascii=False)
@@ -208,7 +211,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
         except ModelFileError:
             raise
         except (ValueError, RecursionError, MemoryError, library.SafetensorError) as error:
-            reason = str(error) or type(error).__name__
+            reason = textwrap.shorten(str(error), _MOST_REASON) or type(error).__name__
             raise ModelFileError(
                 f"{Path(path).name} is damaged or no model file of fastmlp ({reason})"
             ) from error

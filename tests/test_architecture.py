@@ -78,7 +78,14 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "command line": (
         {"cli.*", "__main__"},
         TRAINER
-        | {"datasets", "other model files", "scikit-learn", "conformance kit", "benchmark", "front door"}
+        | {
+            "datasets",
+            "other model files",
+            "scikit-learn",
+            "conformance kit",
+            "benchmark",
+            "front door",
+        }
         | {"numba backend"},
     ),
     "front door": ({""}, TRAINER | {"predictor"}),

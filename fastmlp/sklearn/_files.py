@@ -22,6 +22,7 @@ from fastmlp._schema import (
     Scalar,
     Text,
     Truth,
+    shown,
 )
 from fastmlp._settings import described, own_scalar, recreated
 from fastmlp.activations import ACTIVATIONS
