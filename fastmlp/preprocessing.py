@@ -14,12 +14,35 @@ from fastmlp._settings import own_scalar
 
 Array = NDArray[Any]
 
-#: What a table's column holds: numbers, truth values (0 and 1), dates (days since 1970), or names.
-COLUMN_KINDS = ("number", "truth", "date", "category")
+#: What a table's column holds: numbers (or truth values), dates (days since 1970), or names.
+COLUMN_KINDS = ("number", "date", "category")
 TASKS = ("classification", "multilabel", "regression")
 
 _NUMBERS = Items(Number())
 _SMALLEST = float(np.nextafter(0.0, 1.0))
+
+
+class RowError(ValueError):
+    """A row that cannot be taken.
+
+    Parameters
+    ----------
+    row : int
+        From 0, among the rows at hand.
+    reason : str
+
+    Examples
+    --------
+    >>> RowError(3, "column 'a' has no value").row
+    3
+    """
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(reason)
+        self.row, self.reason = row, reason
+
+    def __reduce__(self) -> tuple[type[RowError], tuple[int, str]]:
+        return RowError, (self.row, self.reason)
 
 
 @dataclass(frozen=True)
@@ -73,7 +96,7 @@ class Feature:
 
         Raises
         ------
-        ValueError
+        RowError
             If a value is no number, or no category of the column.
 
         Examples
@@ -84,14 +107,17 @@ class Feature:
         """
         if self.kind != "category":
             if values.dtype.kind not in "biuf":
-                raise ValueError(f"column {self.name!r} must hold numbers, got {_first(values)}")
+                raise RowError(0, f"column {self.name!r} holds {_cell(values, 0)}, and no number")
             return values.astype(np.float64, copy=False).reshape(-1, 1)
         hits = values[:, None] == np.array(self.categories)[None, :]
-        unknown = ~hits.any(axis=1) & ~_missing(values)
+        unknown = ~hits.any(axis=1) & ~missing(values)
         if unknown.any() and not ignore_unknown:
-            raise ValueError(
-                f"column {self.name!r} holds {_first(values[unknown])}, which is none of the "
-                f"categories that the model knows: {shown(list(self.categories))}"
+            row = int(np.argmax(unknown))
+            raise RowError(
+                row,
+                f"column {self.name!r} holds {_cell(values, row)}, which is none of the "
+                f"{len(self.categories)} values that the model knows: "
+                f"{shown(list(self.categories))}",
             )
         return hits.astype(np.float64)
 
@@ -148,13 +174,24 @@ class Preprocessing:
 
         Raises
         ------
-        ValueError
-            If a value is missing and nothing stands for it, or not of the column's kind.
+        RowError
+            If a value is missing and nothing stands for it, is infinite, or not of the column's
+            kind.
         """
-        pairs = zip(self.features, columns, strict=True)
-        X = np.column_stack(
-            [feature.encode(values, ignore_unknown=ignore_unknown) for feature, values in pairs]
-        )
+        blocks = []
+        for feature, values in zip(self.features, columns, strict=True):
+            gaps = missing(values)
+            if self.fill is None and gaps.any():
+                row = int(np.argmax(gaps))
+                raise RowError(
+                    row, f"column {feature.name!r} has no value, and the model has no mean for it"
+                )
+            block = feature.encode(values, ignore_unknown=ignore_unknown)
+            if np.isinf(block).any():
+                row = int(np.argmax(np.isinf(block).any(axis=1)))
+                raise RowError(row, f"column {feature.name!r} holds an infinite number")
+            blocks.append(block)
+        X = np.column_stack(blocks)
         if self.fill is not None:
             X = np.where(np.isnan(X), self.fill, X)
         if self.mean is not None:
@@ -235,7 +272,14 @@ def _tuple(values: Sequence[float] | None) -> tuple[float, ...] | None:
     return None if values is None else tuple(map(float, values))
 
 
-def _missing(values: Array) -> Array:
+def missing(values: Array) -> Array:
+    """Return where a value is missing: NaN, or an empty text.
+
+    Examples
+    --------
+    >>> missing(np.array(["a", ""]))
+    array([False,  True])
+    """
     if values.dtype.kind == "f":
         return np.asarray(np.isnan(values))
     if values.dtype.kind in "biu":
@@ -243,5 +287,5 @@ def _missing(values: Array) -> Array:
     return np.asarray(values == "")
 
 
-def _first(values: Array) -> str:
-    return shown(own_scalar(values[0])) if len(values) else "nothing"
+def _cell(values: Array, row: int) -> str:
+    return shown(own_scalar(values[row]))

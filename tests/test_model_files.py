@@ -176,7 +176,7 @@ def test_preprocessing_comes_back(tmp_path: Path):
     features = (
         Feature("size"),
         Feature("when", "date"),
-        Feature("sold", "truth"),
+        Feature("sold"),
         Feature("colour", "category", ("blue", "réd")),
         Feature("rooms", "category", (1, 2.5)),
     )

@@ -14,3 +14,14 @@ def check_folder(option: str, path: Path | None) -> None:
     """
     if path is not None and not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"{option}: the folder {path.absolute().parent} does not exist")
+
+
+def is_model_file(path: Path) -> bool:
+    """Return whether a file's name says that it is to be a model file.
+
+    Examples
+    --------
+    >>> is_model_file(Path("model.safetensors")), is_model_file(Path("run.npz"))
+    (True, False)
+    """
+    return path.suffix.lower() == ".safetensors"

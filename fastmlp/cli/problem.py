@@ -14,6 +14,7 @@ from fastmlp.datasets import load_digits, load_fashion_mnist, load_mnist
 from fastmlp.datasets.files import ARRAYS, COLUMNAR, TEXT
 from fastmlp.datasets.idx import Split
 from fastmlp.datasets.table import Table, TableOptions, read_table
+from fastmlp.preprocessing import Feature, Preprocessing
 
 Array = NDArray[Any]
 
@@ -22,7 +23,6 @@ DATA_SETS: dict[str, Callable[[], Split]] = {
     "mnist": load_mnist,
     "fashion-mnist": load_fashion_mnist,
 }
-TASKS = ("classification", "multilabel", "regression")
 
 SHOWN_CLASSES = 10
 #: Whole numbers are guessed to be classes up to so many, if each occurs so often on average.
@@ -47,6 +47,8 @@ class Problem:
     classes : ndarray or None
     notes : list of str
         What was guessed, and why.
+    preprocessing : Preprocessing or None
+        What was done to the rows, for others to be treated alike.
 
     Examples
     --------
@@ -63,6 +65,15 @@ class Problem:
     y_test: Array
     classes: Array | None = None
     notes: list[str] = field(default_factory=list)
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def label_names(self) -> list[Any] | None:
+        """What the outputs stand for, where that has names."""
+        if self.classes is not None:
+            return list(self.classes.tolist())
+        names = [] if self.preprocessing is None else list(self.preprocessing.target)
+        return names if len(set(names)) == self.n_outputs else None
 
     @property
     def n_outputs(self) -> int:
@@ -105,7 +116,8 @@ def load_problem(options: argparse.Namespace) -> Problem:
             problem = Problem(options.data, task, X_train, y_train, X_test, y_test, classes)
         else:
             problem = Problem(options.data, task, X_train, y_train, X_test, y_test)
-        return _scaled(problem, options, None)
+        features = tuple(Feature(str(i)) for i in range(X_train.shape[1]))
+        return _scaled(problem, options, None, Preprocessing(features, task=task))
     if not str(options.data).lower().endswith((*TEXT, *ARRAYS, *COLUMNAR, ".gz")):
         raise ValueError(
             f"unknown data {options.data!r}; choose {', '.join(DATA_SETS)}, or a "
@@ -169,7 +181,8 @@ def _from_table(table: Table, options: argparse.Namespace) -> Problem:
         str(options.data), task, table.X[train], y[train], table.X[test], y[test], classes, notes
     )
     rows = np.concatenate([train, test])
-    return _scaled(problem, options, lambda row: table.place(int(rows[row])))
+    given = Preprocessing(tuple(table.features), target=table.targets, task=task)
+    return _scaled(problem, options, lambda row: table.place(int(rows[row])), given)
 
 
 def guess_task(y: Array, name: str) -> tuple[str, str]:
@@ -294,11 +307,14 @@ def split(
 
 
 def _scaled(
-    problem: Problem, options: argparse.Namespace, place: Callable[[int], str] | None
+    problem: Problem,
+    options: argparse.Namespace,
+    place: Callable[[int], str] | None,
+    preprocessing: Preprocessing,
 ) -> Problem:
     """Return the problem with gaps filled and features standardized, in the dtype asked for."""
     X_train, X_test, notes = problem.X_train, problem.X_test, list(problem.notes)
-    if np.isnan(X_train).any() or np.isnan(X_test).any():
+    if options.missing == "mean":
         gaps = np.isnan(X_train)
         if gaps.all(axis=0).any():
             raise ValueError(
@@ -309,12 +325,17 @@ def _scaled(
         mean = np.where(gaps, 0, X_train).sum(axis=0) / counts
         X_train = np.where(gaps, mean, X_train)
         n_gaps = int(gaps.sum() + np.isnan(X_test).sum())
-        notes.append(f"{n_gaps} missing values are replaced by their columns' means")
+        if n_gaps:
+            notes.append(f"{n_gaps} missing values are replaced by their columns' means")
         X_test = np.where(np.isnan(X_test), mean, X_test)
+        preprocessing = replace(preprocessing, fill=tuple(mean.tolist()))
     if options.standardize:
         mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
         deviation[deviation == 0] = 1
         X_train, X_test = (X_train - mean) / deviation, (X_test - mean) / deviation
+        preprocessing = replace(
+            preprocessing, mean=tuple(mean.tolist()), deviation=tuple(deviation.tolist())
+        )
     elif place is not None and np.abs(X_train).max() > LARGE:
         notes.append(
             f"features reach {np.abs(X_train).max():.3g}: --standardize may help to learn them"
@@ -327,4 +348,6 @@ def _scaled(
             f"{problem.name}, {place(int(np.argmax(infinite)))}: a feature is infinite as "
             f"{options.dtype}; try --dtype float64 or --standardize"
         )
-    return replace(problem, X_train=X_train, X_test=X_test, notes=notes)
+    return replace(
+        problem, X_train=X_train, X_test=X_test, notes=notes, preprocessing=preprocessing
+    )

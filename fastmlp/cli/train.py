@@ -16,17 +16,19 @@ import numpy as np
 from fastmlp import _checks
 from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from fastmlp.callbacks import EarlyStopping
-from fastmlp.cli.files import check_folder
+from fastmlp.cli.files import check_folder, is_model_file
 from fastmlp.cli.options import described, number, whole_number
-from fastmlp.cli.problem import DATA_SETS, TASKS, Problem, load_problem, split
+from fastmlp.cli.problem import DATA_SETS, Problem, load_problem, split
 from fastmlp.datasets.cells import Array
 from fastmlp.errors import TrainingInterrupted
 from fastmlp.history import History, format_value
 from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import LOSSES
 from fastmlp.metrics import score_name
+from fastmlp.model_file import ModelFile, save_model
 from fastmlp.network import MLP
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
+from fastmlp.preprocessing import TASKS
 from fastmlp.regularization import Regularization
 from fastmlp.schedules import SCHEDULES
 from fastmlp.trainer import Trainer
@@ -318,7 +320,8 @@ def _add_running(group: Any) -> None:
         "--save",
         type=Path,
         metavar="FILE",
-        help="write a checkpoint, which Trainer.load_checkpoint reads; also after Ctrl-C",
+        help="write a model file for `fastmlp predict` and MLP.load if it ends in .safetensors, "
+        "else a checkpoint, which Trainer.load_checkpoint reads; also after Ctrl-C",
     )
     group.add_argument(
         "--history", type=Path, metavar="FILE", help="write the epochs to a .csv, or plot to a .png"
@@ -351,7 +354,7 @@ def train(options: argparse.Namespace) -> None:
     data: ...
     """
     _check_history_file(options.history)
-    check_folder("--save", options.save)
+    _check_model_file(options.save)
     problem = load_problem(options)
     trainer = _make_trainer(problem, options)
     for note in problem.notes:
@@ -379,7 +382,7 @@ def train(options: argparse.Namespace) -> None:
     finally:
         # Whatever ended it, an error or a reader that went away: what was trained is kept.
         if len(trainer.history) or not options.epochs:
-            _save(trainer, options)
+            _save(trainer, problem, options)
     for file in _asked_for(options):
         print(f"{file} is written")
 
@@ -538,14 +541,31 @@ def _asked_for(options: argparse.Namespace) -> list[str]:
     return [str(path) for path in (options.save, options.history) if path is not None]
 
 
-def _save(trainer: Trainer, options: argparse.Namespace) -> None:
+def _save(trainer: Trainer, problem: Problem, options: argparse.Namespace) -> None:
     """Write the files that are asked for."""
-    if options.save:
+    if options.save and is_model_file(options.save):
+        _save_model(trainer.network, problem, options.save)
+    elif options.save:
         trainer.save_checkpoint(options.save)
         if options.standardize:
             _say("the saved network takes features as --standardize makes them", options)
     if options.history and len(trainer.history):
         _save_history(trainer.history, options.history)
+
+
+def _save_model(network: MLP, problem: Problem, path: Path) -> None:
+    made = problem.preprocessing
+    if made is not None and not all(feature.name.isdecimal() for feature in made.features):
+        network.feature_names = tuple(made.encoded_names)
+    network.label_names = problem.label_names
+    save_model(path, ModelFile(network, made))
+
+
+def _check_model_file(path: Path | None) -> None:
+    """Refuse what could not be written, before the training rather than after it."""
+    check_folder("--save", path)
+    if path is not None and is_model_file(path) and importlib.util.find_spec("safetensors") is None:
+        raise ImportError(f"--save {path} needs safetensors: pip install 'fastmlp[safetensors]'")
 
 
 def _check_history_file(path: Path | None) -> None:

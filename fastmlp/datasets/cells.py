@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.datasets.dates import DateError, days_of, is_date
+from fastmlp.datasets.dates import DateError, days_of, format_of, is_date
 
 Array = NDArray[Any]
 
+#: What a column's note begins with that holds dates.
+DATES_NOTE = "dates are read as days since 1970-01-01"
 #: What stands for a missing value, in any case of letters.
 MISSING = ("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "?")
 
@@ -106,6 +108,8 @@ class Column:
         How it was read, where that is not plain.
     odd : Odd or None, default None
         Why it is text, where it seems to be something else.
+    date_format : str or None, default None
+        Of dates, as for `datetime.strptime`, where all have the same.
 
     Examples
     --------
@@ -117,11 +121,17 @@ class Column:
     values: Array
     note: str = ""
     odd: Odd | None = None
+    date_format: str | None = None
 
     @property
     def is_text(self) -> bool:
         """Whether the values are text."""
         return self.values.dtype.kind == "U"
+
+    @property
+    def is_date(self) -> bool:
+        """Whether the values are days, of dates."""
+        return self.note.startswith(DATES_NOTE)
 
     @property
     def missing(self) -> Array:
@@ -280,19 +290,18 @@ def _dates(
     name: str, cells: Any, own_format: str | None, common_format: str | None
 ) -> Column | None:
     given = cells.drop_nulls().unique(maintain_order=True).to_list()
-    if own_format is not None:
-        days = days_of(given, own_format)
-        if days is None:
-            raise DateError(given[0], f"does not fit the date format {own_format!r}")
-    else:
-        days = None if common_format is None else days_of(given, common_format)
-        days = days or days_of(given)
+    date_format = own_format or common_format
+    days = None if date_format is None else days_of(given, date_format)
+    if days is None and own_format is not None:
+        raise DateError(given[0], f"does not fit the date format {own_format!r}")
+    if days is None:
+        days, date_format = days_of(given), format_of(given)
     if days is None:
         return None
     values = np.array([np.nan if cell is None else days[cell] for cell in cells.to_list()])
     date = str(np.datetime64(math.floor(days[given[0]]), "D"))
-    note = "dates are read as days since 1970-01-01"
-    return Column(name, values, note if date in given[0] else f"{note}, {given[0]!r} as {date}")
+    note = DATES_NOTE if date in given[0] else f"{DATES_NOTE}, {given[0]!r} as {date}"
+    return Column(name, values, note, date_format=date_format)
 
 
 class NotPlainError(ValueError):

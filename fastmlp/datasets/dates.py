@@ -101,6 +101,22 @@ def is_date(cell: str) -> bool:
     return _form_of(cell) is not None
 
 
+def format_of(cells: Iterable[str]) -> str | None:
+    """Return the format of dates that `days_of` reads, None where it is ISO 8601 or they differ.
+
+    Examples
+    --------
+    >>> format_of(["1/2/1970", "1/31/1970"]), format_of(["1970-01-02"])
+    ('%m/%d/%Y', None)
+    """
+    forms = {cell: _form_of(cell) for cell in cells}
+    if not all(form in (_ISO, _YEAR_FIRST, _YEAR_LAST) for form in forms.values()):
+        return None
+    day_first = _day_first([cell for cell, form in forms.items() if form is _YEAR_LAST])
+    formats = {_format_of(cell, day_first) for cell in forms}
+    return formats.pop() if len(formats) == 1 else None
+
+
 def _form_of(cell: str) -> re.Pattern[str] | None:
     forms = (_ISO, _YEAR_FIRST, _YEAR_LAST, _UNCLEAR)
     return next((form for form in forms if form.fullmatch(cell)), None)

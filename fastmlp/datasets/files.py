@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmlp._npz import NpzFile
-from fastmlp.datasets.cells import Array, CellRules, Column, is_value, parse_column
+from fastmlp.datasets.cells import (
+    DATES_NOTE,
+    Array,
+    CellRules,
+    Column,
+    is_value,
+    parse_column,
+)
 
 #: Those that are looked for, in this order: a comma may be a decimal mark between the others.
 DELIMITERS = "\t;,"
@@ -397,7 +404,7 @@ def typed_column(path: Path, series: Any, rules: CellRules, *, labels: bool = Fa
     if kind in (pl.Date, pl.Datetime):
         milliseconds = series.cast(pl.Datetime("ms")).dt.timestamp("ms").cast(pl.Float64)
         days = (milliseconds / 86_400_000).fill_null(np.nan).to_numpy()
-        return Column(series.name, days, "dates are read as days since 1970-01-01")
+        return Column(series.name, days, DATES_NOTE)
     if kind.is_integer() and not series.null_count():
         return Column(series.name, series.to_numpy())
     if kind.is_numeric() or kind in (pl.Boolean, pl.Null):

@@ -31,6 +31,7 @@ from fastmlp.datasets.files import (
     read_text_table,
     typed_column,
 )
+from fastmlp.preprocessing import Feature
 
 #: More values than this are no categories.
 MOST_CATEGORIES = 100
@@ -94,27 +95,35 @@ class Table:
         Finite, but for NaN where ``missing="mean"`` leaves a value open.
     y : ndarray of shape (n_samples,) or (n_samples, n_targets)
         Integers, floats, truth values or text.
-    names : list of str
-        Of the features.
+    features : list of Feature
+        What the columns of `X` were made of.
     target : str
         Name of the target, for messages.
     place : callable
         Says where in the file a row lies.
     notes : list of str
         What was read how, where that is not plain.
+    targets : tuple of str
+        Names of the target's columns.
 
     Examples
     --------
-    >>> Table(np.ones((2, 1)), np.arange(2), ["a"], "b", lambda row: f"row {row}").notes
+    >>> Table(np.ones((2, 1)), np.arange(2), [Feature("a")], "b", str).notes
     []
     """
 
     X: Array
     y: Array
-    names: list[str]
+    features: list[Feature]
     target: str
     place: Callable[[int], str]
     notes: list[str] = field(default_factory=list)
+    targets: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns of `X`."""
+        return [name for feature in self.features for name in feature.encoded_names]
 
 
 def read_table(path: str | Path, options: TableOptions = TableOptions()) -> Table:
@@ -358,12 +367,12 @@ def _table(
     for column in (*features, *targets):
         if column.note:
             notes.append(f"column {column.name!r}: {column.note}")
-    encoded = [
-        _encoded(path, column, index in chosen.categorical, rows, place, notes)
+    made = [
+        _feature(path, column, index in chosen.categorical, rows, place, notes)
         for index, column in zip(chosen.features, features, strict=True)
     ]
-    X = np.column_stack([block for block, _ in encoded])
-    names = [name for _, block_names in encoded for name in block_names]
+    pairs = zip(made, features, strict=True)
+    X = np.column_stack([feature.encode(column.values[rows]) for feature, column in pairs])
     for column in targets:
         if column.odd is not None:
             notes.append(
@@ -374,8 +383,8 @@ def _table(
         y = targets[0].values[rows]
     else:
         y = np.column_stack([column.values[rows] for column in targets])
-    title = ", ".join(column.name for column in targets)
-    return Table(X, y, names, title, lambda row: place(int(rows[row])), notes)
+    names = tuple(column.name for column in targets)
+    return Table(X, y, made, ", ".join(names), lambda row: place(int(rows[row])), notes, names)
 
 
 def _check_infinite(path: Path, column: Column, place: Callable[[int], str]) -> None:
@@ -387,18 +396,19 @@ def _check_infinite(path: Path, column: Column, place: Callable[[int], str]) -> 
         )
 
 
-def _encoded(
+def _feature(
     path: Path,
     column: Column,
     categorical: bool,
     rows: Array,
     place: Callable[[int], str],
     notes: list[str],
-) -> tuple[Array, list[str]]:
-    """Return a feature as columns of numbers, and their names."""
+) -> Feature:
+    """Return what a column is as a feature: numbers, or names of categories."""
     values = column.values[rows]
     if not column.is_text and not categorical:
-        return values.astype(np.float64, copy=False).reshape(-1, 1), [column.name]
+        kind = "date" if column.is_date else "number"
+        return Feature(column.name, kind, date_format=column.date_format)
     if column.odd is not None and not categorical:
         raise ValueError(
             f"{path}, {place(column.odd.row)}, column {column.name!r}: {column.odd.reason}; "
@@ -416,5 +426,4 @@ def _encoded(
         f"column {column.name!r} is text: one column of 0 and 1 for each of "
         f"{len(categories)} values"
     )
-    hits = (values[:, None] == categories[None, :]).astype(np.float64)
-    return hits, [f"{column.name}={category}" for category in categories]
+    return Feature(column.name, "category", tuple(categories.tolist()))
