@@ -48,15 +48,38 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | memoryview) 
     ...     Path(folder, "a").read_bytes()
     b'whole'
     """
+    with writing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Open a binary file that takes the place of the one at `path` when all of it is written.
+
+    As `write_atomically` does, piece by piece: if anything fails meanwhile, the old file stays as
+    it was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with writing(Path(folder, "a")) as file:
+    ...         _ = file.write(b"wh"), file.write(b"ole")
+    ...     Path(folder, "a").read_bytes()
+    b'whole'
+    """
     path = _followed(Path(path).absolute())
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "cannot write a file where a folder is", str(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path.name}: there is no folder {path.parent}")
     if _is_descriptor(path) or (path.exists() and not path.is_file()):
-        _write_straight(path, content)
-    else:
-        _replace(path, content)
+        descriptor = os.dup(int(path.name)) if _is_descriptor(path) else os.open(path, os.O_WRONLY)
+        with os.fdopen(descriptor, "wb") as straight:
+            yield straight
+        return
+    with _replacing(path) as file:
+        yield file
 
 
 def write_figure(path: str | Path, figure: Any) -> None:
@@ -94,16 +117,10 @@ def _is_descriptor(path: Path) -> bool:
     return os.path.normpath(path.parent) in _DESCRIPTORS and path.name.isdecimal()
 
 
-def _write_straight(path: Path, content: bytes | memoryview) -> None:
-    is_open = _is_descriptor(path)
-    descriptor = os.dup(int(path.name)) if is_open else os.open(path, os.O_WRONLY)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-
-
-def _replace(path: Path, content: bytes | memoryview) -> None:
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Any]:
     with _part_of(path) as (file, part):
-        file.write(content)
+        yield file
         file.flush()
         os.fsync(file.fileno())
         if path.exists():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -160,3 +161,35 @@ def line(record: Mapping[str, float], last: int) -> str:
         if name not in ("epoch", "learning_rate", "seconds"):
             shown.append(f"{name} {format_value(name, value)}")
     return "  ".join([*shown, f"{record['seconds']:.2f} s"])
+
+
+@contextlib.contextmanager
+def progress_bar(total: int | None, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show how far something is, where someone looks and tqdm is installed.
+
+    Parameters
+    ----------
+    total : int or None
+        None if nobody knows; then nothing is shown.
+    shown : bool
+
+    Yields
+    ------
+    callable
+        Takes how much of `total` is done.
+
+    Examples
+    --------
+    >>> with progress_bar(10, shown=False) as move_to:
+    ...     move_to(5)
+    """
+    if shown and total and sys.stderr.isatty():
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            pass
+        else:
+            with tqdm(total=total, unit_scale=True, leave=False) as bar:
+                yield lambda done: bar.update(done - bar.n)
+            return
+    yield lambda done: None

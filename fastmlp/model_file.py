@@ -47,7 +47,7 @@ from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from fastmlp.errors import ModelFileError
 from fastmlp.network import MLP
 from fastmlp.preprocessing import SCHEMA as PREPROCESSING
-from fastmlp.preprocessing import Preprocessing
+from fastmlp.preprocessing import Feature, Preprocessing
 
 Array = NDArray[Any]
 
@@ -131,6 +131,56 @@ class ModelFile:
         if output == "softmax" or (labels is not None and len(labels) > self.network.n_outputs):
             return "classification"
         return "multilabel" if output == "sigmoid" else "regression"
+
+    @property
+    def columns(self) -> Preprocessing:
+        """What makes its inputs of a table's columns; by their numbers where it knows no names."""
+        if self.preprocessing is not None:
+            return self.preprocessing
+        names = self.network.feature_names or map(str, range(self.network.n_inputs))
+        return Preprocessing(tuple(map(Feature, names)))
+
+    @property
+    def labels(self) -> tuple[Any, ...]:
+        """Classes, labels or targets: their names, or their numbers from 0."""
+        names = self.network.label_names
+        return tuple(range(self.network.n_outputs)) if names is None else names
+
+    def answers(self, logits: Array) -> tuple[Array, Array | None]:
+        """Return what rows are predicted to be, and the probabilities of that.
+
+        Parameters
+        ----------
+        logits : ndarray of shape (n_samples, n_outputs)
+
+        Returns
+        -------
+        predictions : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Labels of a classification; 0 and 1 for each of several labels; or values.
+        probabilities : ndarray of shape (n_samples, n_labels) or None
+            None where outputs are none.
+
+        Examples
+        --------
+        >>> network = MLP([4, 2])
+        >>> network.label_names = ("low", "high")
+        >>> ModelFile(network).answers(np.array([[0.0, 0.0], [-1.0, 1.0]]))[0]
+        array(['low', 'high'], dtype='<U4')
+        """
+        network, task = self.network, self.task
+        output = network.output_activation
+        outputs = output.forward(logits, out=np.empty_like(logits))
+        if task == "regression":
+            return outputs[:, 0] if network.n_outputs == 1 else outputs, None
+        # scikit-learn takes a probability of one half for the first class, or for no label.
+        positive = logits >= 0 if self.estimator is None else outputs > 0.5
+        probabilities = outputs if output.name in ("softmax", "sigmoid") else None
+        if task == "multilabel":
+            return positive.astype(np.int64), probabilities
+        if network.n_outputs > 1:
+            return np.array(self.labels)[logits.argmax(axis=1)], probabilities
+        number = np.minimum(positive[:, 0], len(self.labels) - 1).astype(np.int64)
+        return np.array(self.labels)[number], np.hstack([1 - outputs, outputs])
 
 
 def save_model(path: str | os.PathLike[str], model: ModelFile) -> None:

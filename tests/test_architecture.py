@@ -81,6 +81,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         | {
             "datasets",
             "other model files",
+            "predictor",
             "scikit-learn",
             "conformance kit",
             "benchmark",

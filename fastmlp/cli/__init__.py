@@ -1,4 +1,4 @@
-"""The command line: `fastmlp train`, `fastmlp info`, `fastmlp warmup`, `fastmlp bench`.
+"""The command line: `fastmlp train`, `predict`, `evaluate`, `show`, `info`, `warmup`, `bench`.
 
 Results go to stdout; progress, what was guessed, and errors to stderr.
 """
@@ -12,7 +12,10 @@ from collections.abc import Sequence
 
 import fastmlp
 from fastmlp.cli.bench import add_bench
+from fastmlp.cli.evaluate import add_evaluate
 from fastmlp.cli.info import add_info
+from fastmlp.cli.predict import add_predict
+from fastmlp.cli.show import add_show
 from fastmlp.cli.train import add_train
 from fastmlp.cli.warmup import add_warmup
 from fastmlp.errors import DivergenceError, TrainingInterrupted
@@ -57,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_train(commands)
+    add_predict(commands)
+    add_evaluate(commands)
+    add_show(commands)
     add_info(commands)
     add_warmup(commands)
     add_bench(commands)

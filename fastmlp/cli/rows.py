@@ -1,0 +1,281 @@
+"""From a table to a model's rows, piece by piece: for predictions and their judgement."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastmlp._checks import listing
+from fastmlp._progress import progress_bar
+from fastmlp.datasets.cells import MISSING
+from fastmlp.datasets.pieces import Piece, Pieces, feature_values
+from fastmlp.datasets.table import TableOptions
+from fastmlp.model_file import ModelFile, load_model
+from fastmlp.predictor import Predictor
+from fastmlp.preprocessing import Feature, Preprocessing, RowError
+
+Array = NDArray[Any]
+
+_SHOWN_NAMES = 20
+
+
+def add_rows(parser: argparse.ArgumentParser) -> None:
+    """Add what commands take that let a model predict the rows of a table.
+
+    Examples
+    --------
+    >>> parser = argparse.ArgumentParser()
+    >>> add_rows(parser)
+    >>> parser.parse_args(["model.safetensors", "-"]).data
+    '-'
+    """
+    parser.add_argument("model", metavar="MODEL", help="a model file (.safetensors)")
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        help="a .csv, .tsv, .csv.gz, .npz, .npy or .parquet file, or - for text on standard input",
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="the model's features in its order, by name or index (by default by the model's "
+        "names, where it has them)",
+    )
+    data.add_argument(
+        "--features", default="X", metavar="NAME", help="an NPZ file's array (%(default)s)"
+    )
+    data.add_argument(
+        "--ignore-unknown",
+        action="store_true",
+        help="take names that the model does not know as none of those that it knows, not as an "
+        "error",
+    )
+    data.add_argument(
+        "--na-values",
+        nargs="+",
+        default=MISSING,
+        metavar="WORD",
+        help="what stands for a missing value (by default nothing, NA, NaN, null, None, ? ...)",
+    )
+    data.add_argument(
+        "--decimal", choices=[".", ","], help="by default a comma in a file of semicolons too"
+    )
+    data.add_argument("--encoding", metavar="NAME", help="by default UTF-8")
+    data.add_argument(
+        "--comment", default="#", metavar="MARK", help="begins lines to leave out (%(default)s)"
+    )
+    data.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first line names the columns (by default if it holds no number)",
+    )
+    computing = parser.add_argument_group("computing")
+    computing.add_argument(
+        "--backend",
+        default="auto",
+        metavar="NAME",
+        help="auto, or a name that `fastmlp info` lists (%(default)s)",
+    )
+    computing.add_argument(
+        "--threads", type=int, metavar="N", help="by default the backend chooses"
+    )
+    computing.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def table_options(options: argparse.Namespace, target: Sequence[str] = ()) -> TableOptions:
+    """Return how the table is read.
+
+    Examples
+    --------
+    >>> parser = argparse.ArgumentParser()
+    >>> add_rows(parser)
+    >>> table_options(parser.parse_args(["a.safetensors", "b.csv"])).features
+    'X'
+    """
+    return TableOptions(
+        target=target,
+        features=options.features,
+        na_values=options.na_values,
+        decimal=options.decimal,
+        encoding=options.encoding,
+        comment=options.comment,
+        header=options.header,
+    )
+
+
+def match_columns(
+    model: ModelFile, table: Pieces, chosen: Sequence[str] = (), targets: Sequence[int] = ()
+) -> list[int]:
+    """Return which column of a table is each of a model's features.
+
+    Parameters
+    ----------
+    model : ModelFile
+    table : Pieces
+    chosen : sequence of str, default ()
+        Columns in the model's order, by name or index; by default those of the model's names, or
+        all but the targets where it knows none.
+    targets : sequence of int, default ()
+        Columns that are no features.
+
+    Raises
+    ------
+    ValueError
+        If the table lacks columns: says which.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP
+    >>> network = MLP([2, 1])
+    >>> network.feature_names = ("width", "height")
+    >>> match_columns(ModelFile(network), Pieces("a.csv", ["height", "id"], 2, iter([])))
+    Traceback (most recent call last):
+        ...
+    ValueError: a.csv lacks 1 of the 2 columns that the model takes: 'width'; it has 'height', 'id'
+    """
+    names = [feature.name for feature in model.columns.features]
+    if chosen:
+        if len(chosen) != len(names):
+            raise ValueError(
+                f"--columns must be the model's {len(names)} features, {_some(names)}, got "
+                f"{len(chosen)}"
+            )
+        return [table.column(name) for name in chosen]
+    if table.names and not all(name.isdecimal() for name in names):
+        lacking = [name for name in names if name not in table.names]
+        if lacking:
+            raise ValueError(
+                f"{table.source} lacks {len(lacking)} of the {len(names)} columns that the model "
+                f"takes: {_some(lacking)}; it has {_some(table.names)}"
+            )
+        return [table.column(name) for name in names]
+    others = [i for i in range(table.width) if i not in targets]
+    if len(others) == len(names):
+        return others
+    known = model.preprocessing is not None and all(name.isdecimal() for name in names)
+    if known and max(map(int, names)) < table.width:  # as in the file that it learned from
+        return list(map(int, names))
+    raise ValueError(
+        f"{table.source} has {len(others)} columns{' besides the target' if targets else ''}, but "
+        f"the model takes {len(names)}: {_some(names)}; choose by --columns"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = listing(names[:_SHOWN_NAMES])
+    more = len(names) - _SHOWN_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A model that is given the rows of a table.
+
+    Parameters
+    ----------
+    model : ModelFile
+    table : Pieces
+    options : TableOptions
+    indices : list of int
+        Which column is each feature.
+    predictor : Predictor
+    ignore_unknown : bool
+    quiet : bool
+    """
+
+    model: ModelFile
+    table: Pieces
+    options: TableOptions
+    indices: list[int]
+    predictor: Predictor
+    ignore_unknown: bool = False
+    quiet: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        model: ModelFile,
+        table: Pieces,
+        options: argparse.Namespace,
+        targets: Sequence[int] = (),
+    ) -> Rows:
+        """Return the rows as the options of a command say."""
+        return cls(
+            model,
+            table,
+            table_options(options),
+            match_columns(model, table, options.columns, targets),
+            Predictor(model.network, options.backend, options.threads),
+            options.ignore_unknown,
+            options.quiet,
+        )
+
+    def logits(self) -> Iterator[tuple[Piece, Array]]:
+        """Yield each piece of the table with the network's logits of its rows.
+
+        Raises
+        ------
+        ValueError
+            If a row cannot be taken; says where it is.
+        """
+        with progress_bar(self.table.size, shown=not self.quiet) as move_to:
+            for piece in self.table.pieces:
+                X = self.read(piece, self.model.columns, self.indices)
+                try:
+                    logits = self.predictor.logits(X)
+                except ValueError as error:
+                    where = f"{self.table.source}, from {piece.place(0)} on"
+                    raise ValueError(f"{where}: {error}") from error
+                yield piece, logits
+                move_to(self.table.position)
+
+    def read(self, piece: Piece, made: Preprocessing, indices: Sequence[int]) -> Array:
+        """Return some columns of a piece as numbers."""
+        options, decimal = self.options, self.table.decimal
+        try:
+            columns = [
+                feature_values(feature, piece.columns[index], options, decimal)
+                for feature, index in zip(made.features, indices, strict=True)
+            ]
+            return made.transform(columns, ignore_unknown=self.ignore_unknown)
+        except RowError as error:
+            where = f"{self.table.source}, {piece.place(error.row)}"
+            raise ValueError(f"{where}: {error.reason}") from error
+
+
+def read_model(path: str) -> ModelFile:
+    """Return what a model file holds.
+
+    Raises
+    ------
+    ModelFileError
+        If it is none; of a checkpoint it says what is one.
+    """
+    if path.lower().endswith(".npz"):
+        raise ValueError(
+            f"{path} is no model file but, it seems, a checkpoint of a trainer; `fastmlp train "
+            "--save FILE.safetensors` or MLP.save writes a model file"
+        )
+    return load_model(path)
+
+
+def target_features(model: ModelFile, names: Sequence[str]) -> Preprocessing:
+    """Return what reads a target: class numbers' columns of 0 and 1, labels, or values.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP
+    >>> target_features(ModelFile(MLP([4, 3])), ["kind"]).transform([np.array([2, 0])])
+    array([[0., 0., 1.],
+           [1., 0., 0.]])
+    """
+    if model.task == "classification" and len(names) == 1:
+        return Preprocessing((Feature(names[0], "category", model.labels),))
+    return Preprocessing(tuple(map(Feature, names)))
