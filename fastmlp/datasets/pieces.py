@@ -38,6 +38,8 @@ _VALUES = 2**20
 #: A row that is longer is none: a quote that begins there does not end.
 _MOST_IN_A_ROW = 2**25
 
+_BAD_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -176,7 +178,8 @@ def open_pieces(source: str, options: TableOptions) -> Iterator[Pieces]:
             if source != STANDARD:
                 raw = stack.enter_context(path.open("rb"))
             name = "standard input" if source == STANDARD else source
-            yield _text(raw, name, "\t" if kind == ".tsv" else None, options)
+            text = _decoded(raw, name, options, stack)
+            yield _text(raw, text, name, "\t" if kind == ".tsv" else None, options)
     else:
         known = ", ".join((*TEXT, *ARRAYS, *COLUMNAR))
         raise ValueError(f"a table must end in one of {known}, or be -, got {source!r}")
@@ -247,16 +250,33 @@ def _plain_numbers(cells: list[str]) -> Array | None:
 # Text ----------------------------------------------------------------------------------------
 
 
-def _text(raw: BinaryIO, source: str, delimiter: str | None, options: TableOptions) -> Pieces:
+def _decoded(
+    raw: BinaryIO, source: str, options: TableOptions, stack: contextlib.ExitStack
+) -> io.TextIOWrapper:
+    """Return the text of a file, which stays open when that is closed."""
     file: Any = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
     if file.peek(2)[:2] == b"\x1f\x8b":
-        file = io.BufferedReader(gzip.GzipFile(fileobj=file))
-    encoding = options.encoding or _encoding(file.peek(2)[:2])
+        file = io.BufferedReader(stack.enter_context(gzip.GzipFile(fileobj=file)))
     try:
+        start = file.peek(2)[:2]
+        encoding = options.encoding or _encoding(start)
         text = io.TextIOWrapper(file, encoding=encoding, newline="")
     except LookupError as error:
         raise ValueError(f"there is no encoding {options.encoding!r}") from error
-    blocks = _blocks(text, source, encoding)
+    except _BAD_GZIP as error:
+        raise ValueError(f"{source} is not a complete gzip file: {error}") from error
+    stack.callback(text.detach)
+    return text
+
+
+def _text(
+    raw: BinaryIO,
+    text: io.TextIOWrapper,
+    source: str,
+    delimiter: str | None,
+    options: TableOptions,
+) -> Pieces:
+    blocks = _blocks(text, source)
     first = _Block("", 0)
     for first in blocks:
         if first.rows(source, delimiter or ",", options.comment):
@@ -323,7 +343,7 @@ class _Block:
             ) from error
 
 
-def _blocks(text: io.TextIOWrapper, source: str, encoding: str) -> Iterator[_Block]:
+def _blocks(text: io.TextIOWrapper, source: str) -> Iterator[_Block]:
     """Yield blocks that end where a row ends."""
     rest, before = "", 0
     while True:
@@ -331,10 +351,10 @@ def _blocks(text: io.TextIOWrapper, source: str, encoding: str) -> Iterator[_Blo
             read = text.read(_CHARACTERS)
         except UnicodeError as error:
             raise ValueError(
-                f"{source} is not a text file in {encoding.removesuffix('-sig').upper()}: {error}; "
+                f"{source} is not a text file in {text.encoding.removesuffix('-sig').upper()}: {error}; "
                 "say its encoding by --encoding"
             ) from error
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except _BAD_GZIP as error:
             raise ValueError(f"{source} is not a complete gzip file: {error}") from error
         if "\0" in read:
             raise ValueError(f"{source} is not a text file: it holds zero bytes")
