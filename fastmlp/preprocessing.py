@@ -57,6 +57,8 @@ class Feature:
     categories : tuple, default ()
         The names or numbers that a column of kind "category" may hold, each of which becomes a
         column of 0 and 1.
+    date_format : str or None, default None
+        Of a column of kind "date", as for `datetime.strptime`; None: as its reader takes dates.
 
     Examples
     --------
@@ -67,6 +69,7 @@ class Feature:
     name: str
     kind: str = "number"
     categories: tuple[Any, ...] = ()
+    date_format: str | None = None
 
     @property
     def encoded_names(self) -> list[str]:
@@ -206,6 +209,7 @@ class Preprocessing:
                     "name": one.name,
                     "kind": one.kind,
                     "categories": [own_scalar(category) for category in one.categories],
+                    "date_format": one.date_format,
                 }
                 for one in self.features
             ],
@@ -233,7 +237,7 @@ class Preprocessing:
             if len({isinstance(one, str) for one in feature["categories"]}) > 1:
                 raise ValueError(f"{where}.features[{i}] mixes names with numbers")
         features = tuple(
-            Feature(one["name"], one["kind"], tuple(one["categories"]))
+            Feature(one["name"], one["kind"], tuple(one["categories"]), one["date_format"])
             for one in content["features"]
         )
         n_encoded = sum(len(one.categories) or 1 for one in features)
@@ -250,7 +254,14 @@ class Preprocessing:
         return cls(features, **given, target=tuple(content["target"]), task=content["task"])
 
 
-_FEATURE = Fields({"name": Text(), "kind": OneOf(COLUMN_KINDS), "categories": Items(Scalar())})
+_FEATURE = Fields(
+    {
+        "name": Text(),
+        "kind": OneOf(COLUMN_KINDS),
+        "categories": Items(Scalar()),
+        "date_format": Maybe(Text()),
+    }
+)
 #: What `Preprocessing.to_plain` makes.
 SCHEMA: Kind = Fields(
     {

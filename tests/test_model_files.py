@@ -175,7 +175,7 @@ def test_a_fit_that_learned_nothing_leaves_the_summary(tmp_path: Path):
 def test_preprocessing_comes_back(tmp_path: Path):
     features = (
         Feature("size"),
-        Feature("when", "date"),
+        Feature("when", "date", date_format="%d.%m.%Y"),
         Feature("sold"),
         Feature("colour", "category", ("blue", "réd")),
         Feature("rooms", "category", (1, 2.5)),

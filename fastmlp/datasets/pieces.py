@@ -219,19 +219,27 @@ def feature_values(
     if feature.is_text:
         stripped = (cell.strip() for cell in cells)
         return np.array(["" if cell.lower() in missing else cell for cell in stripped])
-    plain = _plain_numbers(cells)
-    if plain is not None and decimal != ",":
+    plain = None if feature.kind == "date" or decimal == "," else _plain_numbers(cells)
+    if plain is not None:
         return plain
     column = parse_column(feature.name, cells, decimal=decimal, missing=missing)
-    if not column.is_text and (column.is_date or feature.kind != "date"):
-        if column.is_date and feature.kind != "date":
-            raise RowError(0, f"column {feature.name!r} holds {cells[0]!r}, and no number")
+    if not column.is_text and column.is_date == (feature.kind == "date"):
         return column.values
-    if (column.values == "").all():
+    if column.missing.all():
         return np.full(len(cells), np.nan)
-    row = int(np.argmax(column.values != "")) if column.odd_row is None else column.odd_row
+    row = _first_odd(feature, cells, decimal, missing)
     kind = "date" if feature.kind == "date" else "number"
     raise RowError(row, f"column {feature.name!r} holds {cells[row]!r}, and no {kind}")
+
+
+def _first_odd(feature: Feature, cells: list[str], decimal: str, missing: Sequence[str]) -> int:
+    """Return the first cell that is none of the feature's kind."""
+    for row, cell in enumerate(cells):
+        column = parse_column(feature.name, [cell], decimal=decimal, missing=missing)
+        fits = not column.is_text and column.is_date == (feature.kind == "date")
+        if not fits and not column.missing.all():
+            return row
+    return 0
 
 
 def _plain_numbers(cells: list[str]) -> Array | None:
@@ -351,7 +359,7 @@ def _blocks(text: io.TextIOWrapper, source: str) -> Iterator[_Block]:
             read = text.read(_CHARACTERS)
         except UnicodeError as error:
             raise ValueError(
-                f"{source} is not a text file in {text.encoding.removesuffix('-sig').upper()}: {error}; "
+                f"{source} is not a text file in {text.encoding.upper()}: {error}; "
                 "say its encoding by --encoding"
             ) from error
         except _BAD_GZIP as error:
