@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -94,7 +95,8 @@ class Number(Kind):
             return False
         if value != value:
             return self.nan
-        finite = isinstance(value, int) or math.isfinite(value)
+        # Python's integers go beyond what a float can hold.
+        finite = abs(value) <= sys.float_info.max
         return (finite or self.infinite) and self.least <= value <= self.most
 
 

@@ -9,11 +9,14 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastmlp import MLP, Trainer
 from fastmlp.cli import main
@@ -74,6 +77,12 @@ def predicted(capsys: Any, *words: Any) -> tuple[list[str], list[list[str]]]:
     capsys.readouterr()
     assert main(["predict", *map(str, words), *QUICK]) == 0, capsys.readouterr().err
     return read(capsys.readouterr().out)
+
+
+def cut_at(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let texts be read so many characters at once."""
+    monkeypatch.setattr(pieces, "_FIRST_CHARACTERS", size)
+    monkeypatch.setattr(pieces, "_CHARACTERS", size)
 
 
 def refused(capsys: Any, *words: Any) -> str:
@@ -370,10 +379,9 @@ def test_a_file_without_a_header_is_taken_as_the_training_took_it(tmp_path: Path
 
 def test_pieces_make_no_difference(house: Path, model: Path, capsys, monkeypatch):
     wanted = predicted(capsys, model, house)
-    monkeypatch.setattr(pieces, "_CHARACTERS", 100)
-    assert predicted(capsys, model, house) == wanted
-    monkeypatch.setattr(pieces, "_CHARACTERS", 1)
-    assert predicted(capsys, model, house) == wanted
+    for size in (100, 1):
+        cut_at(size, monkeypatch)
+        assert predicted(capsys, model, house) == wanted
 
 
 def test_estimators_files_are_predicted_as_the_estimator_does(tmp_path: Path, capsys):
@@ -522,10 +530,81 @@ def test_blocks_of_any_size_hold_the_same_rows(text, size, tmp_path: Path, monke
     path = tmp_path / "a.csv"
     path.write_bytes(text.encode())
     wanted = [row for row in csv.reader(io.StringIO(text, newline="")) if row and row[0][:1] != "#"]
-    monkeypatch.setattr(pieces, "_CHARACTERS", size)
+    cut_at(size, monkeypatch)
     with open_pieces(str(path), TableOptions()) as table:
         rows = [list(row) for piece in table.pieces for row in zip(*piece.columns, strict=True)]
     assert [table.names, *rows] == wanted
+
+
+PLAIN = [
+    *("1", "-2.5", "+3", ".5", "5.", "1e5", "1E-3", "0", "007", "123456789012345678", "1e400"),
+    *(
+        "",
+        " ",
+        " 1",
+        "1 ",
+        "nan",
+        "NaN",
+        "NA",
+        "inf",
+        "-Infinity",
+        "1_0",
+        "0x1",
+        "1d5",
+        "1e",
+        "--1",
+    ),
+    *("true", "2020-01-01", "x", "1,5", "0.1", "2.2250738585072014e-308", "4.9e-324"),
+]
+
+
+def outcome(path: Path, options: TableOptions) -> Any:
+    """Return the values of both columns, or what is wrong with them."""
+    feature = Feature("a")
+    with open_pieces(str(path), options) as table:
+        table.wanted = {0: True, 1: False}
+        made = []
+        for piece in table.pieces:
+            try:
+                values = feature_values(feature, piece.columns[0], options).astype(float)
+            except RowError as error:
+                return piece.place(error.row), str(error)
+            made += zip(map(repr, values.tolist()), piece.columns[1], strict=True)
+    return made
+
+
+@given(st.lists(st.tuples(st.sampled_from(PLAIN), st.sampled_from(PLAIN)), max_size=8))
+def test_the_quick_reader_reads_what_the_plain_one_does(rows):
+    pytest.importorskip("polars")
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder, "a.csv")
+        # The first block tells of columns, and is never read quickly.
+        lines = ["a;b", *(f"{a};{b}" for a, b in [("1", "2"), *rows])]
+        path.write_text("\n".join(lines))
+        cut_at(7, patch)
+        patch.setattr(pieces, "_CHARACTERS", 10**6)
+        options = TableOptions(decimal=".")
+        quick = outcome(path, options)
+        patch.setattr(pieces, "has_polars", lambda: False)
+        assert quick == outcome(path, options)
+
+
+@pytest.mark.parametrize("row", ["1,2", "1,2,3,4", "1", "", "1,2,3,4\n1,2"])
+def test_rows_of_other_widths_are_found_by_both_readers(row: str, tmp_path: Path, monkeypatch):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,c\n1,2,3\n4,5,6\n" + row + "\n7,8,9\n")
+    cut_at(12, monkeypatch)
+    said = []
+    for quick in (True, False):
+        monkeypatch.setattr(pieces, "has_polars", lambda quick=quick: quick)
+        with open_pieces(str(path), TableOptions()) as table:
+            table.wanted = {0: True, 2: True}
+            try:
+                said.append([list(map(float, piece.columns[0])) for piece in table.pieces])
+            except ValueError as error:
+                said.append(str(error))
+    assert said[0] == said[1]
+    assert ("cells, where 3 are wanted" in str(said[0])) == (row != "")
 
 
 def test_lines_are_those_of_the_file(tmp_path: Path):
@@ -538,7 +617,7 @@ def test_lines_are_those_of_the_file(tmp_path: Path):
 
 def test_a_quote_that_is_left_open_takes_no_memory(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(pieces, "_MOST_IN_A_ROW", 100)
-    monkeypatch.setattr(pieces, "_CHARACTERS", 10)
+    cut_at(10, monkeypatch)
     path = tmp_path / "a.csv"
     path.write_text('a,b\n1,"2\n' + "3,4\n" * 1000)
     with (

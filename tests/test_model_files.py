@@ -528,6 +528,9 @@ HOSTILE: dict[str, Callable[[bytes], bytes]] = {
     "an activation too many": changed(lambda d: d["hidden_activations"].append({"kind": "ReLU"})),
     "a slope below 0": changed(lambda d: d["hidden_activations"][0].update(negative_slope=-1)),
     "an infinite slope": changed(lambda d: d["hidden_activations"][0].update(negative_slope=1e999)),
+    "a slope of 10**400": changed(
+        lambda d: d["hidden_activations"][0].update(negative_slope=10**400)
+    ),
     "a slope of text": changed(lambda d: d["hidden_activations"][0].update(negative_slope="1")),
     "a field of nothing": changed(lambda d: d["hidden_activations"][0].update(__class__="x")),
     "a scale of 0": changed(lambda d: d.update(input_scale=0)),

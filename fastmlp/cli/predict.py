@@ -99,8 +99,8 @@ def predict(options: argparse.Namespace) -> None:
     if options.out != STANDARD:
         check_folder("--out", Path(options.out))
     with open_pieces(options.data, table_options(options)) as table:
-        rows = Rows.of(model, table, options)
         kept = [table.column(name) for name in options.keep]
+        rows = Rows.of(model, table, options, kept=kept)
         names = [table.names[i] if table.names else str(i) for i in kept]
         with _writer(options.out) as writer:
             writer.begin([*names, *answer_names(model, not options.no_probabilities)])

@@ -205,13 +205,20 @@ class Rows:
         table: Pieces,
         options: argparse.Namespace,
         targets: Sequence[int] = (),
+        kept: Sequence[int] = (),
     ) -> Rows:
-        """Return the rows as the options of a command say."""
+        """Return the rows as the options of a command say; other columns are read as cells."""
+        indices = match_columns(model, table, options.columns, targets)
+        features = zip(indices, model.columns.features, strict=True)
+        table.wanted = {
+            **{index: feature.kind == "number" for index, feature in features},
+            **dict.fromkeys((*targets, *kept), False),
+        }
         return cls(
             model,
             table,
             table_options(options),
-            match_columns(model, table, options.columns, targets),
+            indices,
             Predictor(model.network, options.backend, options.threads),
             options.ignore_unknown,
             options.quiet,
