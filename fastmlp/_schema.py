@@ -97,7 +97,8 @@ class Number(Kind):
             return self.nan
         # Python's integers go beyond what a float can hold.
         finite = abs(value) <= sys.float_info.max
-        return (finite or self.infinite) and self.least <= value <= self.most
+        may_be = finite or (self.infinite and isinstance(value, float))
+        return may_be and self.least <= value <= self.most
 
 
 @dataclass(frozen=True)

@@ -645,6 +645,35 @@ def test_an_estimator_of_version_1_keeps_loading():
     assert model.predict([[1.0, 1.0], [-1.0, -1.0], [0.0, 0.0]]).tolist() == ["high", "low", "mid"]
 
 
+def test_a_table_s_model_of_version_1_keeps_loading():
+    model = load_model(DATA / "table-1.safetensors")
+    wanted = table_of_version_1()
+    assert model.preprocessing == wanted.preprocessing
+    assert same_bits_of(model.network, wanted.network)
+    columns = [np.array([2.0]), np.array([9.0]), np.array(["red"]), np.array([4])]
+    assert model.columns.transform(columns).tolist() == [[1, 9, 0, 1, 1, 0]]
+
+
+def same_bits_of(one: MLP, other: MLP) -> bool:
+    return one.parameters.tobytes() == other.parameters.tobytes()
+
+
+def table_of_version_1() -> ModelFile:
+    """Return what ``table-1.safetensors`` holds."""
+    network = MLP([6, 1], output_activation="linear")
+    network.parameters = np.arange(7) / 8
+    network.label_names = ("price",)
+    features = (
+        Feature("size"),
+        Feature("built", "date", date_format="%d.%m.%Y"),
+        Feature("colour", "category", ("blue", "red")),
+        Feature("rooms", "category", (4, 5)),
+    )
+    mean, deviation = (0.0,) * 6, (2.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    fill = (0.5, 1.5, 0.25, 0.75, 0.5, 0.5)
+    return ModelFile(network, Preprocessing(features, fill, mean, deviation, ("price",)))
+
+
 def network_of_version_1() -> MLP:
     """Return what ``network-1.safetensors`` holds: parameters that any machine computes alike."""
     hidden: list[Activation] = [LeakyReLU(0.125), ACTIVATIONS["gelu"]]
@@ -664,6 +693,7 @@ def network_of_version_1() -> MLP:
 def write_version_1(folder: Path) -> None:
     """Write the files of version 1; not run again, as they are to stay what they were."""
     network_of_version_1().save(folder / "network-1.safetensors")
+    save_model(folder / "table-1.safetensors", table_of_version_1())
     rng = np.random.default_rng(0)
     points = rng.normal(size=(300, 2)) * 0.3 + np.repeat([-1.0, 0.0, 1.0], 100)[:, None]
     names = np.repeat(["low", "mid", "high"], 100)
