@@ -8,6 +8,7 @@ Run as a script it says how many were tried, and how many of them were refused::
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import struct
@@ -188,16 +189,18 @@ def edit(content: Any, rng: random.Random) -> None:
     if kind == 0:
         del container[key]
     elif kind == 1 and isinstance(container, dict):
-        container[rng.choice(("kind", "version", "path", "\0", "a" * 50))] = rng.choice(ODD_VALUES)
+        container[rng.choice(("kind", "version", "path", "\0", "a" * 50))] = copy.deepcopy(
+            rng.choice(ODD_VALUES)
+        )
     elif kind == 2 and isinstance(container, list):
-        container.insert(key, rng.choice(ODD_VALUES))
+        container.insert(key, copy.deepcopy(rng.choice(ODD_VALUES)))
     elif kind == 3:
         other, other_key = rng.choice(places(content))
         container[key] = json.loads(json.dumps(other[other_key]))
     elif kind == 4 and isinstance(container[key], int | float):
         container[key] = container[key] * rng.choice((2, -1, 10, 1000)) + rng.choice((0, 1))
     else:
-        container[key] = rng.choice(ODD_VALUES)
+        container[key] = copy.deepcopy(rng.choice(ODD_VALUES))
 
 
 def edit_description(whole: bytes, rng: random.Random) -> bytes:
