@@ -8,7 +8,16 @@ import sys
 
 import pytest
 
-HEAVY = ["numba", "llvmlite", "sklearn", "scipy", "matplotlib", "tqdm.notebook", "pooch"]
+HEAVY = [
+    "numba",
+    "llvmlite",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "tqdm.notebook",
+    "pooch",
+    "safetensors",
+]
 NEW_MODULES = """
 import json, sys
 import numpy.random

@@ -458,6 +458,62 @@ def test_the_old_predictions_stay_if_anything_fails(house: Path, model: Path, tm
     assert sorted(os.listdir(tmp_path)) == ["house.csv", "model.safetensors", "out.csv"]
 
 
+def test_rows_of_wide_networks_are_taken_few_at_once(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr("fastmlp.cli.rows._NUMBERS", 20)
+    network = MLP([8, 2], seed=1)
+    network.save(tmp_path / "a.safetensors")
+    X = RNG.normal(size=(11, 8)).astype(np.float32)
+    np.savetxt(tmp_path / "a.csv", X, "%.9g", ",")
+    _, rows = predicted(capsys, tmp_path / "a.safetensors", tmp_path / "a.csv")
+    wanted = network.predict_proba(X).tolist()
+    assert np.array([row[1:] for row in rows], dtype=np.float32).tolist() == wanted
+    with (tmp_path / "a.csv").open("a") as file:
+        file.write("x,1,1,1,1,1,1,1\n")
+    message = refused(capsys, "predict", tmp_path / "a.safetensors", tmp_path / "a.csv")
+    assert "line 12: column '0' holds 'x'" in message
+
+
+def test_a_bar_shows_how_far_the_file_is(house: Path, model: Path, capsys, monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    capsys.readouterr()
+    assert main(["predict", str(model), str(house), *QUICK]) == 0
+    assert re.search(r" 0%\|.*/2\.70k", capsys.readouterr().err)
+    assert main(["predict", str(model), str(house), *QUICK, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's pipe")
+def test_a_reader_that_goes_away_is_no_error(house: Path, model: Path):
+    words = f"{sys.executable} -m fastmlp predict {model} {house} --backend numpy | head -1"
+    run = subprocess.run(words, shell=True, capture_output=True, text=True)
+    assert (run.stdout, run.stderr) == ("prediction,probability_big,probability_small\n", "")
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_file(tmp_path: Path):
+    """Twenty times the rows take at most 40 MB more, at their peak."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("there is no /proc that says how much was in use")
+    network = MLP([5, 8, 2], seed=1)
+    network.save(tmp_path / "a.safetensors")
+    row = ",".join(["0.123456"] * 5) + "\n"
+    peaks = []
+    script = (
+        "import sys; from fastmlp.cli import main; assert main(sys.argv[1:]) == 0;"
+        "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
+    )
+    for n_rows in (100_000, 2_000_000):
+        (tmp_path / "a.csv").write_text(row * n_rows)
+        words = ["predict", str(tmp_path / "a.safetensors"), str(tmp_path / "a.csv"), "--quiet"]
+        command = [sys.executable, "-c", script, *words, "--out", str(tmp_path / "out.csv"), *QUICK]
+        run = subprocess.run(command, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        peaks.append(int(run.stdout) * 1024)
+    assert (tmp_path / "out.csv").read_bytes().count(b"\n") == 2_000_001
+    assert peaks[1] - peaks[0] < 40e6
+
+
 # Evaluate ------------------------------------------------------------------------------------
 
 

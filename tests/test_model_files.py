@@ -563,6 +563,16 @@ def test_damaged_and_hostile_files_are_one_error(kind: str, valid: bytes, tmp_pa
     assert len(str(error.value)) < 1000
 
 
+def test_nan_is_refused_with_a_right_checksum_too(tmp_path: Path, monkeypatch):
+    network = MLP([3, 2])
+    network.weights[0][0, 0] = np.nan
+    with monkeypatch.context() as careless:
+        careless.setattr("fastmlp.model_file._check_finite", lambda parameters: None)
+        network.save(tmp_path / "a")
+    with pytest.raises(ModelFileError, match="parameters are NaN or infinite"):
+        MLP.load(tmp_path / "a")
+
+
 def test_a_later_version_says_what_is_needed(valid: bytes, tmp_path: Path):
     path = tmp_path / "a"
     path.write_bytes(changed(lambda d: d.update(version=VERSION + 1, new="field"))(valid))

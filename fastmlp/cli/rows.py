@@ -21,6 +21,8 @@ from fastmlp.preprocessing import Feature, Preprocessing, RowError
 Array = NDArray[Any]
 
 _SHOWN_NAMES = 20
+#: Of a network's inputs that are in memory at once.
+_NUMBERS = 2**21
 
 
 def add_rows(parser: argparse.ArgumentParser) -> None:
@@ -232,8 +234,11 @@ class Rows:
         ValueError
             If a row cannot be taken; says where it is.
         """
+        # Names become many columns: a small file may need much memory.
+        n_rows = max(1, _NUMBERS // self.model.network.n_inputs)
         with progress_bar(self.table.size, shown=not self.quiet) as move_to:
-            for piece in self.table.pieces:
+            parts = (part for piece in self.table.pieces for part in piece.cut(n_rows))
+            for piece in parts:
                 X = self.read(piece, self.model.columns, self.indices)
                 try:
                     logits = self.predictor.logits(X)

@@ -66,6 +66,20 @@ class Piece:
     first: int
     lines: Sequence[int] | None = None
 
+    def cut(self, n_rows: int) -> Iterator[Piece]:
+        """Yield pieces of at most so many rows.
+
+        Examples
+        --------
+        >>> [part.columns for part in Piece([["1", "2", "3"]], 3, 0).cut(2)]
+        [[['1', '2']], [['3']]]
+        """
+        for start in range(0, self.n_rows, n_rows):
+            rows = slice(start, min(start + n_rows, self.n_rows))
+            columns = [None if column is None else column[rows] for column in self.columns]
+            lines = None if self.lines is None else self.lines[rows]
+            yield Piece(columns, rows.stop - start, self.first + start, lines)
+
     def place(self, row: int) -> str:
         """Return where in the file a row lies."""
         if self.lines is None:

@@ -409,6 +409,17 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         UserWarning
             If parameters are left out that no file can hold: callbacks, functions, instances of
             backends and generators.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from fastmlp.sklearn import MLPClassifier
+        >>> model = MLPClassifier(solver="lbfgs", random_state=0, backend="numpy")
+        >>> model = model.fit([[0.0], [1.0], [2.0]], ["low", "low", "high"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(f"{folder}/model.safetensors")
+        ...     MLPClassifier.load(f"{folder}/model.safetensors").predict([[1.9]])
+        array(['high'], dtype='<U4')
         """
         check_is_fitted(self)
         network = self._live_network().copy()
@@ -444,6 +455,14 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         ModelFileError
             If the file is damaged, no model file, of a later version of the format or of another
             estimator. It is a ValueError.
+
+        Examples
+        --------
+        >>> from fastmlp.sklearn import MLPRegressor
+        >>> MLPRegressor.load("nowhere.safetensors")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.safetensors'
         """
         model = load_model(path)
         try:
