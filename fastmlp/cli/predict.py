@@ -18,7 +18,7 @@ from fastmlp._files import writing
 from fastmlp.cli.files import check_folder
 from fastmlp.cli.rows import Rows, add_rows, read_model, table_options
 from fastmlp.datasets.files import COLUMNAR
-from fastmlp.datasets.pieces import STANDARD, open_pieces
+from fastmlp.datasets.pieces import STANDARD, open_pieces, plain_cells
 from fastmlp.model_file import ModelFile
 
 Array = NDArray[Any]
@@ -109,7 +109,7 @@ def predict(options: argparse.Namespace) -> None:
                 answers = [predictions] if predictions.ndim == 1 else list(predictions.T)
                 if probabilities is not None and not options.no_probabilities:
                     answers += list(probabilities.T)
-                writer.write([*(piece.columns[i] for i in kept), *answers])
+                writer.write([*(plain_cells(piece.columns[i]) for i in kept), *answers])
 
 
 def answer_names(model: ModelFile, with_probabilities: bool) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.cli.reading import reading_options
 from fastmlp.datasets import load_digits, load_fashion_mnist, load_mnist
 from fastmlp.datasets.files import ARRAYS, COLUMNAR, TEXT
 from fastmlp.datasets.idx import Split
@@ -130,32 +131,15 @@ def load_problem(options: argparse.Namespace) -> Problem:
 
 
 def _table_options(options: argparse.Namespace) -> TableOptions:
-    chosen = TableOptions(
+    return replace(
+        reading_options(options),
         target=options.target or (),
         features=options.features,
         columns=options.columns,
         drop=options.drop,
         categorical=options.categorical,
         missing=options.missing,
-        decimal=options.decimal,
-        encoding=options.encoding,
-        comment=options.comment,
-        header=options.header,
-        delimiter=_delimiter(options.delimiter),
-        date_format=options.date_format,
     )
-    if options.na_values is None:
-        return chosen
-    return replace(chosen, na_values=[word.lower() for word in options.na_values])
-
-
-def _delimiter(word: str | None) -> str | None:
-    mark = "\t" if word in ("tab", r"\t") else word
-    if mark is not None and (
-        len(mark) != 1 or not mark.isascii() or mark.isalnum() or mark in '"\n'
-    ):
-        raise ValueError(f"--delimiter must be one mark, such as ';' or tab, got {word!r}")
-    return mark
 
 
 def _from_table(table: Table, options: argparse.Namespace) -> Problem:

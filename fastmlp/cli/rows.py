@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
 from fastmlp._checks import listing
 from fastmlp._progress import progress_bar
-from fastmlp.datasets.cells import MISSING
+from fastmlp.cli.options import whole_number
+from fastmlp.cli.reading import add_reading, reading_options
 from fastmlp.datasets.pieces import Piece, Pieces, feature_values
 from fastmlp.datasets.table import TableOptions
 from fastmlp.model_file import ModelFile, load_model
@@ -59,25 +60,7 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
         help="take names that the model does not know as none of those that it knows, not as an "
         "error",
     )
-    data.add_argument(
-        "--na-values",
-        nargs="+",
-        default=MISSING,
-        metavar="WORD",
-        help="what stands for a missing value (by default nothing, NA, NaN, null, None, ? ...)",
-    )
-    data.add_argument(
-        "--decimal", choices=[".", ","], help="by default a comma in a file of semicolons too"
-    )
-    data.add_argument("--encoding", metavar="NAME", help="by default UTF-8")
-    data.add_argument(
-        "--comment", default="#", metavar="MARK", help="begins lines to leave out (%(default)s)"
-    )
-    data.add_argument(
-        "--header",
-        action=argparse.BooleanOptionalAction,
-        help="whether the first line names the columns (by default if it holds no number)",
-    )
+    add_reading(parser.add_argument_group("reading a file"))
     computing = parser.add_argument_group("computing")
     computing.add_argument(
         "--backend",
@@ -86,7 +69,7 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
         help="auto, or a name that `fastmlp info` lists (%(default)s)",
     )
     computing.add_argument(
-        "--threads", type=int, metavar="N", help="by default the backend chooses"
+        "--threads", type=whole_number, metavar="N", help="by default the backend chooses"
     )
     computing.add_argument("--quiet", action="store_true", help="show no progress")
 
@@ -101,15 +84,7 @@ def table_options(options: argparse.Namespace, target: Sequence[str] = ()) -> Ta
     >>> table_options(parser.parse_args(["a.safetensors", "b.csv"])).features
     'X'
     """
-    return TableOptions(
-        target=target,
-        features=options.features,
-        na_values=options.na_values,
-        decimal=options.decimal,
-        encoding=options.encoding,
-        comment=options.comment,
-        header=options.header,
-    )
+    return replace(reading_options(options), target=target, features=options.features)
 
 
 def match_columns(
@@ -184,7 +159,6 @@ class Rows:
     ----------
     model : ModelFile
     table : Pieces
-    options : TableOptions
     indices : list of int
         Which column is each feature.
     predictor : Predictor
@@ -194,7 +168,6 @@ class Rows:
 
     model: ModelFile
     table: Pieces
-    options: TableOptions
     indices: list[int]
     predictor: Predictor
     ignore_unknown: bool = False
@@ -219,7 +192,6 @@ class Rows:
         return cls(
             model,
             table,
-            table_options(options),
             indices,
             Predictor(model.network, options.backend, options.threads),
             options.ignore_unknown,
@@ -250,10 +222,9 @@ class Rows:
 
     def read(self, piece: Piece, made: Preprocessing, indices: Sequence[int]) -> Array:
         """Return some columns of a piece as numbers."""
-        options, decimal = self.options, self.table.decimal
         try:
             columns = [
-                feature_values(feature, piece.columns[index], options, decimal)
+                feature_values(feature, piece.columns[index], self.table.rules)
                 for feature, index in zip(made.features, indices, strict=True)
             ]
             return made.transform(columns, ignore_unknown=self.ignore_unknown)

@@ -19,6 +19,7 @@ from fastmlp.callbacks import EarlyStopping
 from fastmlp.cli.files import check_folder, is_model_file
 from fastmlp.cli.options import described, number, whole_number
 from fastmlp.cli.problem import DATA_SETS, Problem, load_problem, split
+from fastmlp.cli.reading import add_reading
 from fastmlp.datasets.cells import Array
 from fastmlp.errors import TrainingInterrupted
 from fastmlp.history import History, format_value
@@ -132,36 +133,7 @@ def _add_reading(data: Any) -> None:
         help="what to do where a value is missing: stop, leave out the row, or put the training "
         "data's mean (%(default)s)",
     )
-    data.add_argument(
-        "--na-values",
-        nargs="+",
-        metavar="WORD",
-        help="what stands for a missing value (by default nothing, NA, NaN, null, None, ? ...)",
-    )
-    data.add_argument(
-        "--decimal", choices=[".", ","], help="by default a comma in a file of semicolons too"
-    )
-    data.add_argument(
-        "--encoding", metavar="NAME", help="by default UTF-8, else Windows-1252 (Latin-1)"
-    )
-    data.add_argument(
-        "--comment", default="#", metavar="MARK", help="begins lines to leave out (%(default)s)"
-    )
-    data.add_argument(
-        "--header",
-        action=argparse.BooleanOptionalAction,
-        help="whether the first line names the columns (by default if it holds no value)",
-    )
-    data.add_argument(
-        "--delimiter", metavar="MARK", help="between cells, or tab (by default tab, ; or , as seen)"
-    )
-    data.add_argument(
-        "--date-format",
-        nargs="+",
-        default=[],
-        metavar="FORMAT",
-        help="of dates whose day and month are unclear, such as %%d/%%m/%%Y, or COLUMN=FORMAT",
-    )
+    add_reading(data)
 
 
 def _add_network(network: Any) -> None:

@@ -130,18 +130,63 @@ def read_text_table(
     """
     notes: list[str] = []
     text = _decoded(path, encoding, notes)
-    file = _parted(path, text, comment)
+    if delimiter is None and kind_of(path) == ".tsv":
+        delimiter = "\t"
+    table = text_table(str(path), text, comment=comment, header=header, delimiter=delimiter)
+    if not table.lines:
+        raise ValueError(f"{path} holds no row of values")
+    table.notes[:0] = notes
+    return table
+
+
+def text_table(
+    source: str,
+    text: str,
+    *,
+    comment: str = "#",
+    header: bool | None = None,
+    delimiter: str | None = None,
+    before: int = 0,
+    width: int | None = None,
+) -> TextTable:
+    r"""Return the cells of a text.
+
+    Parameters
+    ----------
+    source : str
+        Where it is from, for messages.
+    text : str
+        With a line feed at the end of lines.
+    comment, header, delimiter
+        As for `read_text_table`.
+    before : int, default 0
+        How many lines stand before it.
+    width : int, optional
+        How many cells rows have, by default as the first.
+
+    Raises
+    ------
+    ValueError
+        If it has no row, not even a header, or is no table.
+
+    Examples
+    --------
+    >>> text_table("a.csv", "a;b\n1;2\n").names
+    ['a', 'b']
+    """
+    notes: list[str] = []
+    file = _parted(source, text, comment, before)
     if file.rows and (excel := _SAID_DELIMITER.fullmatch(file.rows[0])):
         delimiter = delimiter or excel[1]
         file = file._replace(rows=file.rows[1:], lines=file.lines[1:])
     if not file.rows:
-        raise ValueError(f"{path} holds no row of values")
+        raise ValueError(f"{source} holds no row of values")
     if delimiter is None:
-        delimiter = "\t" if kind_of(path) == ".tsv" else _delimiter_of(file.rows[:50])
-    file = _squared(path, file, delimiter, notes)
+        delimiter = _delimiter_of(file.rows[:50])
+    file = _squared(source, file, delimiter, notes, width)
     if file.remarks:
         notes.append(f"lines that begin with {comment!r} are left out: {len(file.remarks)}")
-    columns = _split(path, file, delimiter)
+    columns = _split(source, file, delimiter)
     lines = file.lines
     first = [str(column[0] or "").strip() for column in columns]
     guessed = header is None
@@ -150,9 +195,7 @@ def read_text_table(
     names: list[str] = []
     if header:
         names, columns, lines = first, [column[1:] for column in columns], lines[1:]
-    if not lines:
-        raise ValueError(f"{path} holds no row of values")
-    above = [remark for line, remark in file.remarks if line < lines[0]]
+    above = [remark for line, remark in file.remarks if line < file.lines[0]]
     if not names and above:
         said = [cell.strip() for cell in above[-1].removeprefix(comment).split(delimiter)]
         names = said if len(said) == len(columns) else []
@@ -172,14 +215,25 @@ class _Parted(NamedTuple):
     quoted: bool
 
 
-def _parted(path: Path, text: str, comment: str) -> _Parted:
+def begins_quotes(text: str, comment: str) -> bool:
+    """Return whether quotes enclose cells of a text, rather than mean inches.
+
+    Examples
+    --------
+    >>> begins_quotes('1,"a, b"', "#"), begins_quotes('5" pipe,1', "#")
+    (True, False)
+    """
+    return any(_begins_cell(line, comment) for line in text.split("\n") if '"' in line)
+
+
+def _parted(path: str, text: str, comment: str, before: int) -> _Parted:
     all_lines = text.split("\n")
-    quoted = any(_begins_cell(line, comment) for line in all_lines if '"' in line)
+    quoted = begins_quotes(text, comment)
     rows: list[str] = []
     lines: list[int] = []
     remarks: list[tuple[int, str]] = []
     inside = False
-    for number, line in enumerate(all_lines, 1):
+    for number, line in enumerate(all_lines, before + 1):
         if inside:
             rows[-1] += "\n" + line
         elif comment and line.startswith(comment):
@@ -214,7 +268,9 @@ def _delimiter_of(rows: list[str]) -> str:
     return max(reversed(DELIMITERS), key=bare[0].count)
 
 
-def _squared(path: Path, file: _Parted, delimiter: str, notes: list[str]) -> _Parted:
+def _squared(
+    path: str, file: _Parted, delimiter: str, notes: list[str], wanted: int | None
+) -> _Parted:
     """Return the rows with as many cells each, without spaces around quotes."""
     rows, bare = file.rows, file.rows
     if file.quoted:
@@ -224,17 +280,19 @@ def _squared(path: Path, file: _Parted, delimiter: str, notes: list[str]) -> _Pa
         bare = [cell.sub(r"\1", row) for row in rows]
         _check_quotes(path, file.lines, bare)
     widths = [row.count(delimiter) + 1 for row in bare]
-    if widths[0] > 2 and all(row.endswith(delimiter) for row in rows):
+    may_be_wider = wanted in (None, widths[0] - 1) and widths[0] > 2
+    if may_be_wider and all(row.endswith(delimiter) for row in rows):
         notes.append(f"every line ends in {delimiter!r}, which is left out")
         rows = [row.removesuffix(delimiter) for row in rows]
         widths = [width - 1 for width in widths]
+    wanted = wanted or widths[0]
     for line, width in zip(file.lines, widths, strict=True):
-        if width != widths[0]:
-            raise ValueError(f"{path}, line {line}: {width} cells, where {widths[0]} are wanted")
+        if width != wanted:
+            raise ValueError(f"{path}, line {line}: {width} cells, where {wanted} are wanted")
     return file._replace(rows=rows)
 
 
-def _check_quotes(path: Path, lines: list[int], bare: list[str]) -> None:
+def _check_quotes(path: str, lines: list[int], bare: list[str]) -> None:
     for line, row in zip(lines, bare, strict=True):
         if '"' in row:
             raise ValueError(
@@ -243,7 +301,7 @@ def _check_quotes(path: Path, lines: list[int], bare: list[str]) -> None:
             )
 
 
-def _split(path: Path, file: _Parted, delimiter: str) -> list[Any]:
+def _split(path: str, file: _Parted, delimiter: str) -> list[Any]:
     """Return the columns of cells."""
     if not has_polars():
         if file.quoted:

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import gzip
 import io
 import os
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from fastmlp._mapped import release_pages
-from fastmlp.datasets.cells import Array, is_number, parse_column
+from fastmlp.datasets.cells import Array, CellRules, parse_column
 from fastmlp.datasets.files import (
     ARRAYS,
     COLUMNAR,
-    DELIMITERS,
     TEXT,
+    TextTable,
+    begins_quotes,
+    has_polars,
     kind_of,
-    polars_column,
+    needs_polars,
     read_arrays,
+    text_table,
+    typed_column,
 )
 from fastmlp.datasets.table import TableOptions
 from fastmlp.preprocessing import Feature, RowError
@@ -38,6 +41,7 @@ _VALUES = 2**20
 #: A row that is longer is none: a quote that begins there does not end.
 _MOST_IN_A_ROW = 2**25
 
+_USUAL = CellRules()
 _BAD_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -47,13 +51,14 @@ class Piece:
 
     Parameters
     ----------
-    columns : sequence of list of str, or of ndarray, each of shape (n_rows,)
-        Cells of text as they are written, or values; nothing where nobody wants them.
+    columns : sequence of array-like of shape (n_rows,)
+        Lists or polars Series of cells as they are written, or arrays of values; None where
+        nobody wants them.
     n_rows : int
     first : int
         How many rows stand before.
     lines : sequence of int, optional
-        The line of the file, from 1, that each row ends on.
+        The line of the file, from 1, that each row begins on.
 
     Examples
     --------
@@ -102,8 +107,8 @@ class Pieces:
     pieces : iterator of Piece
     size : int or None
         What `position` goes up to, where that is known.
-    decimal : str
-        The decimal mark of its cells, as `parse_column` takes it.
+    rules : CellRules
+        How its cells are read.
     wanted : mapping of int to bool, optional
         The columns that are to be read, and whether each is to hold numbers: it may then come as
         an array where its cells plainly do. By default all, as cells.
@@ -119,7 +124,7 @@ class Pieces:
     width: int
     pieces: Iterator[Piece]
     size: int | None = None
-    decimal: str = "."
+    rules: CellRules = _USUAL
     wanted: dict[int, bool] | None = None
     position: int = 0
 
@@ -177,8 +182,8 @@ def open_pieces(source: str, options: TableOptions) -> Iterator[Pieces]:
     ...     path = Path(folder) / "flowers.csv"
     ...     _ = path.write_text("length,width\n5.1,3.5\n")
     ...     with open_pieces(str(path), TableOptions()) as table:
-    ...         print(table.names, next(table.pieces).columns)
-    ['length', 'width'] [['5.1'], ['3.5']]
+    ...         print(table.names, next(table.pieces).n_rows)
+    ['length', 'width'] 1
     """
     path = Path(source)
     kind = ".csv" if source == STANDARD else kind_of(path)
@@ -199,72 +204,91 @@ def open_pieces(source: str, options: TableOptions) -> Iterator[Pieces]:
         raise ValueError(f"a table must end in one of {known}, or be -, got {source!r}")
 
 
-def feature_values(
-    feature: Feature, cells: Any, options: TableOptions, decimal: str = "."
-) -> Array:
+def feature_values(feature: Feature, cells: Any, rules: CellRules = _USUAL) -> Array:
     """Return the values of a feature, from the cells or the values of its column.
 
     Parameters
     ----------
     feature : Feature
-    cells : list of str, or ndarray
-    options : TableOptions
-        Says what stands for a missing value.
-    decimal : str, default "."
-        As for `parse_column`.
+    cells : list of str, polars Series of str, or ndarray
+    rules : CellRules, optional
 
     Raises
     ------
     RowError
         If a cell is none of a column of this kind.
+    ImportError
+        If they are dates or need a decimal comma, and polars is not installed.
 
     Examples
     --------
-    >>> feature_values(Feature("a"), ["1.5", "", "1e3"], TableOptions())
+    >>> feature_values(Feature("a"), ["1.5", "", "1e3"])
     array([   1.5,    nan, 1000. ])
     """
-    if not isinstance(cells, list):
+    if isinstance(cells, np.ndarray):
         if feature.is_text:
-            return np.asarray(cells).astype(np.str_)
+            return cells.astype(np.str_)
         if cells.dtype.kind != "U":
-            return np.asarray(cells)
-        cells = cells.tolist()
-    missing = [word.lower() for word in options.na_values]
+            return cells
+    missing = {"", *(word.lower() for word in rules.missing)}
     if feature.is_text:
-        stripped = (cell.strip() for cell in cells)
-        return np.array(["" if cell.lower() in missing else cell for cell in stripped])
-    plain = None if feature.kind == "date" or decimal == "," else _plain_numbers(cells)
-    if plain is not None:
-        return plain
-    column = parse_column(feature.name, cells, decimal=decimal, missing=missing)
+        stripped = (cell.strip() for cell in plain_cells(cells))
+        return np.array(["" if cell.lower() in missing else cell for cell in stripped], np.str_)
+    if feature.kind != "date" and "," not in rules.decimal:
+        plain = _plain_numbers(plain_cells(cells), missing)
+        if plain is not None:
+            return plain
+    return _parsed(feature, cells, rules)
+
+
+def plain_cells(column: Any) -> Any:
+    """Return cells as a list of str, and an array as it is.
+
+    Examples
+    --------
+    >>> plain_cells(["a"])
+    ['a']
+    """
+    if isinstance(column, list | np.ndarray):
+        return column
+    return column.fill_null("").to_list()
+
+
+def _parsed(feature: Feature, cells: Any, rules: CellRules) -> Array:
+    """Return what `parse_column` makes of cells that are no plain numbers."""
+    if not has_polars():
+        raise needs_polars(f"column {feature.name!r}, which holds more than plain numbers")
+    import polars as pl
+
+    series = pl.Series(plain_cells(cells)) if isinstance(cells, list | np.ndarray) else cells
+    if feature.date_format is not None and rules.format_of(feature.name) is None:
+        rules = replace(rules, date_format=[f"{feature.name}={feature.date_format}"])
+    column = parse_column(feature.name, series, rules)
     if not column.is_text and column.is_date == (feature.kind == "date"):
         return column.values
     if column.missing.all():
-        return np.full(len(cells), np.nan)
-    row = _first_odd(feature, cells, decimal, missing)
+        return np.full(len(series), np.nan)
+    row = int(np.argmax(~column.missing)) if column.odd is None else column.odd.row
     kind = "date" if feature.kind == "date" else "number"
-    raise RowError(row, f"column {feature.name!r} holds {cells[row]!r}, and no {kind}")
+    raise RowError(row, f"column {feature.name!r} holds {series[row]!r}, and no {kind}")
 
 
-def _first_odd(feature: Feature, cells: list[str], decimal: str, missing: Sequence[str]) -> int:
-    """Return the first cell that is none of the feature's kind."""
-    for row, cell in enumerate(cells):
-        column = parse_column(feature.name, [cell], decimal=decimal, missing=missing)
-        fits = not column.is_text and column.is_date == (feature.kind == "date")
-        if not fits and not column.missing.all():
-            return row
-    return 0
-
-
-def _plain_numbers(cells: list[str]) -> Array | None:
+def _plain_numbers(cells: Sequence[str], missing: set[str]) -> Array | None:
     """Return cells as numbers if all are plainly so: what `parse_column` makes, and quicker."""
     try:
         values = np.array(list(map(float, cells)))
     except ValueError:
-        return None
+        cells = ["nan" if cell.strip().lower() in missing else cell for cell in cells]
+        try:
+            values = np.array(list(map(float, cells)))
+        except ValueError:
+            return None
     # What Python takes besides: 1_000, other scripts' digits, nan and infinity.
     joined = "".join(cells)
-    if not np.isfinite(values).all() or "_" in joined or not joined.isascii():
+    if "_" in joined or not joined.isascii():
+        return None
+    odd = ~np.isfinite(values)
+    if odd.any() and {cells[row].strip().lower() for row in np.flatnonzero(odd).tolist()} - missing:
         return None
     return values
 
@@ -282,7 +306,7 @@ def _decoded(
     try:
         start = file.peek(2)[:2]
         encoding = options.encoding or _encoding(start)
-        text = io.TextIOWrapper(file, encoding=encoding, newline="")
+        text = io.TextIOWrapper(file, encoding=encoding)  # line ends of one kind
     except LookupError as error:
         raise ValueError(f"there is no encoding {options.encoding!r}") from error
     except _BAD_GZIP as error:
@@ -298,30 +322,42 @@ def _text(
     delimiter: str | None,
     options: TableOptions,
 ) -> Pieces:
-    blocks = _blocks(text, source)
-    first = _Block("", 0)
-    for first in blocks:
-        if first.rows(source, delimiter or ",", options.comment):
+    blocks = _blocks(text, source, options.comment)
+    first = ""
+    for block in blocks:
+        first += block.text
+        if _has_row(first, options.comment):
             break
-    start = next((line for line in first.lines(options.comment) if line.strip()), "")
-    mark = delimiter or max(DELIMITERS, key=start.count)
-    rows = first.rows(source, mark, options.comment)
-    if not rows:
-        raise ValueError(f"{source} holds no row of values")
-    header = options.header
-    if header is None:
-        header = not any(is_number(cell.strip(), ".,") for cell in rows[0][1])
-    names = [cell.strip() for cell in rows[0][1]] if header else []
+    head = text_table(
+        source,
+        first,
+        comment=options.comment,
+        header=options.header,
+        delimiter=options.delimiter or delimiter,
+    )
     made = Pieces(
         source,
-        names,
-        len(rows[0][1]),
+        head.names,
+        len(head.columns),
         iter(()),
         _size(raw),
-        options.decimal or (".," if mark == ";" else "."),
+        CellRules(
+            options.decimal or (".," if head.delimiter == ";" else "."),
+            options.na_values,
+            options.date_format,
+        ),
     )
-    made.pieces = _text_pieces(made, raw, first, blocks, mark, options, bool(header))
+    made.pieces = _text_pieces(made, raw, head, blocks, options)
     return made
+
+
+def _has_row(text: str, comment: str) -> bool:
+    """Return whether a text has a row that says what its columns are."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    return any(
+        not (comment and line.startswith(comment)) and not line.lower().startswith("sep=")
+        for line in lines
+    )
 
 
 def _encoding(start: bytes) -> str:
@@ -335,39 +371,16 @@ def _size(raw: BinaryIO) -> int | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Whole lines of a text, and how many stand before them."""
+class _Block(NamedTuple):
+    """Whole rows of a text, and how many lines stand before them."""
 
     text: str
     before: int
 
-    def lines(self, comment: str) -> list[str]:
-        """Return the lines, those of comments empty."""
-        lines = list(io.StringIO(self.text, newline=""))
-        if not comment or comment not in self.text:
-            return lines
-        return ["\n" if line.startswith(comment) else line for line in lines]
 
-    def rows(self, source: str, delimiter: str, comment: str) -> list[tuple[int, list[str]]]:
-        """Return the lines that rows end on, and their cells."""
-        reader = csv.reader(self.lines(comment), delimiter=delimiter, strict=True)
-        try:
-            return [
-                (self.before + reader.line_num, row)
-                for row in reader
-                if len(row) > 1 or (row and row[0].strip())
-            ]
-        except csv.Error as error:
-            line = self.before + reader.line_num
-            raise ValueError(
-                f"{source}, line {line}: the table cannot be read ({error})"
-            ) from error
-
-
-def _blocks(text: io.TextIOWrapper, source: str) -> Iterator[_Block]:
+def _blocks(text: io.TextIOWrapper, source: str, comment: str) -> Iterator[_Block]:
     """Yield blocks that end where a row ends."""
-    rest, before = "", 0
+    rest, before, quoted = "", 0, False
     size = _FIRST_CHARACTERS  # they tell what the columns are
     while True:
         try:
@@ -375,7 +388,7 @@ def _blocks(text: io.TextIOWrapper, source: str) -> Iterator[_Block]:
         except UnicodeError as error:
             raise ValueError(
                 f"{source} is not a text file in {text.encoding.upper()}: {error}; "
-                "say its encoding by --encoding"
+                "say its encoding by --encoding, such as cp1252"
             ) from error
         except _BAD_GZIP as error:
             raise ValueError(f"{source} is not a complete gzip file: {error}") from error
@@ -383,7 +396,8 @@ def _blocks(text: io.TextIOWrapper, source: str) -> Iterator[_Block]:
         if "\0" in read:
             raise ValueError(f"{source} is not a text file: it holds zero bytes")
         rest += read
-        end = len(rest) if not read else _end_of_rows(rest)
+        quoted = quoted or ('"' in read and begins_quotes(rest, comment))
+        end = len(rest) if not read else _end_of_rows(rest, quoted)
         if end:
             block, rest = rest[:end], rest[end:]
             yield _Block(block, before)
@@ -397,12 +411,10 @@ def _blocks(text: io.TextIOWrapper, source: str) -> Iterator[_Block]:
             return
 
 
-def _end_of_rows(text: str) -> int:
+def _end_of_rows(text: str, quoted: bool) -> int:
     """Return where the last row ends: at a line's end with as many quotes open as closed."""
     end = text.rfind("\n") + 1
-    if '"' not in text:
-        return end
-    while end and text.count('"', 0, end) % 2:
+    while quoted and end and text.count('"', 0, end) % 2:
         end = text.rfind("\n", 0, end - 1) + 1
     return end
 
@@ -410,35 +422,39 @@ def _end_of_rows(text: str) -> int:
 def _text_pieces(
     table: Pieces,
     raw: BinaryIO,
-    first: _Block,
+    head: TextTable,
     blocks: Iterator[_Block],
-    delimiter: str,
     options: TableOptions,
-    header: bool,
 ) -> Iterator[Piece]:
-    n_rows = 0
-    for number, block in enumerate(_chain(first, blocks)):
-        skipped = int(header and not number)
-        piece = None if skipped else _plain_piece(table, block, n_rows, delimiter, options)
+    n_rows = len(head.lines)
+    if n_rows:
+        yield Piece(head.columns, n_rows, 0, head.lines)
+    for block in blocks:
+        if not _has_row(block.text, options.comment):
+            continue
+        piece = _plain_piece(table, block, n_rows, head.delimiter, options)
         if piece is None:
-            rows = block.rows(table.source, delimiter, options.comment)[skipped:]
-            piece = _piece(table, rows, n_rows)
+            piece = _piece(table, block, n_rows, head.delimiter, options)
         if table.size is not None:
             table.position = raw.tell()
-        if piece.n_rows:
-            yield piece
+        yield piece
         n_rows += piece.n_rows
 
 
-def _piece(table: Pieces, rows: list[tuple[int, list[str]]], first: int) -> Piece:
-    """Return rows of cells as columns."""
-    for line, row in rows:
-        if len(row) != table.width:
-            raise ValueError(
-                f"{table.source}, line {line}: {len(row)} cells, where {table.width} are wanted"
-            )
-    columns = [list(cells) for cells in zip(*(row for _, row in rows), strict=True)]
-    return Piece(columns, len(rows), first, [line for line, _ in rows])
+def _piece(
+    table: Pieces, block: _Block, first: int, delimiter: str, options: TableOptions
+) -> Piece:
+    """Return a block's columns."""
+    made = text_table(
+        table.source,
+        block.text,
+        comment=options.comment,
+        header=False,
+        delimiter=delimiter,
+        before=block.before,
+        width=table.width,
+    )
+    return Piece(made.columns, len(made.lines), first, made.lines)
 
 
 def _plain_piece(
@@ -449,9 +465,9 @@ def _plain_piece(
     It reads what is plain many times quicker: no quotes and no comments, as many cells in every
     row, and numbers where numbers are wanted.
     """
-    text, wanted = block.text.replace("\r\n", "\n"), table.wanted
+    text, wanted = block.text, table.wanted
     n_lines = text.count("\n") + (not text.endswith("\n"))
-    plain = text.isascii() and not any(mark in text for mark in '"\r\x0b\x0c')
+    plain = text.isascii() and '"' not in text
     if (
         wanted is None
         or not plain
@@ -478,7 +494,7 @@ def _plain_piece(
     columns: list[Any] = [None] * table.width
     for series in frame.iter_columns():
         if series.dtype == pl.String:
-            columns[int(series.name)] = series.fill_null("").to_list()
+            columns[int(series.name)] = series
             continue
         values = series.to_numpy()  # NaN where a cell is empty
         # Cells such as "nan" are left to those who know which words are missing values.
@@ -489,26 +505,6 @@ def _plain_piece(
         return None
     lines = range(block.before + 1, block.before + n_lines + 1)
     return Piece(columns, n_lines, first, lines)
-
-
-def has_polars() -> bool:
-    """Return whether polars can be imported.
-
-    Examples
-    --------
-    >>> isinstance(has_polars(), bool)
-    True
-    """
-    try:
-        import polars as pl  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
-def _chain(first: _Block, blocks: Iterator[_Block]) -> Iterator[_Block]:
-    yield first
-    yield from blocks
 
 
 # Arrays and what polars reads ----------------------------------------------------------------
@@ -564,12 +560,10 @@ def _rows_at_once(width: int) -> int:
 def _columnar(path: Path) -> Pieces:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
-        import polars as pl
-    except ImportError as error:
-        raise ImportError(
-            f"reading {path.suffix} files needs polars: pip install 'fastmlp[tables]'"
-        ) from error
+    if not has_polars():
+        raise needs_polars(str(path))
+    import polars as pl
+
     try:
         frame = (pl.scan_parquet if path.suffix.lower() == ".parquet" else pl.scan_ipc)(path)
         names = frame.collect_schema().names()
@@ -595,6 +589,9 @@ def _columnar_pieces(table: Pieces, path: Path, frame: Any) -> Iterator[Piece]:
             part = frame.slice(start, step).collect()
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise _damaged(path, error) from error
-        columns = [polars_column(path, series, pl).values for series in part.iter_columns()]
+        columns = [
+            series if series.dtype == pl.String else typed_column(path, series, table.rules).values
+            for series in part.iter_columns()
+        ]
         table.position = start + len(part)
         yield Piece(columns, len(part), start)
