@@ -377,6 +377,70 @@ def test_a_file_without_a_header_is_taken_as_the_training_took_it(tmp_path: Path
     assert predicted(capsys, model, path) == predicted(capsys, model, without)
 
 
+@pytest.mark.parametrize(
+    ("dates", "options", "date_format"),
+    [
+        (["13/02/2020", "01/03/2020"], [], "%d/%m/%Y"),
+        (["02/13/2020", "01/03/2020"], [], "%m/%d/%Y"),
+        (["1 02 20", "3 04 20"], ["--date-format", "%d %m %y"], "%d %m %y"),
+        (["2020-01-02", "2020-01-03"], [], None),
+    ],
+)
+def test_dates_mean_what_they_meant_in_training(
+    dates, options, date_format, tmp_path: Path, capsys
+):
+    """The second date alone does not tell the day from the month."""
+    path, model = tmp_path / "a.csv", tmp_path / "a.safetensors"
+    lines = [f"{dates[i % 2]},{i % 5},{'ab'[i % 2]}" for i in range(20)]
+    path.write_text("\n".join(["when,x,kind", *lines]))
+    words = [*TRAIN, "--data", str(path), "--save", str(model), *options]
+    assert main([*words, "--standardize"]) == 0
+    made = load_model(model)
+    assert made.preprocessing is not None
+    assert made.preprocessing.features[0] == Feature("when", "date", date_format=date_format)
+    wanted = predicted(capsys, model, path)[1][1]
+    path.write_text(f"when,x\n{dates[1]},1\n")
+    assert predicted(capsys, model, path)[1] == [wanted]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,b\n1,2\n3,4\n",
+        "sep=;\na;b\n1;2\n3;4\n",
+        "a;b;\n1;2;\n3;4;\n",
+        "# made by hand\n# a,b\n1,2\n3,4\n",
+        "\ufeffa\tb\r\n1\t2\r\n3\t4\r\n",
+        'a,b\n "1" ,2\n3,"4"\n',
+        "a|b\n1|2\n3|4\n",
+        "a;b\n1,0;2,0\n3,0;4,0\n",
+    ],
+)
+def test_forms_of_text_that_training_reads_are_predicted(text: str, tmp_path: Path, capsys):
+    network = MLP([2, 1], output_activation="linear", dtype="float64")
+    network.parameters, network.feature_names = [1.0, 10.0, 0.0], ("b", "a")
+    network.save(tmp_path / "a.safetensors")
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    options = ["--delimiter", "|"] if "|" in text else []
+    rows = predicted(capsys, tmp_path / "a.safetensors", tmp_path / "a.csv", *options)[1]
+    assert rows == [["12.0"], ["34.0"]]
+
+
+def test_plain_tables_need_no_polars(house: Path, model: Path, tmp_path: Path, capsys, monkeypatch):
+    for module in ("pieces", "files"):
+        monkeypatch.setattr(f"fastmlp.datasets.{module}.has_polars", lambda: False)
+    network = MLP([2, 1], output_activation="linear", dtype="float64")
+    network.parameters = [1.0, 10.0, 0.0]
+    network.save(tmp_path / "a.safetensors")
+    (tmp_path / "a.csv").write_text("a,b\n1,2e0\n 3,4\n")
+    rows = predicted(capsys, tmp_path / "a.safetensors", tmp_path / "a.csv")[1]
+    assert rows == [["21.0"], ["43.0"]]
+    assert "fastmlp[tables]" in refused(capsys, "predict", model, house)
+    for ending in (".parquet", ".arrow"):
+        (tmp_path / f"a{ending}").write_bytes(b"PAR1")
+        assert "fastmlp[tables]" in refused(capsys, "predict", model, tmp_path / f"a{ending}")
+
+
 def test_pieces_make_no_difference(house: Path, model: Path, capsys, monkeypatch):
     wanted = predicted(capsys, model, house)
     for size in (100, 1):
