@@ -284,6 +284,10 @@ def test_standard_input_and_output(house: Path, model: Path, capsys):
     run = subprocess.run(command, input=house.read_bytes(), capture_output=True)
     assert run.returncode == 0, run.stderr
     assert read(run.stdout.decode()) == (names, rows)
+    latin = house.read_text(encoding="utf-8").encode("latin-1")
+    run = subprocess.run(command, input=latin, capture_output=True, text=False)
+    assert b"standard input is not a text file in UTF-8" in run.stderr
+    assert b"--encoding, such as cp1252" in run.stderr
 
 
 @pytest.mark.parametrize("ending", [".csv", ".npz", ".parquet", ".arrow"])
@@ -320,8 +324,13 @@ def test_every_kind_of_file_is_read(house: Path, model: Path, tmp_path: Path, ca
     assert predicted(capsys, model, wide) == wanted
     latin = tmp_path / "latin.csv"
     latin.write_bytes(house.read_text(encoding="utf-8").encode("latin-1"))
-    assert "--encoding" in refused(capsys, "predict", model, latin)
+    assert predicted(capsys, model, latin) == wanted
     assert predicted(capsys, model, latin, "--encoding", "latin-1") == wanted
+    assert "not a text file in UTF-8" in refused(
+        capsys, "predict", model, latin, "--encoding", "utf-8"
+    )
+    packed.write_bytes(gzip.compress(latin.read_bytes()))
+    assert predicted(capsys, model, packed) == wanted
 
 
 def test_parquet_is_read(house: Path, model: Path, tmp_path: Path, capsys):
@@ -615,9 +624,9 @@ def test_evaluate_finds_the_target_by_name(house: Path, model: Path, tmp_path: P
 
 def test_labels_that_the_model_does_not_know_are_said(house: Path, model: Path, capsys):
     house.write_text(house.read_text(encoding="utf-8").replace("small", "tiny"), encoding="utf-8")
-    assert "column 'kind' holds 'tiny', which is none of" in refused(
-        capsys, "evaluate", model, house
-    )
+    for options in ([], ["--ignore-unknown"]):
+        message = refused(capsys, "evaluate", model, house, *options)
+        assert "column 'kind' holds 'tiny', which is none of" in message
 
 
 def test_two_classes_of_one_sigmoid_are_judged(tmp_path: Path, capsys):

@@ -211,7 +211,7 @@ class Rows:
         with progress_bar(self.table.size, shown=not self.quiet) as move_to:
             parts = (part for piece in self.table.pieces for part in piece.cut(n_rows))
             for piece in parts:
-                X = self.read(piece, self.model.columns, self.indices)
+                X = self.read(piece, self.model.columns, self.indices, self.ignore_unknown)
                 try:
                     logits = self.predictor.logits(X)
                 except ValueError as error:
@@ -220,14 +220,20 @@ class Rows:
                 yield piece, logits
                 move_to(self.table.position)
 
-    def read(self, piece: Piece, made: Preprocessing, indices: Sequence[int]) -> Array:
+    def read(
+        self,
+        piece: Piece,
+        made: Preprocessing,
+        indices: Sequence[int],
+        ignore_unknown: bool = False,
+    ) -> Array:
         """Return some columns of a piece as numbers."""
         try:
             columns = [
                 feature_values(feature, piece.columns[index], self.table.rules)
                 for feature, index in zip(made.features, indices, strict=True)
             ]
-            return made.transform(columns, ignore_unknown=self.ignore_unknown)
+            return made.transform(columns, ignore_unknown=ignore_unknown)
         except RowError as error:
             where = f"{self.table.source}, {piece.place(error.row)}"
             raise ValueError(f"{where}: {error.reason}") from error

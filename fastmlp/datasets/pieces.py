@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import io
@@ -112,6 +113,8 @@ class Pieces:
     wanted : mapping of int to bool, optional
         The columns that are to be read, and whether each is to hold numbers: it may then come as
         an array where its cells plainly do. By default all, as cells.
+    position : int, default 0
+        How far it has been read.
 
     Examples
     --------
@@ -196,6 +199,8 @@ def open_pieces(source: str, options: TableOptions) -> Iterator[Pieces]:
             raw: Any = sys.stdin.buffer
             if source != STANDARD:
                 raw = stack.enter_context(path.open("rb"))
+                if options.encoding is None and not _is_unicode(path):
+                    options = replace(options, encoding="cp1252")
             name = "standard input" if source == STANDARD else source
             text = _decoded(raw, name, options, stack)
             yield _text(raw, text, name, "\t" if kind == ".tsv" else None, options)
@@ -296,17 +301,42 @@ def _plain_numbers(cells: Sequence[str], missing: set[str]) -> Array | None:
 # Text ----------------------------------------------------------------------------------------
 
 
+def _is_unicode(path: Path) -> bool:
+    """Return whether a text file is in UTF-8, or marked as UTF-16; else it is in Windows-1252."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with contextlib.ExitStack() as stack:
+        file = _unpacked(stack.enter_context(path.open("rb")), stack)
+        try:
+            if _encoding(file.peek(2)[:2]) == "utf-16":
+                return True
+            while block := file.read(2**20):
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+        except _BAD_GZIP:  # said when it is read
+            return True
+    return True
+
+
+def _unpacked(raw: BinaryIO, stack: contextlib.ExitStack) -> Any:
+    file: Any = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
+    if file.peek(2)[:2] == b"\x1f\x8b":
+        return io.BufferedReader(stack.enter_context(gzip.GzipFile(fileobj=file)))
+    return file
+
+
 def _decoded(
     raw: BinaryIO, source: str, options: TableOptions, stack: contextlib.ExitStack
 ) -> io.TextIOWrapper:
     """Return the text of a file, which stays open when that is closed."""
-    file: Any = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
-    if file.peek(2)[:2] == b"\x1f\x8b":
-        file = io.BufferedReader(stack.enter_context(gzip.GzipFile(fileobj=file)))
+    file = _unpacked(raw, stack)
     try:
         start = file.peek(2)[:2]
         encoding = options.encoding or _encoding(start)
-        text = io.TextIOWrapper(file, encoding=encoding)  # line ends of one kind
+        # Five bytes have no meaning in Windows-1252.
+        errors = "replace" if encoding == "cp1252" else "strict"
+        text = io.TextIOWrapper(file, encoding, errors)  # with line ends of one kind
     except LookupError as error:
         raise ValueError(f"there is no encoding {options.encoding!r}") from error
     except _BAD_GZIP as error:
@@ -386,9 +416,10 @@ def _blocks(text: io.TextIOWrapper, source: str, comment: str) -> Iterator[_Bloc
         try:
             read = text.read(size)
         except UnicodeError as error:
+            name = text.encoding.removesuffix("-sig").upper()
             raise ValueError(
-                f"{source} is not a text file in {text.encoding.upper()}: {error}; "
-                "say its encoding by --encoding, such as cp1252"
+                f"{source} is not a text file in {name}: {error}; say its encoding by --encoding, "
+                "such as cp1252"
             ) from error
         except _BAD_GZIP as error:
             raise ValueError(f"{source} is not a complete gzip file: {error}") from error
