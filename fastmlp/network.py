@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -395,6 +396,167 @@ class MLP:
         """
         check_names(column_names(X), self.feature_names)
         return as_rows(X, self.n_inputs)
+
+    def to_onnx(self, path: str | Path) -> None:
+        """Write the network as an ONNX file, whole or not at all; it needs ``fastmlp[onnx]``.
+
+        The input is ``X`` of shape (n, n_inputs) and the network's dtype. The outputs are
+        ``probabilities`` for softmax and sigmoid, after ``label`` where the network has label
+        names, or ``variable`` for values. What onnxruntime computes by it differs from ours by
+        rounding. The file is of operator set 17, without operators that a runtime may lack.
+
+        Parameters
+        ----------
+        path : str or Path
+            Replaced if it exists.
+
+        Raises
+        ------
+        ImportError
+            If the package onnx is not installed.
+        FileNotFoundError
+            If there is no such folder.
+        ModelFileError
+            If the network has an activation that is not the library's, parameters that are NaN or
+            infinite or take more than 2 GiB, or labels that are neither numbers nor text.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     MLP([2, 8, 3], "gelu").to_onnx(Path(folder, "model.onnx"))
+        ...     MLP.from_onnx(Path(folder, "model.onnx")).hidden_activations
+        (GELU(),)
+        """
+        from fastmlp.exchange.onnx_writer import write_onnx
+
+        write_onnx(path, self)
+
+    @staticmethod
+    def from_onnx(path: str | Path, output: str | OutputActivation | None = None) -> MLP:
+        """Return the network of an ONNX file that holds a plain multilayer perceptron.
+
+        Files of `to_onnx` are read, and what PyTorch, skl2onnx and TensorFlow write: Gemm, or
+        MatMul and Add, with known activations, after a Flatten and multiplication by a number.
+        A LogSoftmax at the end is read as the softmax. Files from anywhere may be given: reading
+        one opens files in its folder alone, and takes no more memory than their sizes call for.
+
+        Parameters
+        ----------
+        path : str or Path
+        output : str, OutputActivation or None, default None
+            The output activation, for a file that ends with logits; None takes them as values.
+
+        Raises
+        ------
+        ImportError
+            If the package onnx is not installed.
+        OSError
+            If the file cannot be opened.
+        ModelFileError
+            If it is damaged, or another model: the message names the node that is not understood.
+        ValueError
+            If `output` is unknown.
+
+        Examples
+        --------
+        >>> MLP.from_onnx("nowhere.onnx")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.onnx'
+        """
+        from fastmlp.exchange.onnx_reader import read_onnx
+
+        return read_onnx(path, output)
+
+    def to_torch(self, logits: bool = False) -> Any:
+        """Return the network as a `torch.nn.Sequential` on the CPU, with copies of the parameters.
+
+        Parameters
+        ----------
+        logits : bool, default False
+            Leave out the output activation, as PyTorch's losses for classes want it.
+
+        Raises
+        ------
+        ImportError
+            If PyTorch is not installed.
+        ValueError
+            If an activation is not one of the library's own.
+
+        Examples
+        --------
+        >>> MLP([2, 8, 3]).to_torch(logits=True)  # doctest: +SKIP
+        Sequential(
+          (0): Linear(in_features=2, out_features=8, bias=True)
+          (1): ReLU()
+          (2): Linear(in_features=8, out_features=3, bias=True)
+        )
+        """
+        from fastmlp.exchange.torch import to_torch
+
+        return to_torch(self, logits)
+
+    @staticmethod
+    def from_torch(module: Any, output: str | OutputActivation | None = None) -> MLP:
+        """Return the network that a `torch.nn.Sequential` is, with copies of its parameters.
+
+        Parameters
+        ----------
+        module : torch.nn.Sequential
+            Of `Linear` and known activations, also in sequences inside it. `Dropout` is left out,
+            and a `Flatten` at the start. A `Softmax`, `LogSoftmax` (read as the softmax) or
+            `Sigmoid` at the end becomes the output activation.
+        output : str, OutputActivation or None, default None
+            The output activation where the module ends with a `Linear`, whose values are logits
+            to PyTorch's losses; None takes them as the network's outputs ("linear").
+
+        Raises
+        ------
+        ImportError
+            If PyTorch is not installed.
+        TypeError
+            If it is no `Sequential`.
+        ValueError
+            If a module is not understood, which the message names; if sizes do not follow one
+            from another; or if the module has another output activation than `output`.
+
+        Examples
+        --------
+        >>> MLP.from_torch(MLP([2, 3]).to_torch()).layer_sizes  # doctest: +SKIP
+        (2, 3)
+        """
+        from fastmlp.exchange.torch import from_torch
+
+        return from_torch(module, output)
+
+    @staticmethod
+    def from_sklearn(estimator: Any) -> MLP:
+        """Return the network of a fitted scikit-learn estimator, with copies of its weights.
+
+        Parameters
+        ----------
+        estimator : MLPClassifier or MLPRegressor
+            Of `sklearn.neural_network` or `fastmlp.sklearn`. Two classes have a single sigmoid
+            output there and here, the probability of the second.
+
+        Raises
+        ------
+        TypeError
+            If it is no such estimator.
+        ValueError
+            If it is not fitted.
+
+        Examples
+        --------
+        >>> from sklearn.neural_network import MLPRegressor
+        >>> model = MLPRegressor(solver="lbfgs", random_state=0)
+        >>> MLP.from_sklearn(model.fit([[0.0], [1.0]], [0.0, 2.0])).layer_sizes
+        (1, 100, 1)
+        """
+        from fastmlp.exchange.sklearn import from_sklearn
+
+        return from_sklearn(estimator)
 
     def summary(self) -> None:
         """Print every layer's shape, activation and number of parameters, and their sum.

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -35,6 +36,7 @@ from fastmlp.activations import ACTIVATIONS, Activation, Linear
 from fastmlp.backends.base import Backend, get_backend
 from fastmlp.callbacks import Checkpoint, EarlyStopping
 from fastmlp.errors import ModelFileError
+from fastmlp.exchange.onnx_writer import write_onnx
 from fastmlp.history import Record
 from fastmlp.losses import LOSSES, CrossEntropy, Loss, Quantile
 from fastmlp.metrics import R2
@@ -422,11 +424,8 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         array(['high'], dtype='<U4')
         """
         check_is_fitted(self)
-        network = self._live_network().copy()
-        names = getattr(self, "feature_names_in_", None)
-        network.feature_names = None if names is None else tuple(map(str, names))
         try:
-            network.label_names = getattr(self, "classes_", None)
+            network = self._named_network()
             content = estimator_content(self._kind, self)
         except ValueError as error:
             raise ModelFileError(f"{os.path.basename(path)} is not written: {error}") from error
@@ -709,6 +708,53 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             logits = network.forward(rows)
             check_logits(logits)
             return network.output_activation.forward(logits, out=logits)
+
+    def to_onnx(self, path: str | Path) -> None:
+        """Write the fitted model as an ONNX file, whole or not at all; it needs ``fastmlp[onnx]``.
+
+        The input is ``X`` of shape (n, n_features) and the weights' dtype. A classifier's outputs
+        are ``label``, what `predict` returns, and ``probabilities``, what `predict_proba` returns;
+        a regressor's is ``variable``, a column for each output.
+
+        Parameters
+        ----------
+        path : str or Path
+            Replaced if it exists.
+
+        Raises
+        ------
+        ImportError
+            If the package onnx is not installed.
+        FileNotFoundError
+            If there is no such folder.
+        ModelFileError
+            If an activation is not the library's, or the weights are NaN or infinite or take more
+            than 2 GiB, or the classes are neither numbers nor text.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> model = MLPRegressor(solver="lbfgs", random_state=0, backend="numpy")
+        >>> model = model.fit([[0.0], [1.0]], [0.0, 2.0])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.to_onnx(Path(folder, "model.onnx"))
+        ...     MLP.from_onnx(Path(folder, "model.onnx")).predict([1.0]).round(2)
+        array([2.])
+        """
+        check_is_fitted(self)
+        try:
+            network = self._named_network()
+        except ValueError as error:
+            raise ModelFileError(f"{os.path.basename(path)} is not written: {error}") from error
+        write_onnx(path, network, of_estimator=True)
+
+    def _named_network(self) -> MLP:
+        """Return a copy of the network with the names of features and classes."""
+        network = self._live_network().copy()
+        names = getattr(self, "feature_names_in_", None)
+        network.feature_names = None if names is None else tuple(map(str, names))
+        network.label_names = getattr(self, "classes_", None)
+        return network
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

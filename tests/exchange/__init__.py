@@ -1,0 +1,1 @@
+"""Networks that go to other libraries, and come from them."""
