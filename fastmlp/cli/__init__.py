@@ -1,4 +1,4 @@
-"""The command line: `fastmlp train`, `predict`, `evaluate`, `show`, `info`, `warmup`, `bench`.
+"""The command line: `fastmlp train`, `predict`, `evaluate`, `show`, `export`, `info` and others.
 
 Results go to stdout; progress, what was guessed, and errors to stderr.
 """
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import fastmlp
 from fastmlp.cli.bench import add_bench
 from fastmlp.cli.evaluate import add_evaluate
+from fastmlp.cli.export import add_export
 from fastmlp.cli.info import add_info
 from fastmlp.cli.predict import add_predict
 from fastmlp.cli.show import add_show
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_predict(commands)
     add_evaluate(commands)
     add_show(commands)
+    add_export(commands)
     add_info(commands)
     add_warmup(commands)
     add_bench(commands)

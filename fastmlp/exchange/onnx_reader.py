@@ -7,7 +7,6 @@ values enter the next layer or leave the graph, their formula must be that of an
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _checks
-from fastmlp._schema import shown
+from fastmlp._json import read_json
+from fastmlp._schema import Items, Scalar, Text, shown
 from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS, Activation, OutputActivation
 from fastmlp.errors import ModelFileError
 from fastmlp.exchange.formulas import (
@@ -34,7 +34,7 @@ from fastmlp.exchange.formulas import (
 )
 from fastmlp.exchange.layers import network_of_layers
 from fastmlp.exchange.onnx_tensors import ELEMENTS, TEXT, Tensors
-from fastmlp.exchange.onnx_writer import NAMES, onnx_package
+from fastmlp.exchange.onnx_writer import onnx_package
 from fastmlp.exchange.vocabulary import of_formula
 from fastmlp.network import MLP
 
@@ -221,9 +221,7 @@ class _Reader:
         graph = self.model.graph
         for parts in (graph.node, graph.initializer, graph.input, graph.output):
             if len(parts) > MOST_PARTS:
-                raise ValueError(
-                    f"it has more than {MOST_PARTS:,} nodes, arrays, inputs or outputs"
-                )
+                raise ValueError(f"it has more than {MOST_PARTS:,} nodes, arrays or values")
 
     def _take_inputs(self, inputs: Any) -> None:
         given = [one for one in inputs if one.name not in self.arrays]
@@ -536,16 +534,15 @@ class _Reader:
 
     def _name(self, network: MLP, labels: Sequence[tuple[Any, ...]]) -> None:
         """Give a network the names of the metadata, or else those that its graph chooses from."""
-        entries = {one.key: one.value for one in self.model.metadata_props}
-        texts = {name: entries[name] for name in NAMES if name in entries}
-        for name, text in texts.items():
-            names = json.loads(text)
-            kinds = str if name == "feature_names" else str | bool | int | float
-            if not isinstance(names, list) or not all(isinstance(one, kinds) for one in names):
-                raise ValueError(f"its {name} are {shown(names)}, but must be a list of names")
-            setattr(network, name, tuple(names))
-        if len(network.feature_names or ()) not in (0, network.n_inputs):
-            raise ValueError(f"it has {len(network.feature_names or ())} feature names")
+        texts = {one.key: one.value for one in self.model.metadata_props}
+        if "feature_names" in texts:
+            names = read_json(texts["feature_names"], finite=True)
+            Items(Text(), network.n_inputs).check(names, "feature_names")
+            network.feature_names = tuple(names)
+        if "label_names" in texts:
+            names = read_json(texts["label_names"], finite=True)
+            Items(Scalar()).check(names, "label_names")
+            network.label_names = names
         if len(set(labels)) > 1:
             raise ValueError("its outputs have different labels")
         if labels and "label_names" not in texts and len(set(labels[0])) == len(labels[0]):

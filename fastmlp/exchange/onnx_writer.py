@@ -23,18 +23,22 @@ from fastmlp.errors import ModelFileError
 from fastmlp.exchange.formulas import Op, Parameter, Z
 from fastmlp.exchange.vocabulary import parameter_of, row_of
 from fastmlp.network import MLP, copying
+from fastmlp.preprocessing import Preprocessing
 
 Array = NDArray[Any]
 
 #: Of 2022: read by onnxruntime 1.12 and later, and by all that has come since.
 OPSET, IR_VERSION = 17, 8
-#: What the metadata hold: attributes of a network.
-NAMES = ("feature_names", "label_names")
 #: A file is one message of Protocol Buffers, which hold no more.
 MOST_BYTES = 2**31 - 2**20
 
 
-def write_onnx(path: str | Path, network: MLP, of_estimator: bool = False) -> None:
+def write_onnx(
+    path: str | Path,
+    network: MLP,
+    of_estimator: bool = False,
+    preprocessing: Preprocessing | None = None,
+) -> None:
     """Write a network as an ONNX file, whole or not at all.
 
     Parameters
@@ -47,6 +51,9 @@ def write_onnx(path: str | Path, network: MLP, of_estimator: bool = False) -> No
     of_estimator : bool, default False
         Predict as scikit-learn's estimators do: two columns of probabilities for a single
         sigmoid, and probability 1/2 is a no, where it is a yes for `MLP.predict`.
+    preprocessing : Preprocessing or None, default None
+        What makes the network's inputs of a table's columns. The file takes their encoded values,
+        in float64 where missing ones, NaN, are filled or all are standardized.
 
     Raises
     ------
@@ -68,7 +75,7 @@ def write_onnx(path: str | Path, network: MLP, of_estimator: bool = False) -> No
     """
     onnx_package()
     try:
-        content = onnx_model(network, of_estimator)
+        content = onnx_model(network, of_estimator, preprocessing)
     except ValueError as error:
         raise ModelFileError(f"{Path(path).name} is not written: {error}") from error
     write_atomically(path, content)
@@ -97,7 +104,9 @@ def onnx_package() -> Any:
     return onnx
 
 
-def onnx_model(network: MLP, of_estimator: bool = False) -> bytes:
+def onnx_model(
+    network: MLP, of_estimator: bool = False, preprocessing: Preprocessing | None = None
+) -> bytes:
     """Return what `write_onnx` writes.
 
     Raises
@@ -111,7 +120,7 @@ def onnx_model(network: MLP, of_estimator: bool = False) -> bytes:
     >>> len(onnx_model(MLP([10, 10]))) > 440
     True
     """
-    from onnx import helper
+    from onnx import TensorProto, helper
 
     with copying:
         network = network.copy()
@@ -123,13 +132,15 @@ def onnx_model(network: MLP, of_estimator: bool = False) -> bytes:
     if not np.isfinite(network.parameters).all():
         raise ValueError("its parameters are NaN or infinite")
     graph = _Graph(network.dtype)
-    logits = _add_layers(graph, network)
+    rows = _add_preprocessing(graph, preprocessing)
+    logits = _add_layers(graph, network, rows)
     outputs = _add_outputs(graph, network, logits, of_estimator)
+    given = graph.element_type if rows == "X" else TensorProto.DOUBLE
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "mlp",
-            [helper.make_tensor_value_info("X", graph.element_type, ["n", network.n_inputs])],
+            [helper.make_tensor_value_info("X", given, ["n", network.n_inputs])],
             outputs,
             graph.constants,
         ),
@@ -138,7 +149,7 @@ def onnx_model(network: MLP, of_estimator: bool = False) -> bytes:
         producer_name="fastmlp",
         producer_version=__version__,
     )
-    names = {key: getattr(network, key) for key in NAMES}
+    names = {"feature_names": network.feature_names, "label_names": network.label_names}
     texts = {key: json.dumps(given) for key, given in names.items() if given is not None}
     helper.set_model_props(model, texts)
     return bytes(model.SerializeToString())
@@ -198,9 +209,25 @@ class _Graph:
                 names[:] = [new if name == old else name for name in names]
 
 
-def _add_layers(graph: _Graph, network: MLP) -> str:
-    """Add all layers; return the name of the logits."""
+def _add_preprocessing(graph: _Graph, preprocessing: Preprocessing | None) -> str:
+    """Add what is done to encoded columns in float64; return the name of the network's rows."""
     value = "X"
+    if preprocessing is None:
+        return value
+    if preprocessing.fill is not None:
+        is_missing = graph.add("IsNaN", [value])
+        filled = graph.constant("fill", np.array(preprocessing.fill))
+        value = graph.add("Where", [is_missing, filled, value])
+    if preprocessing.mean is not None:
+        value = graph.add("Sub", [value, graph.constant("mean", np.array(preprocessing.mean))])
+        deviation = graph.constant("deviation", np.array(preprocessing.deviation))
+        value = graph.add("Div", [value, deviation])
+    return value if value == "X" else graph.add("Cast", [value], to=graph.element_type)
+
+
+def _add_layers(graph: _Graph, network: MLP, rows: str) -> str:
+    """Add all layers; return the name of the logits."""
+    value = rows
     if network.input_scale != 1.0:
         value = graph.add("Mul", [value, graph.number(network.input_scale)])
     for layer, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
