@@ -738,7 +738,7 @@ class _BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         >>> model = model.fit([[0.0], [1.0]], [0.0, 2.0])
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     model.to_onnx(Path(folder, "model.onnx"))
-        ...     MLP.from_onnx(Path(folder, "model.onnx")).predict([1.0]).round(2)
+        ...     MLP.from_onnx(Path(folder, "model.onnx")).predict([[1.0]]).round(2)
         array([2.])
         """
         check_is_fitted(self)

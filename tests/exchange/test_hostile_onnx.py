@@ -461,6 +461,7 @@ def assert_survived(folder: Path, n_tries: int, seed: int) -> None:
     path = folder / "model.onnx"
     for trial in range(n_tries):
         content = mutated(chance.choice(files), files, chance)
+        path.unlink(missing_ok=True)  # a new file is made faster than an old one is emptied
         path.write_bytes(content)
         try:
             read = MLP.from_onnx(path)
@@ -482,7 +483,7 @@ def test_files_changed_by_chance_are_refused_or_read(tmp_path):
 
 @pytest.mark.slow
 def test_many_files_changed_by_chance_are_refused_or_read(tmp_path):
-    assert_survived(tmp_path, 10_000, seed=1)
+    assert_survived(tmp_path, 5_000, seed=1)
 
 
 def test_names_of_the_metadata_are_those_of_the_network(path):
