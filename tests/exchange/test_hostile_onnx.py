@@ -104,6 +104,12 @@ def test_shapes_that_are_not_the_arrays(dims, path):
     assert_refused(changed(path, set_shape(*dims)))
 
 
+def test_an_array_without_values_makes_no_biases(path):
+    """Those that a layer lacks are zeros, as many as its weights have columns."""
+    empty = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[0, 10**9], raw_data=b"")
+    assert_refused(save(path, [node("MatMul", "x w", "y")], {"w": empty}, shape=("n", "m")))
+
+
 def test_arrays_of_other_sizes_and_types(path):
     def without_values(model):
         array_of(model).ClearField("raw_data")

@@ -87,6 +87,13 @@ def test_parameters_of_activations_are_kept(activation, parameter, value):
     assert getattr(read.to_torch()[1], parameter) == value
 
 
+def test_softplus_is_exact_beyond_pytorchs_own_threshold():
+    made = MLP([1, 1, 1], "softplus", "linear", dtype="float64")
+    made.parameters = [1.0, 0.0, 1.0, 0.0]
+    X = np.linspace(15, 45, 301)[:, None]
+    np.testing.assert_allclose(outputs(made.to_torch(), X), made.predict_proba(X), rtol=3e-16)
+
+
 def test_the_module_has_copies_and_learns():
     made = network()
     before = made.parameters.copy()
