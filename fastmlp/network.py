@@ -403,7 +403,8 @@ class MLP:
         The input is ``X`` of shape (n, n_inputs) and the network's dtype. The outputs are
         ``probabilities`` for softmax and sigmoid, after ``label`` where the network has label
         names, or ``variable`` for values. What onnxruntime computes by it differs from ours by
-        rounding. The file is of operator set 17, without operators that a runtime may lack.
+        rounding; float64 networks are written in operators that it has for float64. The file is
+        of operator set 17.
 
         Parameters
         ----------
