@@ -336,12 +336,25 @@ def _bound(name: str, other: str) -> Callable[[Formula, Formula], Formula]:
         if one.is_number or not limit.is_number or one.parameter is not None or c == 0:
             raise ValueError(f"{name} is known of the values and a number")
         inside = replace(one, coefficient=1.0), number(limit.coefficient / c)
-        return Formula(c, None, (Call(name if c > 0 else other, inside),))
+        return Formula(c, None, (_low_first(Call(name if c > 0 else other, inside)),))
 
     return bound
 
 
 _maximum, _minimum = _bound("Max", "Min"), _bound("Min", "Max")
+
+
+def _low_first(bound: Call) -> Call:
+    """Return max(min(z, high), low) as min(max(z, low), high), which it is where low <= high."""
+    inner, low = bound.operands
+    if bound.name != "Max" or [call.name for call in inner.factors] != ["Min"]:
+        return bound
+    z, high = inner.factors[0].operands
+    if low.coefficient > high.coefficient:
+        return bound
+    return Call("Min", (Formula(1.0, None, (Call("Max", (z, low)),)), high))
+
+
 _ZERO, _ONE, _HALF = map(number, (0, 1, 0.5))
 # Defaults of attributes.
 _HUNDREDTH, _FIFTH = map(number, (0.01, 0.2))
