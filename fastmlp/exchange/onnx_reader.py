@@ -33,7 +33,7 @@ from fastmlp.exchange.formulas import (
     op,
 )
 from fastmlp.exchange.layers import network_of_layers
-from fastmlp.exchange.onnx_tensors import ELEMENTS, TEXT, Tensors
+from fastmlp.exchange.onnx_tensors import ELEMENTS, TEXT, Tensors, as_text
 from fastmlp.exchange.onnx_writer import onnx_package
 from fastmlp.exchange.vocabulary import of_formula
 from fastmlp.network import MLP
@@ -255,7 +255,7 @@ class _Reader:
         values = [self._named(name) for name in node.input]
         while values and values[-1] is None:
             values.pop()
-        attributes = {one.name: _attribute(one) for one in node.attribute}
+        attributes = {as_text(one.name): _attribute(one) for one in node.attribute}
         method = _METHODS.get((domain, node.op_type))
         if method is None:
             if domain or node.op_type not in OPERATORS or node.op_type == "Z":

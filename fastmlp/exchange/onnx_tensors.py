@@ -71,7 +71,7 @@ class Tensors:
 
     def _outside(self, entries: Any, n_bytes: int) -> bytes:
         """Return bytes of another file in the folder."""
-        described = {entry.key: entry.value for entry in entries}
+        described = {as_text(entry.key): as_text(entry.value) for entry in entries}
         path = self._file(described.get("location", ""))
         start = _position(described.get("offset", "0"))
         length = _position(described.get("length", str(n_bytes)))
@@ -101,6 +101,24 @@ class Tensors:
         if not is_inside:
             raise ValueError(f"its values lie in {shown(location)}, which is no file in the folder")
         return path
+
+
+def as_text(value: str | bytes) -> str:
+    """Return text of a message, which is given as bytes where it is none.
+
+    Raises
+    ------
+    ValueError
+        If it is no text.
+
+    Examples
+    --------
+    >>> as_text("alpha")
+    'alpha'
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is no text")
+    return value
 
 
 def _position(text: str) -> int:

@@ -372,6 +372,30 @@ def test_many_arrays_do_not_share_one_file(path):
     assert_refused(path, "shares them")
 
 
+def test_names_that_are_no_text(path):
+    def scrambled() -> None:
+        path.write_bytes(path.read_bytes().replace(b"WRONG", b"\xff\xfe\xfd\xfc\xfb"))
+
+    for nodes in (
+        layers(node("LeakyRelu", "z", "a", alpha=0.5, WRONG=0.5)),
+        layers(node("Softmax", "z", "a", axis=1, WRONG=1)),
+        layers(node("WRONG", "z", "a")),
+        layers(node("Relu", "WRONG", "a")),
+        layers(node("LeakyRelu", "z", "a", alpha="WRONG")),
+        layers(node("Relu", "z", "WRONG")),
+    ):
+        save(path, nodes, arrays())
+        scrambled()
+        assert_refused(path)
+    for entries in ({"location": "WRONG"}, {"location": "values", "offset": "WRONG"}):
+        outside(path, **entries)
+        scrambled()
+        assert_refused(path)
+    changed(path, lambda model: helper.set_model_props(model, {"label_names": "WRONG"}))
+    scrambled()
+    assert_refused(path)
+
+
 # Chance ----------------------------------------------------------------------------------------
 
 
