@@ -255,7 +255,7 @@ class _Reader:
         values = [self._named(name) for name in node.input]
         while values and values[-1] is None:
             values.pop()
-        attributes = {as_text(one.name): _attribute(one) for one in node.attribute}
+        attributes = dict(map(_attribute, node.attribute))
         method = _METHODS.get((domain, node.op_type))
         if method is None:
             if domain or node.op_type not in OPERATORS or node.op_type == "Z":
@@ -590,25 +590,42 @@ _METHODS: dict[tuple[str, str], Callable[..., Any]] = {
     ("ai.onnx.ml", "ZipMap"): _Reader._zip_map,
 }
 
+#: What attributes hold, by ONNX's number of their kinds.
+_KINDS: dict[int, Callable[[Any], Any]] = {
+    1: lambda attribute: attribute.f,
+    2: lambda attribute: attribute.i,
+    3: lambda attribute: attribute.s.decode(),
+    4: lambda attribute: attribute.t,
+    6: lambda attribute: list(attribute.floats),
+    7: lambda attribute: list(attribute.ints),
+    8: lambda attribute: [text.decode() for text in attribute.strings],
+}
+#: The attributes that any of the operators above has, and of which kind.
+_ATTRIBUTES = {
+    name: kind
+    for kind, names in {
+        1: "alpha beta gamma max min ratio threshold value_float",
+        2: "allowzero axis keepdims saturate seed select_last_index to transA transB value_int",
+        3: "approximate",
+        4: "value",
+        6: "value_floats",
+        7: "axes classlabels_int64s perm value_ints",
+        8: "classlabels_strings",
+    }.items()
+    for name in names.split()
+}
+
 
 def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
 
-def _attribute(attribute: Any) -> Any:
-    """Return an attribute's value."""
-    kinds: dict[int, Callable[[], Any]] = {
-        1: lambda: attribute.f,
-        2: lambda: attribute.i,
-        3: lambda: attribute.s.decode(),
-        4: lambda: attribute.t,
-        6: lambda: list(attribute.floats),
-        7: lambda: list(attribute.ints),
-        8: lambda: [text.decode() for text in attribute.strings],
-    }
-    if attribute.type not in kinds or attribute.ref_attr_name:
-        raise ValueError(f"its attribute {shown(attribute.name)} is of a kind that is not known")
-    return kinds[attribute.type]()
+def _attribute(attribute: Any) -> tuple[str, Any]:
+    """Return an attribute's name and value."""
+    name = as_text(attribute.name)
+    if attribute.ref_attr_name or attribute.type != _ATTRIBUTES.get(name):
+        raise ValueError(f"its attribute {shown(name)} is not known")
+    return name, _KINDS[attribute.type](attribute)
 
 
 def _signal(value: Any) -> _Signal:

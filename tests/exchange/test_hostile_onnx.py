@@ -396,6 +396,35 @@ def test_names_that_are_no_text(path):
     assert_refused(path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("Gemm", "alpha"),
+        ("Gemm", "transB"),
+        ("LeakyRelu", "alpha"),
+        ("Gelu", "approximate"),
+        ("Clip", "min"),
+        ("Cast", "to"),
+        ("Flatten", "axis"),
+        ("Softmax", "axis"),
+        ("ArgMax", "axis"),
+        ("Dropout", "ratio"),
+        ("Transpose", "perm"),
+        ("Constant", "value"),
+        ("Constant", "value_float"),
+        ("Constant", "value_ints"),
+    ],
+)
+def test_attributes_of_another_kind(kind, name, path):
+    tensor = numpy_helper.from_array(np.zeros(2))
+    graph = helper.make_graph([], "graph", [], [])
+    for value in (3, 0.5, "text", [1, 2], [0.5, 1.5], ["a", "b"], tensor, graph, [tensor]):
+        inputs = {"Gemm": "z w1 b1", "Transpose": "w0", "Constant": ""}.get(kind, "z")
+        save(path, layers(node(kind, inputs, "a", **{name: value})), arrays())
+        with contextlib.suppress(ModelFileError):  # one kind is the right one
+            MLP.from_onnx(path)
+
+
 # Chance ----------------------------------------------------------------------------------------
 
 
