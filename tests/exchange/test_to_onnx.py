@@ -82,7 +82,7 @@ def assert_same(read: MLP, made: MLP) -> None:
     hidden=st.sampled_from(HIDDEN),
     output=st.sampled_from(OUTPUTS),
     dtype=st.sampled_from(DTYPES),
-    scale=st.sampled_from([1.0, 1 / 255, 3.0]),
+    scale=st.sampled_from([1.0, 1 / 255, 0.5]),
     n=st.integers(1, 40),
 )
 def test_any_network_goes_and_comes_back(tmp_path_factory, sizes, hidden, output, dtype, scale, n):
