@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fastmlp import MLP, ModelFileError
@@ -91,8 +91,10 @@ def test_any_network_goes_and_comes_back(tmp_path_factory, sizes, hidden, output
     made.to_onnx(path)
     assert_same(MLP.from_onnx(path), made)
     X = rows(sizes[0], dtype, n)
+    expected = made.predict_proba(X)
+    assume(np.isfinite(expected).all())
     (values,) = run(path, X, "reference").values()
-    assert distance(values, made.predict_proba(X)) < bound(made, X)
+    assert distance(values, expected) < bound(made, X)
 
 
 def test_one_file_takes_any_number_of_rows(path):
