@@ -435,7 +435,9 @@ class _Reader:
         elif isinstance(x, _Signal):
             if to in _INTEGERS and any(match(one, x.formula) is not None for one in _DECISIONS):
                 return _Decision(x)
-            if to in _FLOATS and (x.layer is None or x.dtype == _FLOATS[to]):
+            # Inputs are rounded once, to the weights' type; what is rounded is not widened again.
+            is_rounding = x.layer is None and x.dtype != _FLOATS[1]
+            if to in _FLOATS and (is_rounding or x.dtype == _FLOATS[to]):
                 return replace(x, dtype=_FLOATS[to])
         raise ValueError(f"it changes values to ONNX's element type {to}")
 

@@ -194,6 +194,17 @@ def test_parameters_are_the_decimal_numbers_that_were_meant(path):
     assert MLP.from_onnx(path).input_scale == 0.25
 
 
+def test_inputs_are_rounded_once(path):
+    casts = [node("Cast", "x", "x1", to=1), node("Cast", "x1", "x2", to=11)]
+    single = [node("Gemm", "x1 w0 b0", "z"), RELU, layers()[-1]]
+    save(path, [casts[0], *single], arrays(), dtype="float64")
+    assert MLP.from_onnx(path).dtype == np.float32
+    double = [node("Gemm", "x2 w0 b0", "z"), RELU, layers()[-1]]
+    save(path, [*casts, *double], arrays("float64"), dtype="float64")
+    with pytest.raises(ModelFileError, match=r"'Cast-x2' .*element type 11"):
+        MLP.from_onnx(path)
+
+
 def test_a_near_softplus_is_refused(path):
     spelled = SPELLINGS["softplus"]
     for other in (node("Greater", "z ten", "g"), node("Greater", "s twenty", "g")):
