@@ -93,7 +93,7 @@ def cache_place() -> str:
     >>> isinstance(cache_place(), str)
     True
     """
-    from fastmlp.backends.numba_backend.compiled import cache_folder
+    from fastmlp.backends.numba_backend.numba_target.cache import cache_folder
 
     try:
         return str(cache_folder())

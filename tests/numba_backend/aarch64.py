@@ -56,7 +56,8 @@ WRITES
 
 def unoptimized(dtype: np.dtype) -> str:
     """Return the instructions of `train` before LLVM sees them, having compiled it natively."""
-    from fastmlp.backends.numba_backend import compiled, lean
+    from fastmlp.backends.numba_backend import compiled
+    from fastmlp.backends.numba_backend.numba_target import lean
 
     texts = []
     optimize = lean._ProgramLibrary._optimize_final_module

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
 
 from fastmlp.backends.numba_backend.ahead import (
     ahead_size,
@@ -13,19 +12,21 @@ from fastmlp.backends.numba_backend.ahead import (
     take_requests,
 )
 from fastmlp.backends.numba_backend.integers import index_pointer, nowhere
+from fastmlp.backends.numba_backend.numba_target import jit
 from fastmlp.backends.numba_backend.simd import pointer
 
 WIDTH, STRIDE = 70, 80  # elements of a row, and from one row to the next
 IDLE = 1234  # an address
 
 
-@njit
-def requests(X, order, first, end, pace, sizes, ahead):
+@jit
+def requests(X, order, first, end, pace, sizes, ahead, addresses, distances):
     ahead = index_pointer(ahead, 0)
     order = index_pointer(order, 0)
     list_pieces(pointer(X, 0), 0, 0, 0, ahead)
     list_rows(pointer(X, 0), STRIDE, WIDTH, order, first, end, order, pace, ahead)
-    return [take_requests(ahead, n_requests, IDLE) for n_requests in sizes]
+    for i in range(len(sizes)):
+        addresses[i], distances[i] = take_requests(ahead, sizes[i], IDLE)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -41,10 +42,10 @@ def test_every_product_goes_on_where_the_one_before_stopped(dtype, first, end, p
     row_bytes, stride_bytes = WIDTH * X.itemsize, STRIDE * X.itemsize
     ahead = np.full(ahead_size(9), -1)
     starts = [X.ctypes.data + row * stride_bytes for row in order[first:end]]
-    done = 0
-    for n_requests, (address, distance) in zip(
-        sizes, requests(X, order, first, end, pace, np.array(sizes), ahead), strict=True
-    ):
+    done, sizes = 0, np.array(sizes)
+    addresses, distances = np.zeros_like(sizes), np.zeros_like(sizes)
+    requests(X, order, first, end, pace, sizes, ahead, addresses, distances)
+    for n_requests, address, distance in zip(sizes, addresses, distances, strict=True):
         if not starts:
             assert (address, distance) == (IDLE, 0)  # nothing is left to ask for
             continue
@@ -57,28 +58,28 @@ def test_every_product_goes_on_where_the_one_before_stopped(dtype, first, end, p
             starts, done = starts[1:], 0
 
 
-@njit
-def all_requests(weights, X, order, n_requests, n, ahead):
+@jit
+def all_requests(weights, X, order, n_requests, ahead, addresses):
     ahead = index_pointer(ahead, 0)
     order = index_pointer(order, 0)
     list_rows(pointer(X, 0), STRIDE, WIDTH, order, 0, 2, order, 16, ahead)
     list_pieces(pointer(weights, 0), 40, 100, 2, ahead)
-    return [take_requests(ahead, n_requests, IDLE) for _ in range(n)]
+    for i in range(len(addresses)):
+        addresses[i] = take_requests(ahead, n_requests, IDLE)[0]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_weights_are_asked_for_before_inputs(dtype):
     weights, X, order = np.zeros(200, dtype), np.zeros(2 * STRIDE, dtype), np.array([1, 0])
     size, n_requests = weights.itemsize, 1000  # enough for a piece or row at once
-    addresses = [
-        a for a, _ in all_requests(weights, X, order, n_requests, 5, np.full(ahead_size(2), -1))
-    ]
+    addresses = np.zeros(5, np.int64)
+    all_requests(weights, X, order, n_requests, np.full(ahead_size(2), -1), addresses)
     first = weights.ctypes.data
     rows = [X.ctypes.data + row * STRIDE * size for row in order]
-    assert addresses == [first, first + 100 * size, *rows, IDLE]
+    assert addresses.tolist() == [first, first + 100 * size, *rows, IDLE]
 
 
-@njit
+@jit
 def requests_of_nothing():
     return take_requests(nowhere(), 10, IDLE)
 

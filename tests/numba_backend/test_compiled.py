@@ -16,14 +16,14 @@ import pytest
 from numba import config
 
 import fastmlp
-from fastmlp.backends.numba_backend import compiled
-from fastmlp.backends.numba_backend.compiled import (
-    _forget_old_programs,
-    _KernelCache,
-    cache_folder,
-    why_not_kept,
-)
+from fastmlp.backends.numba_backend.compiled import why_not_kept
 from fastmlp.backends.numba_backend.machine import TILE_ROWS, VECTORS
+from fastmlp.backends.numba_backend.numba_target import cache as program_cache
+from fastmlp.backends.numba_backend.numba_target.cache import (
+    CACHE,
+    _forget_old_programs,
+    cache_folder,
+)
 
 pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
 
@@ -275,11 +275,11 @@ WITHOUT_NUMBAS_INSIDES = """
 import numba.core.codegen
 del numba.core.codegen.JITCodeLibrary
 import numpy as np
-from fastmlp.backends.numba_backend import registry
 from fastmlp.backends.numba_backend.compiled import compiled
+from fastmlp.backends.numba_backend.numba_target import COMPILER
 from fastmlp.backends.numba_backend.single import make_plan
 from fastmlp.backends.numba_backend.layout import Layout
-assert not registry.LEAN
+assert COMPILER == "numba"
 layout = Layout([(3, 2)], [], [0.0], np.dtype("float64"), 4, 1)
 memory, out = np.zeros(layout.size), np.full(2, np.nan)
 layout.pack(np.array([1.0, 2, 3, 4, 5, 6, 7, 8]), memory[: layout.block_size])
@@ -313,21 +313,19 @@ def test_without_a_home_folder_nothing_is_kept(monkeypatch):
 class CompiledProgram:
     """As much of Numba's result as the cache looks at."""
 
-    codegen = type("Codegen", (), {"magic_tuple": lambda self: ("triple", "cpu")})()
-
     def _reduce(self) -> tuple[str]:
         return ("machine code",)
 
 
 def test_a_program_that_cannot_be_kept_leaves_a_reason(monkeypatch, tmp_path: Path):
-    monkeypatch.setattr(_KernelCache, "failure", None)
+    monkeypatch.setattr(CACHE, "failure", None)
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "writable"))
-    _KernelCache("row").save_overload("signature", CompiledProgram())
+    CACHE.save("row", "signature", CompiledProgram())
     assert why_not_kept() is None
     assert len(programs(tmp_path / "writable")) == 1
     (tmp_path / "file").touch()
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "file"))
-    _KernelCache("row").save_overload("signature", CompiledProgram())
+    CACHE.save("row", "signature", CompiledProgram())
     assert why_not_kept() is not None
 
 
@@ -335,9 +333,9 @@ def test_old_programs_that_stay_do_not_count_as_a_failure(monkeypatch, tmp_path:
     def another_was_faster() -> None:
         raise FileNotFoundError("gone")
 
-    monkeypatch.setattr(_KernelCache, "failure", None)
-    monkeypatch.setattr(compiled, "_forget_old_programs", another_was_faster)
+    monkeypatch.setattr(CACHE, "failure", None)
+    monkeypatch.setattr(program_cache, "_forget_old_programs", another_was_faster)
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path))
-    _KernelCache("row").save_overload("signature", CompiledProgram())
+    CACHE.save("row", "signature", CompiledProgram())
     assert why_not_kept() is None
     assert len(programs(tmp_path)) == 1

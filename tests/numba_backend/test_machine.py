@@ -72,7 +72,7 @@ def test_the_words_for_it_name_the_variable():
 REGISTERS = """
 import re
 import numba
-from fastmlp.backends.numba_backend.registry import ProgramCompiler
+from fastmlp.backends.numba_backend.numba_target import jit
 from fastmlp.backends.numba_backend.simd import fma, kernel, load, pointer, store
 
 @kernel
@@ -82,7 +82,7 @@ def square(p):
 def program(a):
     square(pointer(a, 0))
 
-dispatcher = numba.njit(pipeline_class=ProgramCompiler)(program)
+dispatcher = jit(program)
 dispatcher.compile((numba.float32[::1],))
 (code,) = dispatcher.inspect_asm().values()
 widest = max(re.findall(r"%([xyz])mm", code))

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numba import config, njit
+from numba import config
 from numba.core.errors import TypingError
 
 from fastmlp.backends.numba_backend import simd, simd_math
 from fastmlp.backends.numba_backend.integers import offsets_of
+from fastmlp.backends.numba_backend.numba_target import jit
 
 DTYPES = [np.float32, np.float64]
 THREE = (0, 0, 0)
@@ -67,7 +68,7 @@ LANEWISE = {
 }
 
 
-@njit(error_model="numpy")
+@jit
 def lanewise(out, operands):
     p = simd.pointer(operands, 0)
     o = simd.pointer(out, 0)
@@ -116,7 +117,7 @@ def test_every_lane_is_what_numpy_computes(operands):
             np.testing.assert_array_equal(got, expected, err_msg=name)
 
 
-@njit(error_model="numpy")
+@jit
 def fma_and_polynomial(out, operands):
     p = simd.pointer(operands, 0)
     o = simd.pointer(out, 0)
@@ -142,7 +143,7 @@ def test_fma_and_polynomial_round_at_most_once_per_step(operands):
 # --- Memory ----------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@jit
 def move(out, source, i):
     p = simd.advance(simd.pointer(source, 1), 2)  # element 3
     o = simd.pointer(out, 0)
@@ -197,7 +198,7 @@ def test_a_loaded_vector_is_a_value():
 # --- Masks and reductions --------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@jit
 def reductions(out, source, n):
     p = simd.pointer(source, 0)
     o = simd.pointer(out, 0)
@@ -226,7 +227,7 @@ def test_reductions_and_first_lanes(operands, n):
     assert bits == 2 ** min(max(n, 0), len(v)) - 1
 
 
-@njit(error_model="numpy")
+@jit
 def either(out, a, b):
     p, q = simd.pointer(a, 0), simd.pointer(b, 0)
     simd.store(simd.pointer(out, 0), 0, simd.either(simd.load(p, 0), simd.load(q, 0)))
@@ -244,7 +245,7 @@ def test_either_is_zero_where_both_are(operands):
 # --- Exponents -------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@jit
 def exponents(out, source, n):
     p = simd.pointer(source, 0)
     o = simd.pointer(out, 0)
@@ -270,7 +271,7 @@ def test_exponents_are_split_and_scaled_exactly(operands, n):
 # --- Rows ------------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@jit
 def small_tile(out, a, row_stride, k_stride, w, n_k):
     p, q, o = simd.pointer(a, 0), simd.pointer(w, 0), simd.pointer(out, 0)
     size = simd.lanes(p)
@@ -298,7 +299,7 @@ def test_rows_make_a_matrix_product(dtype, transposed):
 # --- Squares ---------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@jit
 def transpose(out, source, source_stride, n_rows, out_stride, n_columns):
     p, o = simd.pointer(source, 0), simd.pointer(out, 0)
     simd.transpose_square(p, source_stride, n_rows, o, out_stride, n_columns)
@@ -324,12 +325,12 @@ def test_squares_are_transposed_within_their_rows_and_columns(dtype, data):
 # --- What jitted code refuses, and caches ----------------------------------------------------
 
 
-@njit
+@jit
 def times_scalar(a):
     return simd.extract(simd.load(simd.pointer(a, 0), 0) * 2.0, 0)
 
 
-@njit
+@jit
 def first(a):
     return simd.load_scalar(simd.pointer(a, 0), 0)
 
@@ -349,16 +350,17 @@ def test_jitted_pointers_need_contiguous_float_vectors(array):
 
 KERNEL = """
 import numpy as np
-from numba import njit
 from fastmlp.backends.numba_backend import simd, simd_math
+from fastmlp.backends.numba_backend.numba_target import jit
 
-@njit(cache=True)
+@jit
 def kernel(a):
     p = simd.pointer(a, 0)
     acc = simd.rows(simd_math.exp(simd.load(p, 0)) * simd.full(p, 2.0), (0, 0))
     simd.store_rows(acc, p, 0, simd.lanes(p))
 
 a = np.zeros(32, np.float32)
+kernel.enable_caching()
 kernel(a)
 print(a.sum(), sum(kernel.stats.cache_hits.values()))
 """
@@ -409,7 +411,7 @@ ELEMENTARY = {
 }
 
 
-@njit(error_model="numpy")
+@jit
 def elementary(out, x):
     p, o = simd.pointer(x, 0), simd.pointer(out, 0)
     size = simd.lanes(p)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numba import config, njit
+from numba import config
 
 from fastmlp import MLP, SGD
 from fastmlp.backends import get_backend
 from fastmlp.backends.numba_backend import terms, tiles
 from fastmlp.backends.numba_backend.integers import index_pointer, nowhere
+from fastmlp.backends.numba_backend.numba_target import jit
 from fastmlp.backends.numba_backend.program import CHUNK
 from fastmlp.backends.numba_backend.simd import LANES_BYTES, pointer
 from fastmlp.losses import LOSSES
@@ -17,19 +18,19 @@ from fastmlp.losses import LOSSES
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
-@njit(error_model="numpy")
+@jit
 def mark(a, stride, n_rows, n_columns, words):
     for row in range(n_rows):
         own = index_pointer(words, row * terms.n_words(n_columns))
         terms.mark_terms(pointer(a, row * stride), n_columns, own)
 
 
-@njit(error_model="numpy")
+@jit
 def gaps(words, n_rows, n_columns, lists):
     return terms.has_gaps(index_pointer(words, 0), n_rows, n_columns, index_pointer(lists, 0))
 
 
-@njit(error_model="numpy")
+@jit
 def multiply(a, stride, n_rows, words, lists, panels, numbers, initial, out, room):
     width = LANES_BYTES // initial.itemsize
     n_panels = initial.size // width
@@ -44,7 +45,7 @@ def multiply(a, stride, n_rows, words, lists, panels, numbers, initial, out, roo
         tiles.multiply_rows(*rows, *weights, 0, *sums, *rest, nowhere())
 
 
-@njit(error_model="numpy")
+@jit
 def gradient(a, stride, n_rows, words, lists, n_columns, deltas, zeros, out):
     lanes = LANES_BYTES // a.itemsize
     own, marks = index_pointer(lists, 0), index_pointer(words, 0)

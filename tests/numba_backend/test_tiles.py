@@ -2,20 +2,21 @@
 
 import numpy as np
 import pytest
-from numba import config, njit
+from numba import config
 
 from fastmlp import MLP, SGD
 from fastmlp.backends import get_backend
 from fastmlp.backends.numba_backend import tiles
 from fastmlp.backends.numba_backend.ahead import ADDRESSES, N_ROWS, ROW_BYTES, ahead_size
 from fastmlp.backends.numba_backend.integers import index_pointer, nowhere
+from fastmlp.backends.numba_backend.numba_target import jit
 from fastmlp.backends.numba_backend.simd import LANES_BYTES, pointer
 from fastmlp.losses import LOSSES
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
-@njit(error_model="numpy")
+@jit
 def multiply(a, a_stride, n_rows, panels, height, listed, turned, depth, initial, out, packed):
     width = LANES_BYTES // initial.itemsize
     n_panels = initial.size // width
@@ -40,7 +41,7 @@ def multiply(a, a_stride, n_rows, panels, height, listed, turned, depth, initial
     )
 
 
-@njit(error_model="numpy")
+@jit
 def multiply_listed(a, rows, a_stride, panels, columns, initial, out, n_panels):
     height, width = panels.size // n_panels, initial.size // n_panels
     tiles.multiply_listed(
@@ -158,7 +159,7 @@ def test_packing_changes_no_bit(dtype):
     np.testing.assert_array_equal(product(a, w, bias)[:, :lanes], alone)
 
 
-@njit(error_model="numpy")
+@jit
 def pack(source, row_stride, depth_stride, n_rows, depth, out):
     tiles.pack_tiles(pointer(source, 0), row_stride, depth_stride, n_rows, depth, pointer(out, 0))
 
@@ -187,7 +188,7 @@ def test_packed_rows_follow_the_tiles(n_rows, by_rows, dtype):
     np.testing.assert_array_equal(out[: a.size], np.concatenate(expected))
 
 
-@njit(error_model="numpy")
+@jit
 def ask(panels, height, listed, turned, panel, begin, width, ahead):
     tiles.ask_for_panel(
         pointer(panels, 0),

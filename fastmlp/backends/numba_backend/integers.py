@@ -18,7 +18,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from fastmlp.backends.numba_backend.registry import Lowering, register
+from fastmlp.backends.numba_backend.numba_target import register
+from fastmlp.backends.numba_backend.numba_target.templates import Lowering
 from fastmlp.backends.numba_backend.simd import LANES_BYTES, MaskType, VectorType, inlined
 
 _POINTER = types.CPointer(types.int64)

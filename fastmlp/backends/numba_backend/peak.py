@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.core import config
 
 from fastmlp.backends.numba_backend.integers import offsets_of
+from fastmlp.backends.numba_backend.numba_target import jit
 from fastmlp.backends.numba_backend.simd import (
     fma_rows,
     load,
@@ -28,7 +28,7 @@ _REPEATS = 1_000_000
 
 @functools.cache
 def _kernel() -> Any:
-    return njit(nogil=True, error_model="numpy")(multiply_add)
+    return jit(multiply_add)
 
 
 def multiply_add(a: Any, w: Any, out: Any, n: Any) -> None:

@@ -26,7 +26,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import models, register_model
 
-from fastmlp.backends.numba_backend.registry import Lowering, register, register_kernel
+from fastmlp.backends.numba_backend.numba_target import register, register_kernel
+from fastmlp.backends.numba_backend.numba_target.templates import Lowering
 
 LANES_BYTES = 64
 

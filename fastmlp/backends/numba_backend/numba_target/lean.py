@@ -4,20 +4,12 @@ Numba compiles a function that compiled code calls as if Python called it too: o
 turns it into machine code, and does both again within each of its callers. A kernel is called by
 programs only. So it is lowered to unoptimized LLVM instructions and no further; a program links
 those of all kernels that it reaches and optimizes them together, once.
-
-What Numba does for all that it can compile, and anew for every call and variable, is done for
-what kernels use, and once.
-
-This is the one module that leans on Numba's insides. Where they are not as it expects, kernels
-are compiled as Numba compiles any function; see `registry`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite.binding import (
@@ -26,13 +18,11 @@ from llvmlite.binding import (
     create_pipeline_tuning_options,
     parse_assembly,
 )
-from numba.core import utils
+from numba import types
+from numba.core import config
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, Flags, compile_extra
-from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
-from numba.core.registry import cpu_target
-from numba.core.runtime import rtsys
 from numba.core.typed_passes import (
     AnnotateTypes,
     IRLegalization,
@@ -41,37 +31,77 @@ from numba.core.typed_passes import (
     NopythonTypeInference,
     PreLowerStripPhis,
 )
-from numba.core.types.functions import BaseFunction
+from numba.core.typing import Signature
 from numba.core.untyped_passes import IRProcessing, ReconstructSSA, TranslateByteCode
 
 from fastmlp.backends.numba_backend.machine import VECTORS
+from fastmlp.backends.numba_backend.numba_target.target import Programs, register
 
 
-def compile_kernel(function: Callable[..., Any], args: tuple[Any, ...], inline: bool) -> Any:
-    """Return a kernel lowered for the types of its arguments, as Numba describes a result.
+def register_kernel(function: Callable[..., Any], inline: bool) -> None:
+    """Teach our target to compile `function` where jitted code calls it.
+
+    Parameters
+    ----------
+    function : callable
+        A kernel; it raises nothing, and returns numbers, pointers, vectors or tuples of them.
+    inline : bool
+        Whether every call of it becomes a copy.
+    """
+    compiled: dict[tuple[types.Type, ...], Any] = {}
+
+    def typer(*args: types.Type) -> Signature:
+        if args not in compiled:
+            compiled[args] = _compile_kernel(function, args, inline)
+        return compiled[args].signature
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kernel = compiled[signature.args]
+        context.add_linking_libs([kernel.library, *kernel.library.callees])
+        # Kernels raise nothing: whether they have is not asked.
+        _, result = context.call_internal_no_propagate(builder, kernel.fndesc, signature, values)
+        return result
+
+    register(function, typer, lower, types.VarArg(types.Any))
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Return what compiles a program for the types of its arguments, as `numba.njit` does.
+
+    Parameters
+    ----------
+    function : callable
+        A function of arrays and numbers that calls kernels.
+
+    Returns
+    -------
+    numba.core.dispatcher.Dispatcher or callable
+        `function` itself where ``NUMBA_DISABLE_JIT`` is set.
 
     Examples
     --------
-    >>> from numba import types
-    >>> compile_kernel(lambda x: x + x, (types.float64,), inline=False).signature
-    (float64,) -> float64
+    >>> jit(lambda a, b: a + b)(2, 3)
+    5
     """
+    if config.DISABLE_JIT:
+        return function
+    options = {"nopython": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    return Programs(function, targetoptions=options, pipeline_class=_ProgramCompiler)
+
+
+def _compile_kernel(function: Callable[..., Any], args: tuple[Any, ...], inline: bool) -> Any:
+    """Return a kernel lowered for the types of its arguments, as Numba describes a result."""
     flags = Flags()
     flags.error_model = "numpy"
     flags.forceinline = inline
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    context = cpu_target.target_context
+    target = Programs.targetdescr
+    typing_context, context = target.typing_context, target.target_context
     library = _KernelLibrary(context.codegen(), function.__qualname__)
     return compile_extra(
-        cpu_target.typing_context,
-        context,
-        function,
-        args,
-        None,
-        flags,
-        {},
-        library,
-        _KernelCompiler,
+        *(typing_context, context, function, args, None, flags, {}),
+        library=library,
+        pipeline_class=_KernelCompiler,
     )
 
 
@@ -138,8 +168,12 @@ def _limited(module: ModuleRef, attributes: str) -> ModuleRef:
     return limited
 
 
-class ProgramCompiler(CompilerBase):
+class _ProgramCompiler(CompilerBase):
     """As for kernels, but arrays are counted, and their names reused for pointers to them."""
+
+    def __init__(self, typing_context: Any, *rest: Any) -> None:
+        typing_context.forget()
+        super().__init__(typing_context, *rest)
 
     def define_pipelines(self) -> list[PassManager]:
         state = self.state
@@ -158,62 +192,3 @@ def _pipeline(*middle: type) -> PassManager:
         passes.add_pass(kind, kind.__name__)
     passes.finalize()
     return passes
-
-
-@contextlib.contextmanager
-def remembering() -> Iterator[None]:
-    """Let Numba remember, while it compiles programs, what it otherwise finds out again and again.
-
-    For every call: which of a function's meanings fits; for every variable: its size, from LLVM.
-    And before it compiles anything, Numba imports all that it can compile, and all extensions of
-    it, which takes half a second; programs use little of that. No other thread compiles meanwhile.
-    """
-    context = cpu_target.target_context
-    find_meaning, find_size = BaseFunction.get_call_type, context.get_abi_sizeof
-    meanings: dict[Any, Any] = {}
-    sizes: dict[str, int] = {}
-
-    def meaning_of(function: Any, typing_context: Any, args: Any, kws: Any) -> Any:
-        key = (function, args, *kws.items())
-        if key not in meanings:
-            meanings[key] = find_meaning(function, typing_context, args, kws)
-        return meanings[key]
-
-    def size_of(kind: Any) -> int:
-        name = str(kind)
-        if name not in sizes:
-            sizes[name] = find_size(kind)
-        return sizes[name]
-
-    with (
-        global_compiler_lock,
-        _replaced(context, "load_additional_registries", _load_registries),
-        _replaced(context, "get_abi_sizeof", size_of),
-        _replaced(BaseFunction, "get_call_type", meaning_of),
-        _replaced(utils, "pysignature", functools.cache(utils.pysignature)),
-    ):
-        yield
-
-
-@contextlib.contextmanager
-def _replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
-    """Give an attribute another value for a while."""
-    before = functools.partial(setattr, thing, name, getattr(thing, name))
-    undo = before if name in vars(thing) else functools.partial(delattr, thing, name)
-    try:
-        setattr(thing, name, value)  # within: an interrupt may come right behind
-        yield
-    finally:
-        undo()
-
-
-def _load_registries() -> None:
-    """Import the meanings of what programs consist of: numbers, loops, tuples and arrays."""
-    context = cpu_target.target_context
-    rtsys.initialize(context)
-    from numba.cpython import builtins, iterators, numbers, rangeobj, slicing, tupleobj  # noqa: F401
-    from numba.np import arrayobj, npyimpl  # noqa: F401
-
-    # What Numba registers as it goes may be in any registry that it has used before.
-    for registry in (npyimpl.registry, *context._registries):
-        context.install_registry(registry)
