@@ -68,11 +68,13 @@ def info(options: argparse.Namespace) -> None:
 def _numba_facts(peak: bool) -> list[tuple[str, str]]:
     """Return what the Numba backend finds on this machine, for `fastmlp info`."""
     from fastmlp.backends.numba_backend.machine import VECTORS
+    from fastmlp.backends.numba_backend.numba_target import COMPILER
     from fastmlp.backends.numba_backend.peak import measure_peak
     from fastmlp.backends.numba_backend.threads import usable_cores
 
     facts = [
         ("SIMD", str(VECTORS)),
+        ("compiler", COMPILER),
         ("tile height", f"{VECTORS.tile_rows} rows"),
         ("threads", str(usable_cores())),
         ("cache folder", cache_place()),

@@ -22,8 +22,10 @@ from fastmlp.backends.numba_backend.numba_target import cache as program_cache
 from fastmlp.backends.numba_backend.numba_target.cache import (
     CACHE,
     _forget_old_programs,
+    _modules_below,
     cache_folder,
 )
+from fastmlp.backends.numba_backend.numba_target.choice import COMPILERS, choose_compiler
 
 pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
 
@@ -227,6 +229,31 @@ def test_a_package_without_source_files_is_compiled_too(tmp_path: Path, form: st
     assert run(code, cache, package) == ("[-0.5, -0.5]", "")
 
 
+def test_every_file_of_the_package_counts():
+    package = Path(fastmlp.__file__).parent / "backends" / "numba_backend"
+    files = {path.relative_to(package).with_suffix("").parts for path in package.rglob("*.py")}
+    names = {
+        tuple(name.split(".")[3:]) for name in _modules_below("fastmlp.backends.numba_backend")
+    }
+    assert {parts for parts in files if parts[-1] != "__init__"} <= names
+    assert {parts[:-1] for parts in files if parts[-1] == "__init__"} <= {(), *names}
+
+
+FINGERPRINT = """
+from fastmlp.backends.numba_backend.numba_target.cache import _fingerprint
+print(_fingerprint())
+"""
+
+
+def test_an_edited_source_in_a_folder_below_changes_the_key(tmp_path: Path):
+    package = copied_package(tmp_path)
+    before = run(FINGERPRINT, tmp_path, package)
+    assert run(FINGERPRINT, tmp_path, package) == before
+    source = package / "fastmlp" / "backends" / "numba_backend" / "numba_target" / "lean.py"
+    source.write_text(source.read_text() + "# edited")
+    assert run(FINGERPRINT, tmp_path, package) != before
+
+
 @pytest.mark.slow
 def test_a_source_in_a_folder_below_counts(tmp_path: Path):
     package, cache = copied_package(tmp_path / "package"), tmp_path / "cache"
@@ -339,3 +366,54 @@ def test_old_programs_that_stay_do_not_count_as_a_failure(monkeypatch, tmp_path:
     CACHE.save("row", "signature", CompiledProgram())
     assert why_not_kept() is None
     assert len(programs(tmp_path)) == 1
+
+
+def test_an_unknown_compiler_is_refused():
+    message = "FASTMLP_COMPILER must be one of 'lean', 'numba', got 'gcc'"
+    with pytest.raises(ValueError, match=message):
+        choose_compiler("gcc")
+
+
+#: Trains with most of what kernels do, and prints the parameters' bits.
+TRAINS = """
+import hashlib
+import numpy as np
+from fastmlp import MLP, AdamW, Regularization, Trainer
+from fastmlp.backends.numba_backend.numba_target import COMPILER
+from fastmlp.losses import CrossEntropy
+
+rng = np.random.default_rng(0)
+X, y = rng.standard_normal((200, 20), dtype=np.float32), rng.integers(0, 3, 200)
+X[X < -0.5] = 0
+network = MLP([20, 24, 17, 3], hidden_activation=["gelu", "tanh"], seed=0)
+Trainer(
+    network,
+    loss=CrossEntropy(label_smoothing=0.1),
+    optimizer=AdamW(learning_rate=0.01),
+    batch_size=32,
+    regularization=Regularization(dropout=(0.1, 0.3, 0.3), clip_norm=1.0, ema=0.9),
+    backend="numba",
+).fit(X, y, epochs=2, verbose=False)
+parameters = [*network.weights, *network.biases]
+print(COMPILER, hashlib.sha256(b"".join(p.tobytes() for p in parameters)).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_numbas_ordinary_way_trains_to_the_same_bits(monkeypatch):
+    # Into the user's cache, from where programs are only loaded the next time.
+    digests = []
+    for compiler in COMPILERS:
+        monkeypatch.setenv("FASTMLP_COMPILER", compiler)
+        named, digest = run(TRAINS, os.environ.get("FASTMLP_CACHE_DIR", ""))[0].split()
+        assert named == compiler
+        digests.append(digest)
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.slow
+def test_programs_of_another_compiler_are_other_files(tmp_path: Path, monkeypatch):
+    for n_files, compiler in enumerate(COMPILERS, start=1):
+        monkeypatch.setenv("FASTMLP_COMPILER", compiler)
+        assert run(APPLY, tmp_path) == ("[-0.5, -0.5]", SAYS)
+        assert len(programs(tmp_path)) == n_files
