@@ -189,7 +189,7 @@ def n_versions(selectors: dict[Any, Any]) -> int:
 def functions_of_numba() -> dict[str, int]:
     found = {}
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "numba":
+        if name.partition(".")[0] == "numba" and module.__name__ == name:
             own = [k for k in vars(module).values() if isinstance(k, type) and k.__module__ == name]
             for place in (module, *own):
                 functions = {k: id(v) for k, v in vars(place).items() if callable(v)}
