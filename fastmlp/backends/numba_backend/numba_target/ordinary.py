@@ -18,7 +18,7 @@ from fastmlp.backends.numba_backend.numba_target.templates import Lowering, Type
 
 def register(function: Callable[..., Any], typer: Typer, lower: Lowering, *formals: Any) -> None:
     """Teach Numba to type and to lower calls of `function`; see `target.register`."""
-    infer_global(function, typed_by(function, typer))
+    infer_global(function, typed_by(function, typer, "generic"))
     lower_builtin(function, *formals)(lower)
 
 

@@ -9,10 +9,13 @@ what this package registers, which no other jitted code sees.
 from __future__ import annotations
 
 import functools
+import inspect
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba import types
 from numba.core import typing
 from numba.core.cpu import CPUContext
 from numba.core.dispatcher import Dispatcher
@@ -27,6 +30,7 @@ from numba.core.target_extension import (
     target_override,
     target_registry,
 )
+from numba.core.typing import Signature
 from numba.core.typing.templates import Registry as Typings
 from numba.core.utils import threadsafe_cached_property
 
@@ -66,8 +70,25 @@ def register(function: Callable[..., Any], typer: Typer, lower: Lowering, *forma
     *formals : type
         The Numba types of the arguments that `lower` serves.
     """
-    _typings.register_global(function, typed_by(function, typer))
+    _typings.register_global(function, typed_by(function, typer, _NAME))
+    # Numba asks for it at every call.
+    lower.__signature__ = inspect.signature(lower)  # type: ignore[attr-defined]
     _lowerings.lower(function, *formals)(lower)
+
+
+# Numba looks for the types of arithmetic among those of arrays first, a dozen times more slowly.
+_NUMBERS = (types.int64, types.float32, types.float64)
+_ARITHMETIC = {(t, t): Signature(t, (t, t), None) for t in _NUMBERS}
+_COMPARISON = {(t, t): Signature(types.boolean, (t, t), None) for t in _NUMBERS}
+_TRUTH = {(t,): Signature(types.boolean, (t,), None) for t in (types.boolean, types.int64)}
+for _operators, _known in (
+    ((operator.add, operator.sub, operator.mul), _ARITHMETIC),
+    ((operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge), _COMPARISON),
+    ((bool,), _TRUTH),
+):
+    for _operator in _operators:
+        _typer = functools.partial(lambda known, *given: known.get(given), _known)
+        _typings.register_global(_operator, typed_by(_operator, _typer, _NAME))
 
 
 class _TypingContext(typing.Context):
