@@ -70,7 +70,7 @@ def _numba_facts(peak: bool) -> list[tuple[str, str]]:
     from fastmlp.backends.numba_backend.machine import VECTORS
     from fastmlp.backends.numba_backend.numba_target import COMPILER
     from fastmlp.backends.numba_backend.peak import measure_peak
-    from fastmlp.backends.numba_backend.threads import usable_cores
+    from fastmlp.backends.numba_backend.team.cores import usable_cores
 
     facts = [
         ("SIMD", str(VECTORS)),

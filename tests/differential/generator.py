@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 
 from fastmlp.activations import ACTIVATIONS, ELU, OUTPUT_ACTIVATIONS, Activation, LeakyReLU
-from fastmlp.backends.numba_backend import columns, program, session, terms, tiles
+from fastmlp.backends.numba_backend import inputs, session
+from fastmlp.backends.numba_backend.first_layer import columns, nonzeros
+from fastmlp.backends.numba_backend.products import chunks, packing, rows
+from fastmlp.backends.numba_backend.team import choice
 from fastmlp.losses import (
     LOSSES,
     CrossEntropy,
@@ -34,7 +37,7 @@ LANES = (2, 4, 8, 16)
 #: Rows of a full tile on the machines that there are.
 HEIGHTS = (2, 6, 12)
 #: Elements of a matrix where something changes.
-AHEAD = tiles.BEYOND_CACHE
+AHEAD = rows.BEYOND_CACHE
 
 #: Widths of layers where something changes.
 WIDTHS: dict[str, tuple[int, ...]] = {
@@ -43,24 +46,24 @@ WIDTHS: dict[str, tuple[int, ...]] = {
     "heights": HEIGHTS,
     "columns.NARROW": tuple(columns.NARROW * n for n in LANES),
     "columns.N_PARTS": tuple(columns.N_PARTS * n for n in LANES),
-    "tiles.WORTH_PACKING": tuple(tiles.WORTH_PACKING * n for n in LANES),
-    "tiles.DEPTH": (tiles.DEPTH, tiles.DEPTH + tiles.DEPTH // 2, 2 * tiles.DEPTH),
-    "terms.WORD": (terms.WORD, 2 * terms.WORD),
-    "terms.SPAN": (terms.SPAN, 2 * terms.SPAN),
-    "program.CHUNK": (program.CHUNK, 2 * program.CHUNK),
+    "packing.WORTH_PACKING": tuple(packing.WORTH_PACKING * n for n in LANES),
+    "packing.DEPTH": (packing.DEPTH, packing.DEPTH + packing.DEPTH // 2, 2 * packing.DEPTH),
+    "nonzeros.WORD": (nonzeros.WORD, 2 * nonzeros.WORD),
+    "nonzeros.SPAN": (nonzeros.SPAN, 2 * nonzeros.SPAN),
+    "chunks.CHUNK": (chunks.CHUNK, 2 * chunks.CHUNK),
 }
 #: Rows of a batch where something changes.
 ROWS: dict[str, tuple[int, ...]] = {
     "lanes": LANES,
     "heights": HEIGHTS,
-    "terms.WORD": (terms.WORD,),
-    "program.CHUNK": (program.CHUNK,),
-    "tiles.ROWS": (tiles.ROWS, 2 * tiles.ROWS),
-    "tiles.PACKED_ROWS": (tiles.PACKED_ROWS // program.CHUNK,),
-    "terms.MOST_ROWS": (terms.MOST_ROWS,),
+    "nonzeros.WORD": (nonzeros.WORD,),
+    "chunks.CHUNK": (chunks.CHUNK,),
+    "packing.ROWS": (packing.ROWS, 2 * packing.ROWS),
+    "packing.PACKED_ROWS": (packing.PACKED_ROWS // chunks.CHUNK,),
+    "nonzeros.MOST_ROWS": (nonzeros.MOST_ROWS,),
 }
 #: Shares of zeros where something changes.
-ZEROS = (1 - columns.DENSE, 1 - terms.DENSE_TERMS)
+ZEROS = (1 - columns.DENSE_COLUMNS, 1 - nonzeros.DENSE_TERMS)
 
 #: Work that a setting beside the threshold of a product takes at most, and how many such there are:
 #: made as small as most are, hardly any would keep its place beside it.
@@ -253,16 +256,16 @@ def _shape(rng: Rng, dtype: str, costs_much: bool) -> tuple[tuple[int, ...], int
         sizes[at] = int(rng.integers(130, 1100))
         lanes = 64 // np.dtype(dtype).itemsize
         stride = (-(-sizes[at] // lanes) | 1) * lanes
-        batch = _near(rng, -(-program.FAR // stride)) + int(_pick(rng, (0, 0, 30)))
-        sizes[at + 1] = _near(rng, tiles.WORTH_PACKING * lanes) + int(_pick(rng, (0, 0, 60)))
+        batch = _near(rng, -(-chunks.FAR // stride)) + int(_pick(rng, (0, 0, 30)))
+        sizes[at + 1] = _near(rng, packing.WORTH_PACKING * lanes) + int(_pick(rng, (0, 0, 60)))
     elif kind < 0.11:
-        sizes[at], sizes[at + 1] = _beside_product(rng, program.LARGE)
+        sizes[at], sizes[at + 1] = _beside_product(rng, chunks.LARGE)
     elif kind < 0.14:
         sizes[at], sizes[at + 1] = _beside_product(rng, AHEAD)
         batch = min(batch, 64)
     elif kind < 0.18:
         work = 3 * sum(n_in * n_out for n_in, n_out in pairwise(sizes))
-        batch = min(600, _near(rng, max(1, session._WORTH_A_TEAM // work)))
+        batch = min(600, _near(rng, max(1, choice.WORTH_A_TEAM // work)))
     return tuple(sizes), batch
 
 
@@ -398,8 +401,8 @@ def _zeros(rng: Rng) -> float:
 
 def _n_predicted(rng: Rng, sizes: tuple[int, ...], dtype: str) -> int:
     """Return how many rows to predict: around blocks and portions of rows, where not too costly."""
-    portion = session._PORTION_BYTES // (sizes[0] * np.dtype(dtype).itemsize)
-    block = session._PREDICT_ROWS
+    portion = inputs.PORTION_BYTES // (sizes[0] * np.dtype(dtype).itemsize)
+    block = session.PREDICT_ROWS
     n = _pick(
         rng,
         (

@@ -7,20 +7,24 @@ import pkgutil
 
 #: By the module that names them; DENSE_TERMS so that terms are always listed.
 LOWERED = {
-    "tiles": {"DEPTH": 16, "ROWS": 16, "WORTH_PACKING": 2, "BEYOND_CACHE": 64},
-    "terms": {"SPAN": 48, "MOST_ROWS": 20, "DENSE_TERMS": 1.1},
-    "columns": {"NARROW": 1},
-    "program": {"CHUNK": 48, "FAR": 256, "LARGE": 64, "PACKED_ROWS": 48 * 24, "ABOUT_EVEN": 1},
-    "session": {"_PREDICT_ROWS": 7, "_PORTION_BYTES": 512, "_WORTH_A_TEAM": 500},
+    "products.packing": {"DEPTH": 16, "ROWS": 16, "WORTH_PACKING": 2, "PACKED_ROWS": 48 * 24},
+    "products.rows": {"BEYOND_CACHE": 64},
+    "products.chunks": {"CHUNK": 48, "FAR": 256, "LARGE": 64, "ABOUT_EVEN": 1},
+    "first_layer.nonzeros": {"SPAN": 48, "MOST_ROWS": 20, "DENSE_TERMS": 1.1},
+    "first_layer.columns": {"NARROW": 1},
+    "session": {"PREDICT_ROWS": 7},
+    "inputs": {"PORTION_BYTES": 512},
+    "team.choice": {"WORTH_A_TEAM": 500},
 }
 
 
 def lower_thresholds() -> None:
     """Replace them in every module that has them; no kernel may be compiled before."""
     package = importlib.import_module("fastmlp.backends.numba_backend")
+    prefix = f"{package.__name__}."
     modules = {
-        info.name: importlib.import_module(f"{package.__name__}.{info.name}")
-        for info in pkgutil.iter_modules(package.__path__)
+        info.name.removeprefix(prefix): importlib.import_module(info.name)
+        for info in pkgutil.walk_packages(package.__path__, prefix)
     }
     for home, values in LOWERED.items():
         for name, value in values.items():

@@ -98,13 +98,13 @@ def record_call(dtype: np.dtype) -> tuple[tuple, tuple]:
     from fastmlp import MLP, Adam, Regularization
     from fastmlp.backends import get_backend
     from fastmlp.backends.numba_backend import session as sessions
-    from fastmlp.backends.numba_backend.program import N_SYNC
+    from fastmlp.backends.numba_backend.team.barrier import N_SYNC
 
     calls = []
     run_team = sessions.run_team
 
     def copied(arguments):
-        return tuple(a.copy() if isinstance(a, np.ndarray) else a for a in arguments)
+        return tuple(a.copy() for named in arguments for a in named)
 
     def keep(program, n_threads, at_most, arguments):
         before = copied(arguments)
@@ -165,7 +165,7 @@ def main(dtype: np.dtype, folder: Path) -> None:
         return
     before, after = record_call(dtype)
     # Numba's own name of the program; behind it comes the wrapper for Python.
-    name = next(f.name for f in module.functions if re.match(r"_ZN.*program5trainB", f.name))
+    name = next(f.name for f in module.functions if re.match(r"_ZN.*programs5train5trainB", f.name))
     (folder / "program.o").write_bytes(module.machine.emit_object(module))
     (folder / "driver.c").write_text(write_driver(folder, "program", before))
     command = [COMPILER, "-O1", "-static", "driver.c", "program.o", "-o", "driver", "-lm"]

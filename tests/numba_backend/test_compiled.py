@@ -304,13 +304,13 @@ del numba.core.codegen.JITCodeLibrary
 import numpy as np
 from fastmlp.backends.numba_backend.compiled import compiled
 from fastmlp.backends.numba_backend.numba_target import COMPILER
-from fastmlp.backends.numba_backend.single import make_plan
-from fastmlp.backends.numba_backend.layout import Layout
+from fastmlp.backends.numba_backend.programs.row import row_plan
+from fastmlp.backends.numba_backend.memory import Layout
 assert COMPILER == "numba"
-layout = Layout([(3, 2)], [], [0.0], np.dtype("float64"), 4, 1)
-memory, out = np.zeros(layout.size), np.full(2, np.nan)
-layout.pack(np.array([1.0, 2, 3, 4, 5, 6, 7, 8]), memory[: layout.block_size])
-plan = make_plan(layout, "linear", 1.0)
+layout = Layout([(3, 2)], [], [0.0], np.dtype("float64"))
+memory, out = np.zeros(layout.block_size), np.full(2, np.nan)
+layout.pack(np.array([1.0, 2, 3, 4, 5, 6, 7, 8]), memory)
+plan = row_plan(layout.layers, "linear", 1.0, layout.lanes)
 assert compiled("row", np.dtype("float64"))(plan, memory, np.array([1.0, 10, 100]), out)
 print(out)
 """

@@ -73,7 +73,7 @@ REGISTERS = """
 import re
 import numba
 from fastmlp.backends.numba_backend.numba_target import jit
-from fastmlp.backends.numba_backend.simd import fma, kernel, load, pointer, store
+from fastmlp.backends.numba_backend.vectors.simd import fma, kernel, load, pointer, store
 
 @kernel
 def square(p):

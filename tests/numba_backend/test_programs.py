@@ -18,7 +18,7 @@ from numba import config
 
 from fastmlp import testing
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.backends.numba_backend import NumbaBackend, layout, session
+from fastmlp.backends.numba_backend import NumbaBackend, memory, session
 from fastmlp.regularization import Regularization
 
 jitted_only = pytest.mark.skipif(config.DISABLE_JIT, reason="threads need compiled code")
@@ -126,11 +126,11 @@ def test_the_choice_of_threads_changes_no_bit_while_it_changes(monkeypatch):
     expected = trained(case, 1)
     turns = iter(range(10_000))
     monkeypatch.setattr(
-        session._ThreadChoice,
+        session.ThreadChoice,
         "next_call",
         lambda self, batches: (1 + next(turns) % self.most, min(batches, 1 + next(turns) % 7)),
     )
-    monkeypatch.setattr(session._ThreadChoice, "learn", lambda self, n, batches, seconds: None)
+    monkeypatch.setattr(session.ThreadChoice, "learn", lambda self, n, batches, seconds: None)
     assert trained(case, 4) == expected
 
 
@@ -169,7 +169,10 @@ class Guarded:
 
     def __init__(self, array: np.ndarray) -> None:
         width = BAND // array.itemsize
-        whole = np.full(array.size + 2 * width, poison(array.dtype), array.dtype)
+        whole = np.empty(array.size + 2 * width, array.dtype)
+        for field in array.dtype.names or ((),):
+            whole[field] = poison(array.dtype[field] if field else array.dtype)
+        whole = whole.view(type(array))
         self.bands = whole[:width], whole[-width:]
         self.before = [band.tobytes() for band in self.bands]
         self.original = array
@@ -188,16 +191,19 @@ def poison(dtype: np.dtype) -> float:
 
 
 def guarded_call(function, arguments):
-    guards = [Guarded(a) if isinstance(a, np.ndarray) else None for a in arguments]
-    result = function(
-        *(
-            argument if guard is None else guard.inside
-            for argument, guard in zip(arguments, guards, strict=True)
-        )
-    )
+    guards = []
+
+    def guarded(argument):
+        if isinstance(argument, tuple):
+            return argument._make(map(guarded, argument))
+        if not isinstance(argument, np.ndarray):
+            return argument
+        guards.append(Guarded(argument))
+        return guards[-1].inside
+
+    result = function(*map(guarded, arguments))
     for guard in guards:
-        if guard is not None:
-            guard.close()
+        guard.close()
     return result
 
 
@@ -226,40 +232,25 @@ def guards():
         yield calls
 
 
-class SpacedLayout(layout.Layout):
+class SpacedLayout(memory.Layout):
     """Regions of memory with gaps between them, whose starts are in `gaps`."""
 
     def __init__(self, *arguments) -> None:
         super().__init__(*arguments)
-        n_blocks = arguments[-1]
-        fields = (
-            layout.INPUTS,
-            layout.SLOPES,
-            layout.DELTAS,
-            layout.DELTA_PANELS,
-        )
-        table = self.layers[:, fields]
-        end_of_blocks = n_blocks * self.block_size
-        starts = {int(start) for start in table.ravel()} | {self.second_input, self.second_hidden}
-        starts = sorted(start for start in starts if start >= end_of_blocks)
-        moved = {start: start + n_blocks * GAP + GAP * i for i, start in enumerate(starts)}
-        for field in fields:
-            self.layers[:, field] = [moved.get(int(s), int(s)) for s in self.layers[:, field]]
-        self.second_input = moved.get(self.second_input, 0)
-        self.second_hidden = moved.get(self.second_hidden, 0)
-        self.gaps = [block * (self.block_size + GAP) + self.block_size for block in range(n_blocks)]
-        self.gaps += [moved[start] - GAP for start in starts[1:]] + [
-            self.size + (n_blocks + len(starts) - 1) * GAP
-        ]
-        self.block_size += GAP
-        self.size += (n_blocks + len(starts)) * GAP
+        self.gaps = []
+
+    def take(self, count: int) -> int:
+        start = super().take(count)
+        self.gaps.append(self.size)
+        self.size += GAP
+        return start
 
 
 @contextmanager
 def gaps():
     """Put gaps between the regions of sessions' memory."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layout, "Layout", SpacedLayout)
+        patch.setattr(session, "Layout", SpacedLayout)
         yield
 
 
@@ -269,7 +260,7 @@ def compute(case: testing.Setting, n_threads: int = 1) -> list[bytes]:
     bound = case.bind(NumbaBackend(), n_threads)
     starts = getattr(bound.layout, "gaps", [])
     for start in starts:
-        bound.memory[start : start + GAP] = np.nan
+        bound.memory.floats[start : start + GAP] = np.nan
     with np.errstate(all="ignore"):
         arrays = list(testing._train(case, bound, 2).values())
         gradient = np.full(bound.n_parameters, np.nan, bound.dtype)
@@ -277,7 +268,7 @@ def compute(case: testing.Setting, n_threads: int = 1) -> list[bytes]:
         arrays += [gradient.copy(), bound.logits(X), bound.logits(X[0])]
         bound.update(gradient, 0.01)
     for start in starts:
-        assert np.all(np.isnan(bound.memory[start : start + GAP])), "a gap was written"
+        assert np.all(np.isnan(bound.memory.floats[start : start + GAP])), "a gap was written"
     return [array.tobytes() for array in (*arrays, bound.store().parameters)]
 
 
@@ -349,7 +340,8 @@ def test_the_guards_notice_a_write_beyond():
 def test_plain_kernels_raise_beyond_the_end():
     case = testing.Setting()
     bound = case.bind(NumbaBackend())
-    bound.memory = bound.memory[: len(bound.memory) // 2]
+    floats = bound.memory.floats
+    bound.memory = bound.memory._replace(floats=floats[: len(floats) // 2])
     X, y, weights = case.data()
     with pytest.raises((IndexError, ValueError)):
         bound.loss_and_gradient(X, y, np.empty(bound.n_parameters), weights)

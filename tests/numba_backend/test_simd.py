@@ -13,9 +13,10 @@ from hypothesis.extra.numpy import arrays
 from numba import config
 from numba.core.errors import TypingError
 
-from fastmlp.backends.numba_backend import simd, simd_math
-from fastmlp.backends.numba_backend.integers import offsets_of
 from fastmlp.backends.numba_backend.numba_target import jit
+from fastmlp.backends.numba_backend.vectors import math as simd_math
+from fastmlp.backends.numba_backend.vectors import simd
+from fastmlp.backends.numba_backend.vectors.pointers import offsets_of
 
 DTYPES = [np.float32, np.float64]
 THREE = (0, 0, 0)
@@ -350,8 +351,9 @@ def test_jitted_pointers_need_contiguous_float_vectors(array):
 
 KERNEL = """
 import numpy as np
-from fastmlp.backends.numba_backend import simd, simd_math
 from fastmlp.backends.numba_backend.numba_target import jit
+from fastmlp.backends.numba_backend.vectors import math as simd_math
+from fastmlp.backends.numba_backend.vectors import simd
 
 @jit
 def kernel(a):

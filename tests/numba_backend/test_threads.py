@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from numba import config
 
-from fastmlp.backends.numba_backend import threads
-from fastmlp.backends.numba_backend.program import ABANDONED
+from fastmlp.backends.numba_backend.team import cores as process_cores
+from fastmlp.backends.numba_backend.team import workers
+from fastmlp.backends.numba_backend.team.barrier import ABANDONED
 from tests.tracing import raise_at
 
 jitted_only = pytest.mark.skipif(config.DISABLE_JIT, reason="threads need compiled code")
@@ -25,7 +26,8 @@ import os, sys, threading, time
 import numpy as np
 from fastmlp import MLP, Trainer
 from fastmlp.backends import get_backend
-from fastmlp.backends.numba_backend import session, threads
+from fastmlp.backends.numba_backend import session
+from fastmlp.backends.numba_backend.team import workers
 from fastmlp.optimizers import Adam
 
 RNG = np.random.default_rng(0)
@@ -68,7 +70,9 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         for name, text in (files or {}).items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text)
-        monkeypatch.setattr(threads, "Path", lambda path: tmp_path / path.removeprefix("/sys/fs/"))
+        monkeypatch.setattr(
+            process_cores, "Path", lambda path: tmp_path / path.removeprefix("/sys/fs/")
+        )
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
 
@@ -78,7 +82,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 @pytest.mark.parametrize("cores", [1, 2, 64])
 def test_affinity_counts(machine, cores: int):
     machine(cores)
-    assert threads.usable_cores() == cores
+    assert process_cores.usable_cores() == cores
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,7 @@ def test_affinity_counts(machine, cores: int):
 )
 def test_the_control_groups_quota_counts(machine, files, expected: int):
     machine(8, files)
-    assert threads.usable_cores() == expected
+    assert process_cores.usable_cores() == expected
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,7 @@ def test_the_control_groups_quota_counts(machine, files, expected: int):
 )
 def test_no_more_threads_are_had_than_help(machine, cores: int, files, expected: int):
     machine(cores, files, OMP_NUM_THREADS="1")
-    assert threads.most_threads() == expected
+    assert process_cores.most_threads() == expected
 
 
 @pytest.mark.parametrize(
@@ -132,7 +136,7 @@ def test_no_more_threads_are_had_than_help(machine, cores: int, files, expected:
 )
 def test_variables_count(machine, variables, expected: int):
     machine(8, **variables)
-    assert threads.usable_cores() == expected
+    assert process_cores.usable_cores() == expected
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "two", "1.5"])
@@ -141,7 +145,7 @@ def test_a_wrong_number_of_threads_is_refused(machine, wrong: str):
     with pytest.raises(
         ValueError, match=f"FASTMLP_NUM_THREADS must be a whole number above 0, got {wrong!r}"
     ):
-        threads.usable_cores()
+        process_cores.usable_cores()
 
 
 def test_a_daemonic_child_has_one(machine, monkeypatch):
@@ -149,7 +153,7 @@ def test_a_daemonic_child_has_one(machine, monkeypatch):
 
     machine(8)
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
-    assert threads.usable_cores() == 1
+    assert process_cores.usable_cores() == 1
 
 
 # Teams ---------------------------------------------------------------------------------------
@@ -163,20 +167,20 @@ def count(thread, n_threads, seen, sync):
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
 def test_every_thread_of_a_team_runs_once(n_threads: int):
     seen: list = []
-    assert threads.run_team(count, n_threads, None, (seen,)) == n_threads
+    assert workers.run_team(count, n_threads, None, (seen,)) == n_threads
     assert sorted(seen) == [(thread, n_threads) for thread in range(n_threads)]
 
 
-def gathered(pool: threads._Pool, n_threads: int, at_most: int | None) -> threads._Team:
+def gathered(pool: workers._Pool, n_threads: int, at_most: int | None) -> workers._Team:
     """Return a team that computes until its lock is released."""
-    team = threads._Team()
+    team = workers._Team()
     team.lock.acquire()
     pool.gather(team, n_threads, at_most)
     return team
 
 
 def test_teams_share_the_cores():
-    pool = threads._Pool()
+    pool = workers._Pool()
     first, second = gathered(pool, 4, 4), gathered(pool, 4, 4)
     assert (len(first.workers), len(second.workers)) == (3, 0)
     first.lock.release()
@@ -184,7 +188,7 @@ def test_teams_share_the_cores():
 
 
 def test_workers_are_used_again():
-    pool = threads._Pool()
+    pool = workers._Pool()
     first = gathered(pool, 3, None)
     first.lock.release()
     assert gathered(pool, 3, None).workers == first.workers
@@ -200,26 +204,26 @@ def test_a_killed_thread_ends_the_team(victim: int):
         if thread == victim:
             raise Killed
         while not sync[ABANDONED]:  # what threads do that wait at a barrier
-            threads.threading.Event().wait(0.001)
+            workers.threading.Event().wait(0.001)
         return False
 
-    with pytest.raises(Killed if victim == 0 else threads.TeamError) as caught:
-        threads.run_team(program, 3, None, ())
+    with pytest.raises(Killed if victim == 0 else workers.TeamError) as caught:
+        workers.run_team(program, 3, None, ())
     if victim:
         assert isinstance(caught.value.__cause__, Killed)
     seen: list = []
-    assert threads.run_team(count, 3, None, (seen,)) == 3
+    assert workers.run_team(count, 3, None, (seen,)) == 3
 
 
 # Traced, CPython 3.11 runs in circles while an exception waits for a thread that is blocked.
 @pytest.mark.skipif(sys.gettrace() is not None, reason="needs an untraced interpreter")
 def test_an_exception_sent_to_an_idle_worker_loses_no_job(monkeypatch):
-    monkeypatch.setattr(threads, "_pool", threads._Pool())
+    monkeypatch.setattr(workers, "_pool", workers._Pool())
     for _ in range(20):
         seen: list = []
-        assert threads.run_team(count, 3, None, (seen,)) == 3
+        assert workers.run_team(count, 3, None, (seen,)) == 3
         assert len(seen) == 3
-        for thread in threads.threading.enumerate():
+        for thread in workers.threading.enumerate():
             if thread.name == "fastmlp-worker":
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(thread.ident), ctypes.py_object(Killed)
@@ -228,7 +232,7 @@ def test_an_exception_sent_to_an_idle_worker_loses_no_job(monkeypatch):
 
 def test_an_interrupt_while_workers_finish_waits_for_all(monkeypatch):
     """Interrupted at the first worker, a team still waits for the second, and returns both."""
-    finish, interrupts, over = threads._Worker.finish, iter([KeyboardInterrupt]), []
+    finish, interrupts, over = workers._Worker.finish, iter([KeyboardInterrupt]), []
 
     def interrupted(worker, job):
         for interrupt in interrupts:
@@ -237,16 +241,16 @@ def test_an_interrupt_while_workers_finish_waits_for_all(monkeypatch):
 
     def program(thread, n_threads, sync):
         if thread:
-            threads.threading.Event().wait(0.05)
+            workers.threading.Event().wait(0.05)
             over.append(thread)
         return True
 
-    monkeypatch.setattr(threads, "_pool", threads._Pool())
-    monkeypatch.setattr(threads._Worker, "finish", interrupted)
+    monkeypatch.setattr(workers, "_pool", workers._Pool())
+    monkeypatch.setattr(workers._Worker, "finish", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        threads.run_team(program, 3, None, ())
+        workers.run_team(program, 3, None, ())
     assert sorted(over) == [1, 2]
-    assert (len(threads._pool.running()), len(threads._pool.idle())) == (0, 2)
+    assert (len(workers._pool.running()), len(workers._pool.idle())) == (0, 2)
 
 
 def test_an_interrupt_at_any_line_leaves_no_team_behind(monkeypatch):
@@ -257,15 +261,15 @@ def test_an_interrupt_at_any_line_leaves_no_team_behind(monkeypatch):
     def program(thread, n_threads, sync):
         arrived.append(thread)
         while len(arrived) < n_threads and not sync[ABANDONED]:  # as at a barrier
-            threads.threading.Event().wait(0.001)
+            workers.threading.Event().wait(0.001)
         over.append(thread)
         return not sync[ABANDONED]
 
     def run(line: int | None) -> int:
-        return len(raise_at(line, Killed, lambda: threads.run_team(program, 3, 3, ())))
+        return len(raise_at(line, Killed, lambda: workers.run_team(program, 3, 3, ())))
 
-    pool = threads._Pool()
-    monkeypatch.setattr(threads, "_pool", pool)
+    pool = workers._Pool()
+    monkeypatch.setattr(workers, "_pool", pool)
     n_lines = run(None)
     for line in range(n_lines):
         arrived.clear()
@@ -273,7 +277,7 @@ def test_an_interrupt_at_any_line_leaves_no_team_behind(monkeypatch):
         run(line)
         n_over = len(over)
         assert (pool.running(), len(pool.idle())) == ([], len(pool._workers)), line
-        assert threads.run_team(count, 3, 3, ([],)) == 3, line
+        assert workers.run_team(count, 3, 3, ([],)) == 3, line
         assert len(over) == n_over, "a worker went on"
     assert len(pool._workers) == 2
 
@@ -289,18 +293,18 @@ def test_a_killed_worker_leaves_whole_parameters():
     trainer = Trainer(MLP([50, 70, 5]), backend="numba", n_threads=2)
     trainer.fit(X, Y, 1, verbose=False)
     before = trainer.network.parameters.tobytes()
-    run = threads._Job.run
+    run = workers._Job.run
     def broken(job):
         job.started = True
-        job._sync[threads.ABANDONED] = 1
+        job._sync[workers.ABANDONED] = 1
         raise SystemExit  # silent in a thread
-    threads._Job.run = broken
+    workers._Job.run = broken
     try:
         trainer.fit(X, Y, 1, verbose=False)
-    except threads.TeamError as error:
+    except workers.TeamError as error:
         print(error)
     assert trainer.network.parameters.tobytes() == before
-    threads._Job.run = run
+    workers._Job.run = run
     trainer.fit(X, Y, 1, verbose=False)
     whole = Trainer(MLP([50, 70, 5]), backend="numba", n_threads=1)
     whole.fit(X, Y, 2, verbose=False)

@@ -6,61 +6,65 @@ from numba import config
 
 from fastmlp import MLP, SGD
 from fastmlp.backends import get_backend
-from fastmlp.backends.numba_backend import tiles
-from fastmlp.backends.numba_backend.ahead import ADDRESSES, N_ROWS, ROW_BYTES, ahead_size
-from fastmlp.backends.numba_backend.integers import index_pointer, nowhere
 from fastmlp.backends.numba_backend.numba_target import jit
-from fastmlp.backends.numba_backend.simd import LANES_BYTES, pointer
+from fastmlp.backends.numba_backend.products import heights as tile_heights
+from fastmlp.backends.numba_backend.products import packing
+from fastmlp.backends.numba_backend.products.prefetch import (
+    N_LISTS,
+    OF_WEIGHTS,
+    Ahead,
+    Requests,
+    ahead_size,
+)
+from fastmlp.backends.numba_backend.products.rows import (
+    ListedRows,
+    Panels,
+    Room,
+    Rows,
+    Strips,
+    ask_for_panel,
+    multiply_rows,
+)
+from fastmlp.backends.numba_backend.products.rows import multiply_listed as multiply_listed_rows
+from fastmlp.backends.numba_backend.vectors.pointers import index_pointer, nowhere
+from fastmlp.backends.numba_backend.vectors.records import nothing_like, records_from
+from fastmlp.backends.numba_backend.vectors.simd import LANES_BYTES, inlined, pointer
 from fastmlp.losses import LOSSES
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
+#: In place of lists of what to ask for: `nothing_like` these.
+NO_REQUESTS = Requests.array(N_LISTS)
+
+
+@inlined
+def nothing_ahead(requests):
+    return Ahead(nothing_like(records_from(requests, 0)), nowhere())
+
+
 @jit
-def multiply(a, a_stride, n_rows, panels, height, listed, turned, depth, initial, out, packed):
+def multiply(
+    a, a_stride, n_rows, panels, height, listed, turned, depth, initial, out, packed, requests
+):
     width = LANES_BYTES // initial.itemsize
     n_panels = initial.size // width
-    tiles.multiply_rows(
-        pointer(a, 0),
-        a_stride,
-        n_rows,
-        pointer(panels, 0),
-        height,
-        index_pointer(listed, 0) if listed.size > 0 else nowhere(),
-        turned,
-        depth,
-        pointer(initial, 0),
-        width,
-        pointer(out, 0),
-        width,
-        n_panels * width,
-        0,
-        n_panels,
-        pointer(packed, 0),
-        nowhere(),
-    )
+    numbers = index_pointer(listed, 0) if listed.size > 0 else nowhere()
+    begin = pointer(initial, 0)
+    weights = Panels(pointer(panels, 0), height, numbers, turned, depth, begin, width)
+    strips = Strips(pointer(out, 0), width, n_panels * width, 0, n_panels)
+    room = Room(pointer(packed, 0), pointer(packed, 0), nothing_ahead(requests))
+    multiply_rows(Rows(pointer(a, 0), a_stride, n_rows), weights, strips, room)
 
 
 @jit
-def multiply_listed(a, rows, a_stride, panels, columns, initial, out, n_panels):
+def multiply_listed(a, rows, a_stride, panels, columns, initial, out, n_panels, requests):
     height, width = panels.size // n_panels, initial.size // n_panels
-    tiles.multiply_listed(
-        pointer(a, 0),
-        index_pointer(rows, 0),
-        a_stride,
-        rows.size,
-        pointer(panels, 0),
-        height,
-        index_pointer(columns, 0),
-        columns.size,
-        pointer(initial, 0),
-        width,
-        pointer(out, 0),
-        width,
-        n_panels * width,
-        n_panels,
-        nowhere(),
-    )
+    numbers, begin = index_pointer(columns, 0), pointer(initial, 0)
+    weights = Panels(pointer(panels, 0), height, numbers, 0, columns.size, begin, width)
+    strips = Strips(pointer(out, 0), width, n_panels * width, 0, n_panels)
+    listed = ListedRows(pointer(a, 0), index_pointer(rows, 0), a_stride, rows.size)
+    multiply_listed_rows(listed, weights, strips, nothing_ahead(requests))
 
 
 def as_panels(w):
@@ -80,10 +84,10 @@ def product(a, w, bias, rows_of_w=None):
     """Return a @ w[rows_of_w] + bias, or without a list a @ w + bias, by the kernels."""
     panels, n_panels = as_panels(w)
     numbers = np.array([], dtype=np.int64) if rows_of_w is None else rows_of_w
-    packed = np.full(tiles.PACKED_SIZE, np.nan, a.dtype)
+    packed = np.full(packing.PACKED_SIZE, np.nan, a.dtype)
     out = np.full((len(a), w.shape[1]), np.nan, a.dtype)
     height = panels.size // n_panels
-    operands = panels, height, numbers, 0, a.shape[1], bias, out.ravel(), packed
+    operands = panels, height, numbers, 0, a.shape[1], bias, out.ravel(), packed, NO_REQUESTS
     multiply(*spread(a), len(a), *operands)
     return out
 
@@ -95,8 +99,8 @@ def assert_is_product(actual, a, w, bias):
 
 
 @both_dtypes
-@pytest.mark.parametrize("n_panels", [1, tiles.WORTH_PACKING])
-@pytest.mark.parametrize("depth", [0, 1, 7, tiles.DEPTH * 3 // 2 + 3])
+@pytest.mark.parametrize("n_panels", [1, packing.WORTH_PACKING])
+@pytest.mark.parametrize("depth", [0, 1, 7, packing.DEPTH * 3 // 2 + 3])
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("n_rows", [1, 4, 11])
 def test_products_are_numpys(n_rows, listed, depth, n_panels, dtype):
@@ -111,8 +115,8 @@ def test_products_are_numpys(n_rows, listed, depth, n_panels, dtype):
 
 
 @both_dtypes
-@pytest.mark.parametrize("n_columns", [1, 7, tiles.DEPTH * 3 // 2 + 3])
-@pytest.mark.parametrize("n_rows", [1, 5, tiles.ROWS + 7])
+@pytest.mark.parametrize("n_columns", [1, 7, packing.DEPTH * 3 // 2 + 3])
+@pytest.mark.parametrize("n_rows", [1, 5, packing.ROWS + 7])
 def test_rows_are_read_where_they_lie(n_rows, n_columns, dtype):
     rng = np.random.default_rng(4)
     lanes = LANES_BYTES // np.dtype(dtype).itemsize
@@ -124,14 +128,15 @@ def test_rows_are_read_where_they_lie(n_rows, n_columns, dtype):
     out = np.full((n_rows, 2 * lanes), np.nan, dtype)
     whole, stride = spread(a)
     panels, n_panels = as_panels(w)
-    multiply_listed(whole, rows, stride, panels, columns, bias, out.ravel(), n_panels)
+    rest = (bias, out.ravel(), n_panels, NO_REQUESTS)
+    multiply_listed(whole, rows, stride, panels, columns, *rest)
     assert_is_product(out, a[np.ix_(rows, columns)], w[columns], bias)
 
 
 @both_dtypes
-@pytest.mark.parametrize("depth", [1, 7, tiles.DEPTH * 3 // 2 + 3])
+@pytest.mark.parametrize("depth", [1, 7, packing.DEPTH * 3 // 2 + 3])
 @pytest.mark.parametrize("n_out", [1, 40])
-@pytest.mark.parametrize("n_rows", [1, 7, tiles.ROWS + 3])
+@pytest.mark.parametrize("n_rows", [1, 7, packing.ROWS + 3])
 def test_a_matrix_is_multiplied_as_its_transpose_too(n_rows, n_out, depth, dtype):
     rng = np.random.default_rng(5)
     lanes = LANES_BYTES // np.dtype(dtype).itemsize
@@ -141,9 +146,10 @@ def test_a_matrix_is_multiplied_as_its_transpose_too(n_rows, n_out, depth, dtype
     panels, n_panels = as_panels(np.vstack((w, np.full(w.shape[1], np.nan, dtype))))  # its biases
     initial = np.zeros(-(-n_out // lanes) * lanes, dtype)
     out = np.full((n_rows, len(initial)), np.nan, dtype)
-    packed = np.full(tiles.PACKED_SIZE, np.nan, dtype)
+    packed = np.full(packing.PACKED_SIZE, np.nan, dtype)
     none, height = np.array([], dtype=np.int64), panels.size // n_panels
-    multiply(*spread(a), n_rows, panels, height, none, n_out, depth, initial, out.ravel(), packed)
+    rest = (initial, out.ravel(), packed, NO_REQUESTS)
+    multiply(*spread(a), n_rows, panels, height, none, n_out, depth, *rest)
     assert_is_product(out[:, :n_out], a, w[:, :depth].T.copy(), initial[:n_out])
     assert not np.any(out[:, n_out:])
 
@@ -152,8 +158,8 @@ def test_a_matrix_is_multiplied_as_its_transpose_too(n_rows, n_out, depth, dtype
 def test_packing_changes_no_bit(dtype):
     rng = np.random.default_rng(1)
     lanes = LANES_BYTES // np.dtype(dtype).itemsize
-    a = rng.normal(size=(9, tiles.DEPTH * 2)).astype(dtype)
-    w = rng.normal(size=(tiles.DEPTH * 2, tiles.WORTH_PACKING * lanes)).astype(dtype)
+    a = rng.normal(size=(9, packing.DEPTH * 2)).astype(dtype)
+    w = rng.normal(size=(packing.DEPTH * 2, packing.WORTH_PACKING * lanes)).astype(dtype)
     bias = np.zeros(w.shape[1], dtype)
     alone = product(a, np.ascontiguousarray(w[:, :lanes]), bias[:lanes])
     np.testing.assert_array_equal(product(a, w, bias)[:, :lanes], alone)
@@ -161,7 +167,8 @@ def test_packing_changes_no_bit(dtype):
 
 @jit
 def pack(source, row_stride, depth_stride, n_rows, depth, out):
-    tiles.pack_tiles(pointer(source, 0), row_stride, depth_stride, n_rows, depth, pointer(out, 0))
+    rows = packing.Source(pointer(source, 0), row_stride, depth_stride, depth, pointer(out, 0))
+    packing.pack_tiles(rows, n_rows)
 
 
 @both_dtypes
@@ -172,8 +179,8 @@ def test_packed_rows_follow_the_tiles(n_rows, by_rows, dtype):
     a = rng.normal(size=(n_rows, depth)).astype(dtype)
     lanes = LANES_BYTES // a.itemsize
     expected, row = [], 0
-    heights = map(len, (tiles.FULL, tiles.SHORT, tiles.HALF, tiles.ONE))
-    for n_tiles, height in zip(tiles.divide_rows(n_rows), heights, strict=True):
+    heights = map(len, (tile_heights.FULL, tile_heights.SHORT, tile_heights.HALF, tile_heights.ONE))
+    for n_tiles, height in zip(tile_heights.divide_rows(n_rows), heights, strict=True):
         for _ in range(n_tiles):
             expected.append(a[row : row + height].T.ravel())
             row += height
@@ -189,17 +196,12 @@ def test_packed_rows_follow_the_tiles(n_rows, by_rows, dtype):
 
 
 @jit
-def ask(panels, height, listed, turned, panel, begin, width, ahead):
-    tiles.ask_for_panel(
-        pointer(panels, 0),
-        height,
-        index_pointer(listed, 0) if listed.size > 0 else nowhere(),
-        turned,
-        panel,
-        begin,
-        width,
-        index_pointer(ahead, 0),
-    )
+def ask(panels, height, listed, turned, panel, begin, width, requests, addresses):
+    numbers = index_pointer(listed, 0) if listed.size > 0 else nowhere()
+    first = pointer(panels, 0)
+    weights = Panels(first, height, numbers, turned, 0, first, 0)
+    ahead = Ahead(records_from(requests, 0), index_pointer(addresses, 0))
+    ask_for_panel(weights, panel, begin, width, ahead)
 
 
 @both_dtypes
@@ -209,10 +211,12 @@ def test_what_is_asked_for_is_what_the_next_panel_holds(turned, listed, dtype):
     lanes = LANES_BYTES // np.dtype(dtype).itemsize
     n_rows, begin, width = 150, 2 * lanes, lanes + 3
     numbers = np.arange((n_rows + 1) * 5 * lanes, dtype=dtype)  # five panels and their biases
-    ahead = np.full(ahead_size(0), -1)
-    ask(numbers, (n_rows + 1) * lanes, listed, n_rows if turned else 0, 1, begin, width, ahead)
-    starts = ahead[ADDRESSES:][: ahead[N_ROWS]] - numbers.ctypes.data
-    asked = {(start + i) // numbers.itemsize for start in starts for i in range(ahead[ROW_BYTES])}
+    requests, addresses = Requests.array(N_LISTS), np.full(ahead_size(0), -1)
+    where = (1, begin, width, requests, addresses)
+    ask(numbers, (n_rows + 1) * lanes, listed, n_rows if turned else 0, *where)
+    wanted = requests[OF_WEIGHTS]
+    starts = addresses[: wanted.n] - numbers.ctypes.data
+    asked = {(start + i) // numbers.itemsize for start in starts for i in range(wanted.n_bytes)}
     panels = numbers.reshape(5, n_rows + 1, lanes)
     used = panels[1, begin : begin + width]
     if turned:

@@ -17,9 +17,19 @@ from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 
 from fastmlp._messages import announce
-from fastmlp.backends.numba_backend import program, single
 from fastmlp.backends.numba_backend.numba_target import jit
 from fastmlp.backends.numba_backend.numba_target.cache import CACHE
+from fastmlp.backends.numba_backend.plan import StepRates
+from fastmlp.backends.numba_backend.programs.apply import apply
+from fastmlp.backends.numba_backend.programs.arguments import (
+    Call,
+    Memory,
+    Prediction,
+    signature_of,
+)
+from fastmlp.backends.numba_backend.programs.predict import predict
+from fastmlp.backends.numba_backend.programs.row import RowLayer, row
+from fastmlp.backends.numba_backend.programs.train import train
 
 #: Held while programs compile. A fork waits for it: what Numba and LLVM lock and change meanwhile,
 #: a child could neither free nor finish.
@@ -46,22 +56,22 @@ if hasattr(os, "register_at_fork"):
 JIT_DISABLED = bool(config.DISABLE_JIT)
 
 
-def _signatures(dtype: types.Type) -> dict[str, tuple[Any, ...]]:
-    integers, reals = types.int64[::1], types.float64[::1]
-    floats, number = dtype[::1], types.int64
+_PROGRAMS: dict[str, Callable[..., Any]] = {
+    "train": train,
+    "apply": apply,
+    "predict": predict,
+    "row": row,
+}
+
+
+def _signatures(dtype: np.dtype[Any]) -> dict[str, tuple[Any, ...]]:
+    number, integers = types.int64, types.int64[::1]
+    floats, memory = numba.from_dtype(dtype)[::1], signature_of(Memory, dtype)
     return {
-        "train": (
-            *(number, number, integers, integers, reals, reals, floats),
-            *(floats, number, integers, floats, floats, types.float64),
-            *(integers, reals, reals, reals, reals, floats),
-            *(integers, integers, integers, reals, integers),
-        ),
-        "apply": (integers, integers, reals, floats, reals, reals),
-        "predict": (
-            *(number, number, integers, integers, reals, reals, floats, floats, number, number),
-            *(floats, number, number, floats, integers),
-        ),
-        "row": (reals, floats, floats, floats),
+        "train": (number, number, memory, signature_of(Call, dtype), integers),
+        "apply": (memory, numba.from_dtype(StepRates.dtype)[::1]),
+        "predict": (number, number, memory, signature_of(Prediction, dtype), integers),
+        "row": (numba.from_dtype(RowLayer.dtype)[::1], floats, floats, floats),
     }
 
 
@@ -94,10 +104,10 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
     >>> callable(compiled("predict", np.dtype("float32")))
     True
     """
-    function: Callable[..., Any] = getattr(single if name == "row" else program, name)
+    function = _PROGRAMS[name]
     if JIT_DISABLED:  # compiled code does not warn of what lanes compute that are not selected
         return np.errstate(all="ignore")(function)
-    signature = _signatures(numba.from_dtype(dtype))[name]
+    signature = _signatures(dtype)[name]
     with _lock:
         if _orphaned:
             raise RuntimeError(

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from numba.core import config
 
-from fastmlp.backends.numba_backend.integers import offsets_of
 from fastmlp.backends.numba_backend.numba_target import jit
-from fastmlp.backends.numba_backend.simd import (
+from fastmlp.backends.numba_backend.products.heights import FULL
+from fastmlp.backends.numba_backend.vectors.pointers import offsets_of
+from fastmlp.backends.numba_backend.vectors.simd import (
     fma_rows,
     load,
     load_rows,
     pointer,
     store_rows,
 )
-from fastmlp.backends.numba_backend.tiles import FULL
 
 #: How often a call repeats: some milliseconds, beside which starting threads is nothing.
 _REPEATS = 1_000_000

@@ -15,12 +15,25 @@ COMPILER = choose_compiler(os.environ.get("FASTMLP_COMPILER", "").strip().lower(
 
 if COMPILER == "lean":
     from fastmlp.backends.numba_backend.numba_target.lean import jit, register_kernel
-    from fastmlp.backends.numba_backend.numba_target.target import register
+    from fastmlp.backends.numba_backend.numba_target.target import (
+        register,
+        register_fields,
+        register_value,
+    )
 else:
     from fastmlp.backends.numba_backend.numba_target.ordinary import (
         jit,
         register,
+        register_fields,
         register_kernel,
+        register_value,
     )
 
-__all__ = ["COMPILER", "jit", "register", "register_kernel"]
+__all__ = [
+    "COMPILER",
+    "jit",
+    "register",
+    "register_fields",
+    "register_kernel",
+    "register_value",
+]

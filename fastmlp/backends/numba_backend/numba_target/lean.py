@@ -98,11 +98,16 @@ def _compile_kernel(function: Callable[..., Any], args: tuple[Any, ...], inline:
     target = Programs.targetdescr
     typing_context, context = target.typing_context, target.target_context
     library = _KernelLibrary(context.codegen(), function.__qualname__)
-    return compile_extra(
+    result = compile_extra(
         *(typing_context, context, function, args, None, flags, {}),
         library=library,
         pipeline_class=_KernelCompiler,
     )
+    if not inline:
+        # LLVM would otherwise copy every kernel into every caller, which takes half a minute to
+        # compile and gains nothing.
+        library.get_function(result.fndesc.llvm_func_name).add_function_attribute("noinline")
+    return result
 
 
 class _KernelLibrary(JITCodeLibrary):

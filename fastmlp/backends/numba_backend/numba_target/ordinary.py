@@ -10,16 +10,42 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-from numba.core.typing.templates import infer_global
-from numba.extending import lower_builtin, register_jitable
+from numba import types
+from numba.core.typing.templates import infer_getattr, infer_global
+from numba.extending import (
+    lower_builtin,
+    lower_getattr_generic,
+    lower_setattr_generic,
+    register_jitable,
+)
 
-from fastmlp.backends.numba_backend.numba_target.templates import Lowering, Typer, typed_by
+from fastmlp.backends.numba_backend.numba_target.templates import (
+    Lowering,
+    Typer,
+    constructed,
+    fields_of,
+    lower_construction,
+    typed_by,
+)
 
 
 def register(function: Callable[..., Any], typer: Typer, lower: Lowering, *formals: Any) -> None:
     """Teach Numba to type and to lower calls of `function`; see `target.register`."""
     infer_global(function, typed_by(function, typer, "generic"))
     lower_builtin(function, *formals)(lower)
+
+
+def register_value(kind: Any) -> None:
+    """Teach Numba to make named tuples of a class."""
+    infer_global(kind, constructed(kind, "generic"))
+    lower_builtin(kind, types.VarArg(types.Any))(lower_construction)
+
+
+def register_fields(kind: Any, resolve: Typer, load: Lowering, store: Lowering) -> None:
+    """Teach Numba the fields of values of a class of types; see `target.register_fields`."""
+    infer_getattr(fields_of(kind, resolve))
+    lower_getattr_generic(kind)(load)
+    lower_setattr_generic(kind)(store)
 
 
 def register_kernel(function: Callable[..., Any], inline: bool) -> None:

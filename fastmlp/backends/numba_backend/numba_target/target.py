@@ -34,7 +34,14 @@ from numba.core.typing import Signature
 from numba.core.typing.templates import Registry as Typings
 from numba.core.utils import threadsafe_cached_property
 
-from fastmlp.backends.numba_backend.numba_target.templates import Lowering, Typer, typed_by
+from fastmlp.backends.numba_backend.numba_target.templates import (
+    Lowering,
+    Typer,
+    constructed,
+    fields_of,
+    lower_construction,
+    typed_by,
+)
 
 _NAME = "fastmlp"
 
@@ -74,6 +81,28 @@ def register(function: Callable[..., Any], typer: Typer, lower: Lowering, *forma
     # Numba asks for it at every call.
     lower.__signature__ = inspect.signature(lower)  # type: ignore[attr-defined]
     _lowerings.lower(function, *formals)(lower)
+
+
+def register_value(kind: Any) -> None:
+    """Teach our target to make named tuples of a class."""
+    _typings.register_global(kind, constructed(kind, _NAME))
+    _lowerings.lower(kind, types.VarArg(types.Any))(lower_construction)
+
+
+def register_fields(kind: Any, resolve: Typer, load: Lowering, store: Lowering) -> None:
+    """Teach our target the fields of values whose types are of a class.
+
+    Parameters
+    ----------
+    kind : subclass of numba.types.Type
+    resolve : callable
+        Takes a type and a name, and returns the field's type, or None.
+    load, store : callable
+        As `numba.extending.lower_getattr_generic` and `lower_setattr_generic` take them.
+    """
+    _typings.register_attr(fields_of(kind, resolve))
+    _lowerings.lower_getattr_generic(kind)(load)
+    _lowerings.lower_setattr_generic(kind)(store)
 
 
 # Numba looks for the types of arithmetic among those of arrays first, a dozen times more slowly.

@@ -3,25 +3,35 @@
 A single row leaves no tile to fill: every weight is read once, and reading them is the time that
 it takes. So every layer lists its inputs that are not zero (pixels, ReLU's outputs) and reads
 those rows of its panels only, several panels at a time so that the sums need not wait for each
-other. Sums run in the same order as those of `tiles`.
+other. Sums run in the same order as those of tiles.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastmlp.backends.numba_backend import layout as lay
-from fastmlp.backends.numba_backend.elementwise import activate
-from fastmlp.backends.numba_backend.integers import (
+from fastmlp.backends.numba_backend.kernels.activations import activate
+from fastmlp.backends.numba_backend.kernels.losses import EXP, OUTPUT_CODES, SIGMOID, SOFTMAX
+from fastmlp.backends.numba_backend.vectors.math import exp, sigmoid
+from fastmlp.backends.numba_backend.vectors.pointers import (
+    Numbers,
     index_pointer,
     load_index,
-    out_of_line,
     store_index,
 )
-from fastmlp.backends.numba_backend.simd import (
+from fastmlp.backends.numba_backend.vectors.records import (
+    Record,
+    Records,
+    record,
+    records_from,
+    value,
+)
+from fastmlp.backends.numba_backend.vectors.simd import (
+    Index,
+    Pointer,
+    Scalar,
     advance,
     broadcast,
     first_lanes,
@@ -42,49 +52,49 @@ from fastmlp.backends.numba_backend.simd import (
     store_scalar,
     zero,
 )
-from fastmlp.backends.numba_backend.simd_math import exp, sigmoid
-
-# The plan describes a network in one array: every array that a call passes costs time, and
-# float64 holds whole numbers too. Its head, then the fields of every layer:
-N_LAYERS, OUTPUT, WIDEST, SCALE, HEAD = range(5)
-N_IN, PANELS, WEIGHTS, ACTIVATION, PARAMETER, N_FIELDS = range(6)
+from fastmlp.backends.numba_backend.vectors.strips import Strip
 
 
-def make_plan(layout: lay.Layout, output: str, input_scale: float) -> NDArray[np.float64]:
+class RowLayer(Record):
+    """What `row` needs to know of a layer: less than `plan.Layer`, in fewer cache lines."""
+
+    n_in: int
+    n_panels: int
+    weights: int  # offset of the first panel
+    activation: int  # code
+    activation_parameter: float
+    scale: float  # what inputs are multiplied by
+    output: int  # code of the output activation; the last layer's counts
+    widest: int  # elements of the longest row in the network
+
+
+def row_plan(layers: Any, output: str, input_scale: float, lane_count: int) -> Any:
     """Return what `row` needs to know about a network.
 
     Parameters
     ----------
-    layout : Layout
+    layers : array of Layer
     output : str
         The output activation; "linear" for logits.
     input_scale : float
-
-    Examples
-    --------
-    >>> layout = lay.Layout([(3, 2)], [], [0.0], np.dtype("float32"), 4, 1)
-    >>> make_plan(layout, "softmax", 1.0)[:HEAD]
-    array([ 1.,  0., 16.,  1.])
+    lane_count : int
     """
-    fields = [lay.N_IN, lay.OUT_PANELS, lay.WEIGHTS, lay.ACTIVATION]
-    table = np.hstack([layout.layers[:, fields], layout.reals[:, [lay.ACTIVATION_PARAMETER]]])
-    widest = layout.lanes * int(layout.layers[:, [lay.IN_PANELS, lay.OUT_PANELS]].max())
-    head = [len(table), lay.OUTPUT_CODES[output], widest, input_scale]
-    return np.concatenate([head, table.ravel()])
-
-
-@inlined
-def _whole(plan: Any, i: Any) -> Any:
-    return int(load_scalar(plan, i))
+    plan = RowLayer.array(len(layers))
+    plan.n_in, plan.n_panels, plan.weights = layers.n_in, layers.out_panels, layers.weights
+    plan.activation = layers.activation
+    plan.activation_parameter = layers.activation_parameter
+    plan.scale[0], plan.scale[1:] = input_scale, 1.0
+    plan.output = OUTPUT_CODES[output]
+    plan.widest = lane_count * max(layers.in_panels.max(), layers.out_panels.max())
+    return plan
 
 
 @kernel
-def list_inputs(values: Any, n: Any, factor: Any, kept: Any, places: Any) -> Any:
+def list_inputs(values: Pointer, n: Index, factor: Scalar, kept: Pointer, places: Numbers) -> Index:
     """Write the values that are not zero, times `factor`, and where their panel rows begin.
 
     Returns their number; a vector of zeros follows them. `kept` may be `values`.
     """
-    out_of_line()
     count = 0
     for k in range(n):  # without a branch: where zeros lie is anybody's guess
         x = load_scalar(values, k)
@@ -96,9 +106,8 @@ def list_inputs(values: Any, n: Any, factor: Any, kept: Any, places: Any) -> Any
 
 
 @kernel
-def all_finite(values: Any, n: Any) -> bool:
+def all_finite(values: Pointer, n: Index) -> bool:
     """Return whether `n` values, a vector of zeros behind them, are neither NaN nor infinite."""
-    out_of_line()
     total = zero(values)
     for i in range(0, n, lanes(values)):
         total = fma(load(values, i), zero(values), total)
@@ -107,10 +116,15 @@ def all_finite(values: Any, n: Any) -> bool:
 
 @kernel
 def multiply_row(
-    kept: Any, places: Any, count: Any, panels: Any, n_in: Any, n_panels: Any, out: Any
+    kept: Pointer,
+    places: Numbers,
+    count: Index,
+    panels: Pointer,
+    n_in: Index,
+    n_panels: Index,
+    out: Pointer,
 ) -> None:
     """Write the pre-activations of one row: its product with all panels, plus the biases."""
-    out_of_line()
     step = lanes(out)
     size = (n_in + 1) * step
     bias = n_in * step
@@ -139,11 +153,10 @@ def multiply_row(
 
 
 @kernel
-def finish_outputs(code: Any, z: Any, n_out: Any) -> None:
+def finish_outputs(code: Index, z: Pointer, n_out: Index) -> None:
     """Replace the logits of one row by the outputs of the network."""
-    out_of_line()
     step = lanes(z)
-    if code == 0:  # softmax
+    if code == SOFTMAX:
         lowest = full(z, -np.inf)
         top = lowest
         for i in range(0, n_out, step):
@@ -157,39 +170,53 @@ def finish_outputs(code: Any, z: Any, n_out: Any) -> None:
         inverse = full(z, 1.0) / full(z, lane_sum(total))
         for i in range(0, n_out, step):
             store(z, i, load(z, i) * inverse)
-    elif code == 1:  # sigmoid
+    elif code == SIGMOID:
         for i in range(0, n_out, step):
             store(z, i, sigmoid(load(z, i)))
-    elif code == 3:  # exp
+    elif code == EXP:
         for i in range(0, n_out, step):
             store(z, i, exp(load(z, i)))
 
 
+@value
+class Space(NamedTuple):
+    """Room for a call of `row`: two rows, and where the inputs lie that are not zero."""
+
+    rows: Pointer
+    half: Index
+    places: Numbers
+
+
 @inlined
 def run_row(
-    plan: Any, memory: Any, values: Any, out: Any, n_out: Any, scratch: Any, half: Any, places: Any
+    plan: Records,
+    n_layers: Index,
+    memory: Pointer,
+    values: Pointer,
+    out: Pointer,
+    n_out: Index,
+    space: Space,
 ) -> bool:
     """Do what `row` describes, given pointers instead of arrays."""
-    n_layers = _whole(plan, N_LAYERS)
-    inputs, outputs = scratch, advance(scratch, half)
+    inputs, outputs, places = space.rows, advance(space.rows, space.half), space.places
+    source = values
     for number in range(n_layers):
-        layer = advance(plan, HEAD + number * N_FIELDS)
-        n_in, n_panels = _whole(layer, N_IN), _whole(layer, PANELS)
-        if number == 0:
-            count = list_inputs(values, n_in, load_scalar(plan, SCALE), inputs, places)
-            if not all_finite(inputs, count):
-                return False
-        else:
-            count = list_inputs(inputs, n_in, 1.0, inputs, places)
-        weights = advance(memory, _whole(layer, WEIGHTS))
-        multiply_row(inputs, places, count, weights, n_in, n_panels, outputs)
+        layer = record(plan, number)
+        count = list_inputs(source, layer.n_in, layer.scale, inputs, places)
+        if number == 0 and not all_finite(inputs, count):
+            return False
+        weights = advance(memory, layer.weights)
+        multiply_row(inputs, places, count, weights, layer.n_in, layer.n_panels, outputs)
         if number < n_layers - 1:
-            code, parameter = _whole(layer, ACTIVATION), load_scalar(layer, PARAMETER)
-            activate(code, parameter, outputs, lanes(outputs), n_panels, outputs, False)
+            # Panels of one row are rows of a strip.
+            strip = Strip(outputs, lanes(outputs))
+            code, parameter = layer.activation, layer.activation_parameter
+            activate(code, parameter, strip, layer.n_panels, strip, False)
         inputs, outputs = outputs, inputs
+        source = inputs
     if not all_finite(inputs, n_out):
         return False
-    finish_outputs(_whole(plan, OUTPUT), inputs, n_out)
+    finish_outputs(record(plan, 0).output, inputs, n_out)
     for k in range(n_out):
         store_scalar(out, k, load_scalar(inputs, k))
     return True
@@ -200,8 +227,8 @@ def row(plan: Any, memory: Any, x: Any, out: Any) -> bool:
 
     Parameters
     ----------
-    plan : array of float64
-        As `make_plan` returns it.
+    plan : array of RowLayer
+        As `row_plan` returns it.
     memory : array
         The parameters in panels, and more.
     x : array of shape (n_inputs,)
@@ -214,17 +241,10 @@ def row(plan: Any, memory: Any, x: Any, out: Any) -> bool:
         False, with nothing written, if x times the input scale, or the logits, hold NaN or
         infinite values.
     """
-    widest = int(plan[WIDEST])
+    widest = plan[0].widest
     half = widest + 64 // memory.itemsize  # a vector of zeros follows listed inputs
-    scratch = np.empty(2 * half, dtype=memory.dtype)
+    rows = np.empty(2 * half, dtype=memory.dtype)
     places = np.empty(widest, dtype=np.int64)
-    return run_row(
-        pointer(plan, 0),
-        pointer(memory, 0),
-        pointer(x, 0),
-        pointer(out, 0),
-        out.size,
-        pointer(scratch, 0),
-        half,
-        index_pointer(places, 0),
-    )
+    space = Space(pointer(rows, 0), half, index_pointer(places, 0))
+    given = (pointer(memory, 0), pointer(x, 0), pointer(out, 0), out.size)
+    return run_row(records_from(plan, 0), plan.shape[0], *given, space)

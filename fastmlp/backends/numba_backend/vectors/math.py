@@ -12,7 +12,7 @@ The coefficients are our own minimax fits (Remez exchange) of the functions name
 
 import numpy as np
 
-from fastmlp.backends.numba_backend.simd import (
+from fastmlp.backends.numba_backend.vectors.simd import (
     Pair,
     Vector,
     absolute,

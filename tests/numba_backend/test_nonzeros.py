@@ -8,11 +8,19 @@ from numba import config
 
 from fastmlp import MLP, SGD
 from fastmlp.backends import get_backend
-from fastmlp.backends.numba_backend import terms, tiles
-from fastmlp.backends.numba_backend.integers import index_pointer, nowhere
+from fastmlp.backends.numba_backend.first_layer import nonzeros
+from fastmlp.backends.numba_backend.first_layer.nonzeros import Marks
 from fastmlp.backends.numba_backend.numba_target import jit
-from fastmlp.backends.numba_backend.program import CHUNK
-from fastmlp.backends.numba_backend.simd import LANES_BYTES, pointer
+from fastmlp.backends.numba_backend.products import packing
+from fastmlp.backends.numba_backend.products.chunks import CHUNK
+from fastmlp.backends.numba_backend.products.heights import FULL, full_tiles
+from fastmlp.backends.numba_backend.products.prefetch import N_LISTS, Ahead, Requests
+from fastmlp.backends.numba_backend.products.rows import Panels, Room, Rows, Strips, multiply_rows
+from fastmlp.backends.numba_backend.products.tiles import Product, Terms
+from fastmlp.backends.numba_backend.vectors.pointers import index_pointer, nowhere
+from fastmlp.backends.numba_backend.vectors.records import nothing_like, records_from
+from fastmlp.backends.numba_backend.vectors.simd import LANES_BYTES, inlined, pointer
+from fastmlp.backends.numba_backend.vectors.strips import Strip
 from fastmlp.losses import LOSSES
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -21,38 +29,52 @@ both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @jit
 def mark(a, stride, n_rows, n_columns, words):
     for row in range(n_rows):
-        own = index_pointer(words, row * terms.n_words(n_columns))
-        terms.mark_terms(pointer(a, row * stride), n_columns, own)
+        own = index_pointer(words, row * nonzeros.n_words(n_columns))
+        nonzeros.mark_terms(pointer(a, row * stride), n_columns, own)
 
 
 @jit
 def gaps(words, n_rows, n_columns, lists):
-    return terms.has_gaps(index_pointer(words, 0), n_rows, n_columns, index_pointer(lists, 0))
+    marks = Marks(index_pointer(words, 0), nonzeros.n_words(n_columns))
+    return nonzeros.has_gaps(marks, n_rows, n_columns, index_pointer(lists, 0))
+
+
+#: In place of lists of what to ask for: `nothing_like` these.
+NO_REQUESTS = Requests.array(N_LISTS)
+
+
+@inlined
+def nothing_ahead(requests):
+    return Ahead(nothing_like(records_from(requests, 0)), nowhere())
 
 
 @jit
-def multiply(a, stride, n_rows, words, lists, panels, numbers, initial, out, room):
+def multiply(a, stride, n_rows, words, lists, panels, numbers, initial, out, room, requests):
     width = LANES_BYTES // initial.itemsize
-    n_panels = initial.size // width
-    sums = (numbers.size, pointer(initial, 0), width, pointer(out, 0), width, n_panels * width)
-    rest = (0, n_panels, pointer(room, 0))
-    weights = (pointer(panels, 0), panels.size // n_panels, index_pointer(numbers, 0))
-    rows = (pointer(a, 0), stride, n_rows)
+    n_panels, n_columns = initial.size // width, numbers.size
+    used = (index_pointer(numbers, 0), 0, n_columns, pointer(initial, 0), width)
+    weights = Panels(pointer(panels, 0), panels.size // n_panels, *used)
+    strips = Strips(pointer(out, 0), width, n_panels * width, 0, n_panels)
+    own = Room(pointer(room, 0), pointer(room, 0), nothing_ahead(requests))
+    rows = Rows(pointer(a, 0), stride, n_rows)
     if words.size > 0:
-        marks, own = index_pointer(words, 0), index_pointer(lists, 0)
-        terms.multiply_rows_by_terms(*rows, marks, own, *weights, *sums, *rest, nowhere())
+        marks = Marks(index_pointer(words, 0), nonzeros.n_words(n_columns))
+        terms = index_pointer(lists, 0)
+        nonzeros.multiply_rows_by_terms(rows, weights, marks, terms, strips, own)
     else:
-        tiles.multiply_rows(*rows, *weights, 0, *sums, *rest, nowhere())
+        multiply_rows(rows, weights, strips, own)
 
 
 @jit
-def gradient(a, stride, n_rows, words, lists, n_columns, deltas, zeros, out):
+def gradient(a, stride, n_rows, words, lists, n_columns, deltas, zeros, out, requests):
     lanes = LANES_BYTES // a.itemsize
-    own, marks = index_pointer(lists, 0), index_pointer(words, 0)
-    terms.list_rows_of_columns(marks, terms.n_words(n_columns), n_rows, 0, n_columns, own)
-    where = (pointer(deltas, 0), pointer(zeros, 0), 0, pointer(out, 0), lanes, nowhere())
-    n_full = terms.full_tiles(n_columns)
-    terms.multiply_terms(n_full, own, 1 + n_rows, (pointer(a, 0), 1, stride, *where))
+    own = index_pointer(lists, 0)
+    marks = Marks(index_pointer(words, 0), nonzeros.n_words(n_columns))
+    nonzeros.list_rows_of_columns(marks, n_rows, 0, n_columns, own)
+    terms = Terms(None, stride, pointer(deltas, 0), None, 0)
+    initial, strip = Strip(pointer(zeros, 0), 0), Strip(pointer(out, 0), lanes)
+    product = Product(pointer(a, 0), None, 1, terms, initial, strip, nothing_ahead(requests))
+    nonzeros.multiply_terms(full_tiles(n_columns), own, 1 + n_rows, product)
 
 
 def rows_with_zeros(n_rows: int, n_columns: int, dtype, share: float = 0.8):
@@ -70,13 +92,13 @@ def rows_with_zeros(n_rows: int, n_columns: int, dtype, share: float = 0.8):
 
 
 def marks_of(memory, stride, rows):
-    words = np.full(rows.shape[0] * terms.n_words(rows.shape[1]), -1)
+    words = np.full(rows.shape[0] * nonzeros.n_words(rows.shape[1]), -1)
     mark(memory, stride, *rows.shape, words)
     return words
 
 
 def lists_for(n_rows: int) -> np.ndarray:
-    return np.full(terms.lists_size(n_rows, CHUNK), -1)
+    return np.full(nonzeros.lists_size(n_rows, CHUNK), -1)
 
 
 @both_dtypes
@@ -84,20 +106,20 @@ def lists_for(n_rows: int) -> np.ndarray:
 def test_marks_tell_what_is_not_zero(n_columns, dtype):
     rows, memory, stride = rows_with_zeros(3, n_columns, dtype, share=0.5)
     words = marks_of(memory, stride, rows).reshape(3, -1)
-    bits = words[:, :, None] >> np.arange(terms.WORD) & 1
+    bits = words[:, :, None] >> np.arange(nonzeros.WORD) & 1
     np.testing.assert_array_equal(bits.reshape(3, -1)[:, :n_columns], rows != 0)
     assert not np.any(bits.reshape(3, -1)[:, n_columns:])
 
 
 def test_tiles_end_where_words_do():
-    assert terms.WORD % len(tiles.FULL) == 0
-    assert CHUNK % terms.WORD == 0
+    assert nonzeros.WORD % len(FULL) == 0
+    assert CHUNK % nonzeros.WORD == 0
 
 
 @both_dtypes
 @pytest.mark.parametrize("n_panels", [1, 3])
-@pytest.mark.parametrize("n_columns", [1, 50, terms.SPAN + 7])
-@pytest.mark.parametrize("n_rows", [1, 4, 17, tiles.ROWS + 3])
+@pytest.mark.parametrize("n_columns", [1, 50, nonzeros.SPAN + 7])
+@pytest.mark.parametrize("n_rows", [1, 4, 17, packing.ROWS + 3])
 def test_terms_that_are_zero_change_no_sum(n_rows, n_columns, n_panels, dtype):
     if config.DISABLE_JIT and n_rows * n_columns > 5000:
         pytest.skip("too much for plain Python")
@@ -107,11 +129,11 @@ def test_terms_that_are_zero_change_no_sum(n_rows, n_columns, n_panels, dtype):
     numbers = np.sort(rng.permutation(n_columns + 5)[:n_columns])  # of the panels' rows
     panels = rng.normal(size=n_panels * (n_columns + 5) * lanes).astype(dtype)
     bias = rng.normal(size=n_panels * lanes).astype(dtype)
-    room = np.empty(tiles.PACKED_SIZE, dtype)
+    room = np.empty(packing.PACKED_SIZE, dtype)
     results = []
     for words in (marks_of(memory, stride, rows), np.empty(0, np.int64)):
         out = np.full((n_rows, n_panels * lanes), np.nan, dtype)
-        operands = (words, lists_for(n_rows), panels, numbers, bias, out.ravel(), room)
+        operands = (words, lists_for(n_rows), panels, numbers, bias, out.ravel(), room, NO_REQUESTS)
         multiply(memory, stride, n_rows, *operands)
         results.append(out)
     np.testing.assert_array_equal(*results)
@@ -130,9 +152,10 @@ def test_rows_that_are_zero_in_a_tile_change_no_gradient(n_rows, n_columns, dtyp
     lanes = LANES_BYTES // rows.itemsize
     deltas = np.random.default_rng(2).normal(size=(n_rows, lanes)).astype(dtype)
     out = np.full((CHUNK, lanes), np.nan, dtype)
-    operands = (lists_for(n_rows), n_columns, deltas.ravel(), np.zeros(lanes, dtype), out.ravel())
+    rest = (deltas.ravel(), np.zeros(lanes, dtype), out.ravel(), NO_REQUESTS)
+    operands = (lists_for(n_rows), n_columns, *rest)
     # A last tile may read, but not use, what lies behind the last row.
-    behind = np.zeros(len(tiles.FULL), dtype)
+    behind = np.zeros(len(FULL), dtype)
     gradient(np.append(memory, behind), stride, n_rows, marks_of(memory, stride, rows), *operands)
     exact = rows.T.astype(float) @ deltas
     tolerance = (n_rows + 1) * np.finfo(dtype).eps

@@ -1,96 +1,18 @@
-"""Threads: how many may be used, and teams of persistent workers that run a program together."""
+"""Teams of persistent workers that run a program together."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.numba_backend.program import ABANDONED, N_SYNC
-
-#: What thread pools around us set for their workers; we keep to it like other libraries.
-_LIMITS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-
-def usable_cores() -> int:
-    """Return how many threads this process should use.
-
-    ``FASTMLP_NUM_THREADS`` if set. Otherwise the cores that the process may run on, by affinity
-    and by its control group's quota, at most ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS``; one
-    in a daemonic child process, whose parent already has one for each core.
-
-    Raises
-    ------
-    ValueError
-        If ``FASTMLP_NUM_THREADS`` is not a whole number above 0.
-
-    Examples
-    --------
-    >>> usable_cores() >= 1
-    True
-    """
-    wanted = os.environ.get("FASTMLP_NUM_THREADS", "").strip()
-    if wanted:
-        chosen = _positive(wanted)
-        if chosen is None:
-            raise ValueError(f"FASTMLP_NUM_THREADS must be a whole number above 0, got {wanted!r}")
-        return chosen
-    multiprocessing = sys.modules.get("multiprocessing.process")
-    if multiprocessing is not None and multiprocessing.current_process().daemon:
-        return 1
-    limits = [_positive(os.environ.get(name)) for name in _LIMITS]
-    return min([_allowed_cores(), *(limit for limit in limits if limit)])
-
-
-def most_threads() -> int:
-    """Return how many threads a team may have that a user asks for.
-
-    More than two for each core that the process may use only wait for each other, and results do
-    not depend on it.
-
-    Examples
-    --------
-    >>> most_threads() >= 8
-    True
-    """
-    return max(8, 2 * _allowed_cores())
-
-
-def _allowed_cores() -> int:
-    """Return the cores that the process may use, by affinity and by its control group."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return min(cores, _quota() or cores)
-
-
-def _positive(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() and int(text) > 0 else None
-
-
-def _quota() -> int | None:
-    """Return the cores that the control group allows, rounded up, or None."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            folder = Path("/sys/fs/cgroup/cpu")
-            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
-            period = (folder / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    if quota in ("max", "-1"):
-        return None
-    return max(1, -(-int(quota) // int(period)))
+from fastmlp.backends.numba_backend.team.barrier import ABANDONED, N_SYNC
 
 
 class _Job:

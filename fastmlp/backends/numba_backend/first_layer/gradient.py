@@ -1,0 +1,228 @@
+"""The gradient of the first layer's weights, by the inputs that are not zero, and its update."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from fastmlp.backends.numba_backend.first_layer.columns import (
+    ColumnList,
+    columns_of_list,
+    list_at,
+    lists_of,
+)
+from fastmlp.backends.numba_backend.first_layer.forward import rows_of_parts
+from fastmlp.backends.numba_backend.first_layer.nonzeros import (
+    list_rows_of_columns,
+    multiply_terms,
+)
+from fastmlp.backends.numba_backend.first_layer.plan import (
+    NONZEROS,
+    PARTS,
+    Batch,
+    FirstLayer,
+    buffer_of,
+    by_panels,
+    marks_of,
+)
+from fastmlp.backends.numba_backend.kernels.optimizers import descend, is_plain
+from fastmlp.backends.numba_backend.kernels.parameters import is_whole, settle_rows
+from fastmlp.backends.numba_backend.plan import Net, StepRates, Visits, layer_of, panel_of
+from fastmlp.backends.numba_backend.products.chunks import (
+    CHUNK,
+    Task,
+    Tasks,
+    shared_panels,
+    task_of,
+    whole_panels,
+)
+from fastmlp.backends.numba_backend.products.gradient import (
+    Inputs,
+    ask_for_weights,
+    average_changed,
+    change_biases,
+    deltas_of,
+    inputs_of_task,
+    packs_inputs,
+    product_with_deltas,
+)
+from fastmlp.backends.numba_backend.products.heights import full_tiles
+from fastmlp.backends.numba_backend.products.rows import ListedRows, Room
+from fastmlp.backends.numba_backend.products.tiles import (
+    Product,
+    Terms,
+    multiply_panel,
+    multiply_spread,
+)
+from fastmlp.backends.numba_backend.team.barrier import Team, begin_of, end_of
+from fastmlp.backends.numba_backend.vectors.pointers import (
+    Numbers,
+    advance_index,
+    larger,
+    load_index,
+    smaller,
+)
+from fastmlp.backends.numba_backend.vectors.records import value
+from fastmlp.backends.numba_backend.vectors.simd import (
+    Index,
+    Pointer,
+    advance,
+    inlined,
+    kernel,
+    lanes,
+    store,
+    zero,
+)
+
+
+@value
+class Used(NamedTuple):
+    """The active ones of some columns of the inputs."""
+
+    columns: ColumnList
+    begin: Index
+    stop: Index
+
+
+@value
+class Operands(NamedTuple):
+    """What the deltas are multiplied with, as the mode wants it."""
+
+    mode: Index
+    inputs: Inputs  # all modes but PARTS: active columns only
+    rows: ListedRows  # PARTS: the rows where they lie
+    row_numbers: Numbers  # PARTS: 0, 1, 2, ...
+    lists: Numbers  # NONZEROS: each tile's terms
+
+
+@inlined
+def multiply_with_deltas(
+    net: Net, task: Task, operands: Operands, columns: ColumnList, room: Room
+) -> None:
+    """Write the gradient of the rows of a panel that belong to a task's active columns."""
+    inputs, count = operands.inputs, task.last - task.first
+    product = product_with_deltas(net, layer_of(net, 0), task.panel, inputs, room)
+    if operands.mode == PARTS:
+        rows = operands.rows
+        active = advance_index(columns.active, task.first)
+        deltas = deltas_of(net, layer_of(net, 0), task.panel)
+        # All rows of deltas are used, by number: another kind of product would be compiled else.
+        terms = Terms(rows.numbers, rows.stride, deltas, operands.row_numbers, rows.n)
+        rest = (terms, product.initial, product.out, room.ahead)
+        multiply_spread(count, Product(rows.data, active, 1, *rest))
+    elif operands.mode == NONZEROS:
+        multiply_terms(full_tiles(count), operands.lists, 1 + inputs.n, product)
+    else:
+        multiply_panel(inputs.packed, count, product)
+
+
+@kernel
+def settle_zeros(
+    net: Net, offset: Index, first: Index, last: Index, scratch: Pointer, rates: StepRates
+) -> None:
+    """Settle rows first to last of a panel at `offset`, whose gradient is zero."""
+    step = lanes(scratch)
+    for begin in range(first, last, CHUNK):
+        n_rows = smaller(CHUNK, last - begin)
+        for i in range(0, n_rows * step, step):
+            store(scratch, i, zero(scratch))
+        settle_rows(net, offset + begin * step, n_rows, scratch, True, rates)
+
+
+@kernel
+def settle_columns(net: Net, used: Used, task: Task, room: Room, rates: StepRates) -> Any:
+    """Settle the rows of a panel that belong to a task's active columns, and zeros between.
+
+    Returns the range of rows settled: up to the row of the next active column, and from the first
+    of all if the task is the first.
+    """
+    step, columns, gradient = lanes(net.memory), used.columns, room.scratch
+    offset, first, last = panel_of(layer_of(net, 0), task.panel, step), task.first, task.last
+    start = used.begin if first == 0 else load_index(columns.active, first)
+    stop = used.stop
+    if last < columns.counts.n_active:
+        stop = load_index(columns.active, last)
+    if not is_whole(net.plan) and is_plain(net.plan, rates):
+        # Weights whose gradient is zero stay as they are.
+        active = advance_index(columns.active, first)
+        descend(advance(net.memory, offset), active, last - first, gradient, rates.rate)
+        return start, stop
+    zeros = advance(gradient, CHUNK * step)
+    at, passed = start, 0  # rows before `at` are settled; so many active columns are passed
+    for r in range(columns.counts.n_runs):
+        run = load_index(columns.runs, 2 * r)
+        length = load_index(columns.runs, 2 * r + 1) - run
+        low, high = larger(first - passed, 0), smaller(last - passed, length)
+        if low < high:
+            begin, end = run + low, run + high
+            settle_zeros(net, offset, at, begin, zeros, rates)
+            own = advance(gradient, (passed + low - first) * step)
+            settle_rows(net, offset + begin * step, end - begin, own, True, rates)
+            at = end
+        passed += length
+        if passed >= last:
+            break
+    settle_zeros(net, offset, at, stop, zeros, rates)
+    return start, stop
+
+
+@kernel
+def change_columns(
+    net: Net, used: Used, task: Task, operands: Operands, room: Room, rates: StepRates
+) -> None:
+    """Compute the gradient of the rows of a panel by a task's active columns, and settle it."""
+    layer, panel, active = layer_of(net, 0), task.panel, used.columns.active
+    if task.last > task.first:
+        begin, end = load_index(active, task.first), load_index(active, task.last - 1)
+        ask_for_weights(net, layer, panel, begin, end, room)
+    multiply_with_deltas(net, task, operands, used.columns, room)
+    start, stop = settle_columns(net, used, task, room, rates)
+    if task.ends_panel and used.stop == layer.n_in:
+        n = operands.rows.n if operands.mode == PARTS else operands.inputs.n
+        change_biases(net, layer, panel, n, room, rates)
+        stop = layer.n_in + 1
+    average_changed(net, layer, panel, start, stop)
+
+
+@inlined
+def tasks_of_first_layer(net: Net, team: Team, n_used: Index, mode: Index) -> Tasks:
+    """Return a thread's tasks of the gradient by `n_used` columns."""
+    n_panels = layer_of(net, 0).out_panels
+    if mode == PARTS:
+        return whole_panels(n_used, 0, n_panels)
+    # Whole panels where the phases or the norms want it, otherwise finer tasks.
+    if is_whole(net.plan) or by_panels(net, team):
+        return whole_panels(n_used, begin_of(n_panels, team), end_of(n_panels, team))
+    return shared_panels(n_used, n_panels, team, 0)
+
+
+@inlined
+def change_first_layer(
+    net: Net,
+    visits: Visits,
+    team: Team,
+    first: FirstLayer,
+    batch: Batch,
+    mode: Index,
+    room: Room,
+    rates: StepRates,
+) -> None:
+    """Compute a thread's share of the gradient of the first layer's weights, and settle it."""
+    layer, step = layer_of(net, 0), lanes(net.memory)
+    data, rows = buffer_of(net, batch.turn), rows_of_parts(net, visits, first, batch)
+    first_list, last_list = lists_of(layer, team)
+    for number in range(first_list, last_list):
+        begin, stop = columns_of_list(layer, number, step)
+        used = Used(list_at(first.columns, layer, number, batch.turn), begin, stop)
+        tasks = tasks_of_first_layer(net, team, used.columns.counts.n_active, mode)
+        packed = mode != NONZEROS and packs_inputs(layer.input_stride, batch.n, tasks)
+        whole = Inputs(advance(net.memory, data), layer.input_stride, batch.n, packed)
+        ready = -1  # the chunk whose inputs are packed, or whose terms are listed
+        for i in range(tasks.first, tasks.last):
+            task = task_of(tasks, i)
+            inputs = inputs_of_task(whole, task, task.chunk != ready, room)
+            if mode == NONZEROS and task.chunk != ready:
+                marks = marks_of(net, first, team, batch.turn)
+                list_rows_of_columns(marks, batch.n, task.first, task.last, first.lists)
+            ready = task.chunk
+            operands = Operands(mode, inputs, rows, first.row_numbers, first.lists)
+            change_columns(net, used, task, operands, room, rates)

@@ -1,0 +1,64 @@
+"""A gradient's last steps: penalties and limits, then the update, or its place in the block."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastmlp.backends.numba_backend.kernels.optimizers import Update, update
+from fastmlp.backends.numba_backend.kernels.regularization import average, finish_gradient
+from fastmlp.backends.numba_backend.plan import Net, Plan, StepRates
+from fastmlp.backends.numba_backend.vectors.simd import (
+    Index,
+    Pointer,
+    Scalar,
+    advance,
+    inlined,
+    kernel,
+    lanes,
+    load,
+    store,
+)
+
+
+@inlined
+def is_whole(plan: Plan) -> bool:
+    """Return whether the gradient is wanted whole (for its norm, or a unit's) before the update."""
+    return plan.clip_norm < np.inf or plan.max_norm < np.inf or plan.gradient_only != 0
+
+
+@kernel
+def update_rows(
+    net: Net, offset: Index, n_rows: Index, gradient: Pointer, factor: Scalar, rates: StepRates
+) -> None:
+    """Update `n_rows` rows of a panel, which begin at `offset` of a block."""
+    plan, w = net.plan, advance(net.memory, offset)
+    first = plan.block_size if plan.n_moments > 0 else 0
+    moments = advance(net.memory, offset + first)
+    changed = Update(w, n_rows * lanes(w), gradient, factor, moments, plan.block_size)
+    update(changed, plan, rates)
+
+
+@kernel
+def settle_rows(
+    net: Net, offset: Index, n_rows: Index, gradient: Pointer, penalized: bool, rates: StepRates
+) -> None:
+    """Finish the gradient of some rows of a panel; apply it, or keep it if it is wanted whole."""
+    plan, step = net.plan, lanes(gradient)
+    if plan.clip_value < np.inf or (penalized and (plan.l1 > 0.0 or rates.l2 > 0.0)):
+        w = advance(net.memory, offset)
+        finish_gradient(gradient, w, n_rows * step, penalized, plan, rates)
+    if is_whole(plan):
+        out = advance(net.memory, plan.gradient + offset)
+        for i in range(0, n_rows * step, step):
+            store(out, i, load(gradient, i))
+    else:
+        update_rows(net, offset, n_rows, gradient, 1.0, rates)
+
+
+@kernel
+def average_rows(net: Net, offset: Index, n_rows: Index) -> None:
+    """Bring the average of `n_rows` rows of a panel, which begin at `offset`, up to date."""
+    plan = net.plan
+    if plan.ema_rate > 0.0:
+        w, mean = advance(net.memory, offset), advance(net.memory, plan.average + offset)
+        average(w, mean, n_rows * lanes(w), plan.ema_rate)

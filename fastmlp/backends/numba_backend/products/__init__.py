@@ -1,0 +1,1 @@
+"""Products of rows with panels: tiles, their heights, packing, and what is asked for ahead."""

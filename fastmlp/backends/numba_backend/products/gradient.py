@@ -1,0 +1,143 @@
+"""The gradient of a panel's weights: a product of inputs and deltas, finished and applied."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fastmlp.backends.numba_backend.kernels.parameters import (
+    average_rows,
+    is_whole,
+    settle_rows,
+)
+from fastmlp.backends.numba_backend.plan import Layer, Net, StepRates, panel_of, size_of
+from fastmlp.backends.numba_backend.products.chunks import CHUNK, FAR, Task, Tasks
+from fastmlp.backends.numba_backend.products.packing import (
+    PACKED_ROWS,
+    WORTH_PACKING,
+    Source,
+    pack_tiles,
+)
+from fastmlp.backends.numba_backend.products.prefetch import list_pieces
+from fastmlp.backends.numba_backend.products.rows import Room, asks_ahead
+from fastmlp.backends.numba_backend.products.tiles import Product, Terms, multiply_panel
+from fastmlp.backends.numba_backend.vectors.records import value
+from fastmlp.backends.numba_backend.vectors.simd import (
+    Index,
+    Pointer,
+    advance,
+    inlined,
+    kernel,
+    lanes,
+    load,
+    store,
+    zero,
+)
+from fastmlp.backends.numba_backend.vectors.strips import Strip
+
+
+@value
+class Inputs(NamedTuple):
+    """A layer's inputs, whose columns are multiplied with deltas, perhaps packed as tiles."""
+
+    data: Pointer
+    stride: Index  # from one row to the next
+    n: Index  # rows
+    packed: bool
+
+
+@inlined
+def packs_inputs(stride: Index, n: Index, tasks: Tasks) -> bool:
+    """Return whether the inputs are packed: where they are far apart, and serve many panels."""
+    n_panels = tasks.last_panel - tasks.first_panel
+    return n * stride >= FAR and n * CHUNK <= PACKED_ROWS and n_panels >= WORTH_PACKING
+
+
+@inlined
+def inputs_of_task(inputs: Inputs, task: Task, is_first: bool, room: Room) -> Inputs:
+    """Return the columns of a task; `is_first` of those with the same columns, it packs them."""
+    rows = advance(inputs.data, task.first)
+    if not inputs.packed:
+        return Inputs(rows, inputs.stride, inputs.n, False)
+    if is_first:
+        source = Source(rows, 1, inputs.stride, inputs.n, room.packed)
+        pack_tiles(source, task.last - task.first)
+    return Inputs(room.packed, inputs.stride, inputs.n, True)
+
+
+@inlined
+def deltas_of(net: Net, layer: Layer, panel: Index) -> Pointer:
+    """Return a panel of a layer's deltas."""
+    return advance(net.memory, layer.delta_panels + panel * net.plan.batch_size * lanes(net.memory))
+
+
+@inlined
+def product_with_deltas(
+    net: Net, layer: Layer, panel: Index, inputs: Inputs, room: Room
+) -> Product:
+    """Return the product of columns of inputs with a panel of deltas, into the scratch."""
+    terms = Terms(None, inputs.stride, deltas_of(net, layer, panel), None, inputs.n)
+    zeros, out = advance(net.memory, net.plan.constants), Strip(room.scratch, lanes(net.memory))
+    return Product(inputs.data, None, 1, terms, Strip(zeros, 0), out, room.ahead)
+
+
+@inlined
+def ask_for_weights(
+    net: Net, layer: Layer, panel: Index, first: Index, last: Index, room: Room
+) -> None:
+    """Ask for rows first to last of a panel, and what belongs to them, if they are far."""
+    plan, step = net.plan, lanes(net.memory)
+    if not is_whole(plan) and asks_ahead(size_of(layer), room.ahead):
+        changed = advance(net.memory, panel_of(layer, panel, step) + first * step)
+        size = (last + 1 - first) * step
+        list_pieces(changed, size, plan.block_size, 1 + plan.n_moments, room.ahead)
+
+
+@kernel
+def bias_gradient(deltas: Pointer, n: Index, out: Pointer) -> None:
+    """Write the gradient of a panel's biases: the sum of `n` rows of deltas."""
+    step = lanes(deltas)
+    # Two sums at once: a single one would wait for every addition.
+    even, odd = zero(deltas), zero(deltas)
+    for row in range(0, n - 1, 2):
+        even = even + load(deltas, row * step)
+        odd = odd + load(deltas, (row + 1) * step)
+    if n % 2 != 0:
+        even = even + load(deltas, (n - 1) * step)
+    store(out, 0, even + odd)
+
+
+@kernel
+def change_biases(
+    net: Net, layer: Layer, panel: Index, n: Index, room: Room, rates: StepRates
+) -> None:
+    """Compute the gradient of a panel's biases from `n` rows of deltas, and settle it."""
+    step = lanes(net.memory)
+    bias_gradient(deltas_of(net, layer, panel), n, room.scratch)
+    where = panel_of(layer, panel, step) + layer.n_in * step
+    settle_rows(net, where, 1, room.scratch, False, rates)
+
+
+@inlined
+def average_changed(net: Net, layer: Layer, panel: Index, first: Index, last: Index) -> None:
+    """Bring the average of rows first to last of a panel up to date, if they have changed."""
+    if not is_whole(net.plan):
+        step = lanes(net.memory)
+        average_rows(net, panel_of(layer, panel, step) + first * step, last - first)
+
+
+@kernel
+def change_rows(
+    net: Net, layer: Layer, task: Task, inputs: Inputs, room: Room, rates: StepRates
+) -> None:
+    """Compute the gradient of some rows of a panel, by as many inputs, and settle it."""
+    step, first, last = lanes(net.memory), task.first, task.last
+    if last > first:
+        ask_for_weights(net, layer, task.panel, first, last - 1, room)
+    product = product_with_deltas(net, layer, task.panel, inputs, room)
+    multiply_panel(inputs.packed, last - first, product)
+    where = panel_of(layer, task.panel, step) + first * step
+    settle_rows(net, where, last - first, room.scratch, True, rates)
+    if task.ends_panel:
+        change_biases(net, layer, task.panel, inputs.n, room, rates)
+        last = layer.n_in + 1
+    average_changed(net, layer, task.panel, first, last)

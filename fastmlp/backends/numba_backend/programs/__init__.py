@@ -1,0 +1,1 @@
+"""What runs in compiled code: training, predictions of many rows and of one, and updates."""

@@ -1,0 +1,30 @@
+"""One update by a gradient that Python gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastmlp.backends.numba_backend.plan import Net
+from fastmlp.backends.numba_backend.programs.update import (
+    limit_gradient,
+    measure_gradient,
+    update_whole,
+)
+from fastmlp.backends.numba_backend.team.barrier import Team
+from fastmlp.backends.numba_backend.vectors.pointers import nowhere
+from fastmlp.backends.numba_backend.vectors.records import pointers_of, record
+
+
+def apply(memory: Any, rates: Any) -> None:
+    """Clip the gradient's block, on one thread, and update the parameters by it.
+
+    Parameters
+    ----------
+    memory : Memory
+    rates : array of one `StepRates`
+    """
+    held, now, team = pointers_of(memory), record(rates, 0), Team(0, 1, nowhere())
+    net = Net(record(held.plan, 0), held.layers, held.floats)
+    limit_gradient(net, now)
+    measure_gradient(net, team, held.norms)
+    update_whole(net, team, held.norms, now)

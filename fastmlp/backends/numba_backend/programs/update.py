@@ -1,0 +1,96 @@
+"""What looks at all parameters: norms, penalties, and updates by a gradient that is kept whole."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastmlp.backends.numba_backend.kernels.parameters import average_rows, update_rows
+from fastmlp.backends.numba_backend.kernels.regularization import (
+    clipping_factor,
+    finish_gradient,
+    limit_norms,
+    measure_norm,
+    penalty_of,
+)
+from fastmlp.backends.numba_backend.plan import Net, StepRates, layer_of, panel_of
+from fastmlp.backends.numba_backend.team.barrier import Team, begin_of, end_of
+from fastmlp.backends.numba_backend.vectors.records import Records, record
+from fastmlp.backends.numba_backend.vectors.simd import (
+    Index,
+    Scalar,
+    advance,
+    inlined,
+    kernel,
+    lanes,
+)
+
+
+@inlined
+def count_panels(net: Net) -> Index:
+    """Return the number of panels of all layers."""
+    n_panels = 0
+    for number in range(net.plan.n_layers):
+        n_panels += layer_of(net, number).out_panels
+    return n_panels
+
+
+@kernel
+def sum_penalties(net: Net, team: Team, norms: Records, rates: StepRates) -> None:
+    """Write the penalty of each of a thread's panels."""
+    step, passed = lanes(net.memory), 0
+    for number in range(net.plan.n_layers):
+        layer = layer_of(net, number)
+        for p in range(begin_of(layer.out_panels, team), end_of(layer.out_panels, team)):
+            weights = advance(net.memory, panel_of(layer, p, step))
+            penalty = penalty_of(weights, layer.n_in * step, net.plan.l1, rates.l2)
+            record(norms, passed + p).penalty = penalty
+        passed += layer.out_panels
+
+
+@inlined
+def whole_penalty(net: Net, norms: Records) -> Scalar:
+    """Return the sum of the panels' penalties."""
+    total = 0.0
+    for i in range(count_panels(net)):
+        total += record(norms, i).penalty
+    return total
+
+
+@kernel
+def measure_gradient(net: Net, team: Team, norms: Records) -> None:
+    """Measure each of a thread's panels of the gradient's block."""
+    step, passed = lanes(net.memory), 0
+    for number in range(net.plan.n_layers):
+        layer = layer_of(net, number)
+        for p in range(begin_of(layer.out_panels, team), end_of(layer.out_panels, team)):
+            gradient = advance(net.memory, net.plan.gradient + panel_of(layer, p, step))
+            measure_norm(gradient, (layer.n_in + 1) * step, record(norms, passed + p))
+        passed += layer.out_panels
+
+
+@kernel
+def limit_gradient(net: Net, rates: StepRates) -> None:
+    """Limit the values of the gradient's block."""
+    step = lanes(net.memory)
+    for number in range(net.plan.n_layers):
+        layer = layer_of(net, number)
+        for p in range(layer.out_panels):
+            gradient = advance(net.memory, net.plan.gradient + panel_of(layer, p, step))
+            n = (layer.n_in + 1) * step
+            finish_gradient(gradient, gradient, n, False, net.plan, rates)
+
+
+@kernel
+def update_whole(net: Net, team: Team, norms: Records, rates: StepRates) -> None:
+    """Update a thread's panels by the gradient's block, clipped to its norm."""
+    plan, step = net.plan, lanes(net.memory)
+    factor = clipping_factor(norms, count_panels(net), plan.clip_norm)
+    for number in range(plan.n_layers):
+        layer = layer_of(net, number)
+        for p in range(begin_of(layer.out_panels, team), end_of(layer.out_panels, team)):
+            offset, n_rows = panel_of(layer, p, step), layer.n_in + 1
+            gradient = advance(net.memory, plan.gradient + offset)
+            update_rows(net, offset, n_rows, gradient, factor, rates)
+            if plan.max_norm < np.inf:
+                limit_norms(advance(net.memory, offset), layer.n_in, plan.max_norm)
+            average_rows(net, offset, n_rows)

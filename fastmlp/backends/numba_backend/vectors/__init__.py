@@ -1,0 +1,1 @@
+"""What kernels compute with, as Numba values: vectors, pointers, records, atomic operations."""
