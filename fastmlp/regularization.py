@@ -119,7 +119,7 @@ class Regularization:
             if self.l1:
                 total += self.l1 * float(np.abs(w).sum(dtype=np.float64))
             if l2:
-                total += 0.5 * l2 * float(np.vdot(w, w))
+                total += 0.5 * l2 * float(np.square(w, dtype=np.float64).sum())
         return total
 
 

@@ -847,7 +847,7 @@ class Trainer:
             shown.advance(n_batches)
         shares = batch_weights(len(order), size, _rows(data.weights, order))
         scores = {
-            "loss": float(losses @ weight_shares(shares, len(shares), shares.dtype)),
+            "loss": float(np.sum(losses * weight_shares(shares, len(shares), shares.dtype))),
             score_name(self.network.output_activation): score.value(),
         }
         return scores | self._metric_values(seen, data.score_targets[order])
@@ -968,7 +968,7 @@ class Trainer:
             targets = dense_targets(data.targets[block], network.n_outputs, network.dtype)
             values = self.loss.value(logits, outputs, targets, output)
             shares = _shares(data, block)
-            total += float(values.astype(np.float64) @ shares)
+            total += float(np.sum(values.astype(np.float64) * shares))
             weight += float(shares.sum())
             score.add(logits, data.score_targets[block], _rows(data.sample_weights, block))
             if self.metrics:

@@ -195,3 +195,49 @@ def test_the_reader_sees_imports(module: str, wanted: str):
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("backends")])
 def test_backends_never_import_the_trainer(module: str):
     assert "trainer" not in {room_of(name) for name in imports(module)}
+
+
+KERNEL_ROOMS = sorted((PACKAGE / "backends" / "numba_backend").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", KERNEL_ROOMS, ids=lambda path: path.stem)
+def test_functions_of_the_numba_backend_are_short_and_kernels_take_little(path: Path):
+    for function in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        assert function.end_lineno - function.lineno < 80, function.name
+        decorators = {d.id for d in function.decorator_list if isinstance(d, ast.Name)}
+        if decorators & {"kernel", "inlined"}:
+            assert len(function.args.args) <= 8, function.name
+
+
+#: Rooms of the Numba backend, from what the machine sees up to what a user calls.
+NUMBA_ROOMS = (
+    "machine",
+    "numba_target",
+    "vectors",
+    "plan",
+    "team",
+    "kernels",
+    "products",
+    "first_layer",
+    "programs",
+    "compiled",
+    "peak",
+    "memory",
+    "inputs",
+    "session",
+)
+
+
+@pytest.mark.parametrize("path", KERNEL_ROOMS, ids=lambda path: path.stem)
+def test_rooms_of_the_numba_backend_import_those_below(path: Path):
+    home = PACKAGE / "backends" / "numba_backend"
+    room = path.relative_to(home).parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    below = NUMBA_ROOMS[: NUMBA_ROOMS.index(room) + 1]
+    prefix = "fastmlp.backends.numba_backend."
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(prefix):
+            assert str(node.module).removeprefix(prefix).split(".")[0] in below, node.module

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import pytest
-from fastmlp.backends.numba_backend.vectors.simd import kernel, load_scalar, pointer
 from numba import config
 from numba.core.errors import TypingError
 
 from fastmlp.backends.numba_backend.numba_target import COMPILER, jit
+from fastmlp.backends.numba_backend.vectors.simd import kernel, load_scalar, pointer
 
 LAYER = np.dtype([("n", np.int64), ("rate", np.float64)], align=True)
 

@@ -13,11 +13,10 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
-from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 
 from fastmlp._messages import announce
-from fastmlp.backends.numba_backend.numba_target import jit
+from fastmlp.backends.numba_backend.numba_target import JIT_DISABLED, jit
 from fastmlp.backends.numba_backend.numba_target.cache import CACHE
 from fastmlp.backends.numba_backend.plan import StepRates
 from fastmlp.backends.numba_backend.programs.apply import apply
@@ -51,10 +50,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork
     )
-
-#: Whether programs run as plain Python, for stepping through kernels and counting coverage.
-JIT_DISABLED = bool(config.DISABLE_JIT)
-
 
 _PROGRAMS: dict[str, Callable[..., Any]] = {
     "train": train,

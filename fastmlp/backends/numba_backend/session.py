@@ -227,7 +227,7 @@ class NumbaSession(Session):
         delta = self.loss.delta(z, outputs, targets, self.output_activation)
         self._pass(X, delta.astype(self.dtype), sample_weight, gradient, None)
         shares = weight_shares(sample_weight, len(values), np.dtype(np.float64))
-        return float(np.dot(values.astype(np.float64), shares))
+        return float(np.sum(values.astype(np.float64) * shares))
 
     def _pass(
         self,

@@ -25,7 +25,7 @@ from fastmlp.backends.numba_backend.first_layer.plan import (
     marks_of,
 )
 from fastmlp.backends.numba_backend.kernels.optimizers import descend, is_plain
-from fastmlp.backends.numba_backend.kernels.parameters import is_whole, settle_rows
+from fastmlp.backends.numba_backend.kernels.parameters import apply_rows, is_whole
 from fastmlp.backends.numba_backend.plan import Net, StepRates, Visits, layer_of, panel_of
 from fastmlp.backends.numba_backend.products.chunks import (
     CHUNK,
@@ -116,23 +116,23 @@ def multiply_with_deltas(
 
 
 @kernel
-def settle_zeros(
+def apply_zeros(
     net: Net, offset: Index, first: Index, last: Index, scratch: Pointer, rates: StepRates
 ) -> None:
-    """Settle rows first to last of a panel at `offset`, whose gradient is zero."""
+    """Apply a gradient of zeros to rows first to last of a panel at `offset`."""
     step = lanes(scratch)
     for begin in range(first, last, CHUNK):
         n_rows = smaller(CHUNK, last - begin)
         for i in range(0, n_rows * step, step):
             store(scratch, i, zero(scratch))
-        settle_rows(net, offset + begin * step, n_rows, scratch, True, rates)
+        apply_rows(net, offset + begin * step, n_rows, scratch, True, rates)
 
 
 @kernel
-def settle_columns(net: Net, used: Used, task: Task, room: Room, rates: StepRates) -> Any:
-    """Settle the rows of a panel that belong to a task's active columns, and zeros between.
+def apply_columns(net: Net, used: Used, task: Task, room: Room, rates: StepRates) -> Any:
+    """Apply the gradient of the rows of a panel by active columns, and zeros between them.
 
-    Returns the range of rows settled: up to the row of the next active column, and from the first
+    Returns the range of rows changed: up to the row of the next active column, and from the first
     of all if the task is the first.
     """
     step, columns, gradient = lanes(net.memory), used.columns, room.scratch
@@ -147,21 +147,21 @@ def settle_columns(net: Net, used: Used, task: Task, room: Room, rates: StepRate
         descend(advance(net.memory, offset), active, last - first, gradient, rates.rate)
         return start, stop
     zeros = advance(gradient, CHUNK * step)
-    at, passed = start, 0  # rows before `at` are settled; so many active columns are passed
+    at, passed = start, 0  # rows before `at` are done; so many active columns are passed
     for r in range(columns.counts.n_runs):
         run = load_index(columns.runs, 2 * r)
         length = load_index(columns.runs, 2 * r + 1) - run
         low, high = larger(first - passed, 0), smaller(last - passed, length)
         if low < high:
             begin, end = run + low, run + high
-            settle_zeros(net, offset, at, begin, zeros, rates)
+            apply_zeros(net, offset, at, begin, zeros, rates)
             own = advance(gradient, (passed + low - first) * step)
-            settle_rows(net, offset + begin * step, end - begin, own, True, rates)
+            apply_rows(net, offset + begin * step, end - begin, own, True, rates)
             at = end
         passed += length
         if passed >= last:
             break
-    settle_zeros(net, offset, at, stop, zeros, rates)
+    apply_zeros(net, offset, at, stop, zeros, rates)
     return start, stop
 
 
@@ -169,13 +169,13 @@ def settle_columns(net: Net, used: Used, task: Task, room: Room, rates: StepRate
 def change_columns(
     net: Net, used: Used, task: Task, operands: Operands, room: Room, rates: StepRates
 ) -> None:
-    """Compute the gradient of the rows of a panel by a task's active columns, and settle it."""
+    """Compute the gradient of the rows of a panel by a task's active columns, and apply it."""
     layer, panel, active = layer_of(net, 0), task.panel, used.columns.active
     if task.last > task.first:
         begin, end = load_index(active, task.first), load_index(active, task.last - 1)
         ask_for_weights(net, layer, panel, begin, end, room)
     multiply_with_deltas(net, task, operands, used.columns, room)
-    start, stop = settle_columns(net, used, task, room, rates)
+    start, stop = apply_columns(net, used, task, room, rates)
     if task.ends_panel and used.stop == layer.n_in:
         n = operands.rows.n if operands.mode == PARTS else operands.inputs.n
         change_biases(net, layer, panel, n, room, rates)
@@ -206,7 +206,7 @@ def change_first_layer(
     room: Room,
     rates: StepRates,
 ) -> None:
-    """Compute a thread's share of the gradient of the first layer's weights, and settle it."""
+    """Compute a thread's share of the gradient of the first layer's weights, and apply it."""
     layer, step = layer_of(net, 0), lanes(net.memory)
     data, rows = buffer_of(net, batch.turn), rows_of_parts(net, visits, first, batch)
     first_list, last_list = lists_of(layer, team)

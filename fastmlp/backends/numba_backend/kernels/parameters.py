@@ -39,7 +39,7 @@ def update_rows(
 
 
 @kernel
-def settle_rows(
+def apply_rows(
     net: Net, offset: Index, n_rows: Index, gradient: Pointer, penalized: bool, rates: StepRates
 ) -> None:
     """Finish the gradient of some rows of a panel; apply it, or keep it if it is wanted whole."""

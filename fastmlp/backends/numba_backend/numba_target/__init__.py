@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import os
 
+from numba.core import config
+
 from fastmlp.backends.numba_backend.numba_target.choice import choose_compiler
 
+#: Whether programs run as plain Python, for stepping through kernels and counting coverage.
+JIT_DISABLED = bool(config.DISABLE_JIT)
 #: How programs of this process are compiled: "lean" or "numba".
 COMPILER = choose_compiler(os.environ.get("FASTMLP_COMPILER", "").strip().lower() or None)
 
@@ -31,6 +35,7 @@ else:
 
 __all__ = [
     "COMPILER",
+    "JIT_DISABLED",
     "jit",
     "register",
     "register_fields",

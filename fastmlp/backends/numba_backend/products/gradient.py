@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastmlp.backends.numba_backend.kernels.parameters import (
+    apply_rows,
     average_rows,
     is_whole,
-    settle_rows,
 )
 from fastmlp.backends.numba_backend.plan import Layer, Net, StepRates, panel_of, size_of
 from fastmlp.backends.numba_backend.products.chunks import CHUNK, FAR, Task, Tasks
@@ -110,11 +110,11 @@ def bias_gradient(deltas: Pointer, n: Index, out: Pointer) -> None:
 def change_biases(
     net: Net, layer: Layer, panel: Index, n: Index, room: Room, rates: StepRates
 ) -> None:
-    """Compute the gradient of a panel's biases from `n` rows of deltas, and settle it."""
+    """Compute the gradient of a panel's biases from `n` rows of deltas, and apply it."""
     step = lanes(net.memory)
     bias_gradient(deltas_of(net, layer, panel), n, room.scratch)
     where = panel_of(layer, panel, step) + layer.n_in * step
-    settle_rows(net, where, 1, room.scratch, False, rates)
+    apply_rows(net, where, 1, room.scratch, False, rates)
 
 
 @inlined
@@ -129,14 +129,14 @@ def average_changed(net: Net, layer: Layer, panel: Index, first: Index, last: In
 def change_rows(
     net: Net, layer: Layer, task: Task, inputs: Inputs, room: Room, rates: StepRates
 ) -> None:
-    """Compute the gradient of some rows of a panel, by as many inputs, and settle it."""
+    """Compute the gradient of some rows of a panel, by as many inputs, and apply it."""
     step, first, last = lanes(net.memory), task.first, task.last
     if last > first:
         ask_for_weights(net, layer, task.panel, first, last - 1, room)
     product = product_with_deltas(net, layer, task.panel, inputs, room)
     multiply_panel(inputs.packed, last - first, product)
     where = panel_of(layer, task.panel, step) + first * step
-    settle_rows(net, where, last - first, room.scratch, True, rates)
+    apply_rows(net, where, last - first, room.scratch, True, rates)
     if task.ends_panel:
         change_biases(net, layer, task.panel, inputs.n, room, rates)
         last = layer.n_in + 1

@@ -359,7 +359,7 @@ def report(run: Run, batch: Batch, number: Index) -> None:
 
 @inlined
 def change_layer(run: Run, number: Index, batch: Batch, rates: StepRates) -> None:
-    """Compute a thread's share of the gradient of a layer's weights, and settle it."""
+    """Compute a thread's share of the gradient of a layer's weights, and apply it."""
     net, team, layer = run.net, run.team, layer_of(run.net, number)
     n_in, n_panels = layer.n_in, layer.out_panels
     tasks = shared_panels(n_in, n_panels, team, number)

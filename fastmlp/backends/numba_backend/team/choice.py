@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from fastmlp.backends.numba_backend.compiled import JIT_DISABLED
+from fastmlp.backends.numba_backend.numba_target import JIT_DISABLED
 from fastmlp.backends.numba_backend.team.cores import most_threads, usable_cores
 
 #: Compiled calls are kept about this short, so that Ctrl-C answers.
