@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from llvmlite.binding import (
     ModuleRef,
@@ -128,8 +128,31 @@ class _KernelLibrary(JITCodeLibrary):
         self._finalized = True
 
 
+class _Translation:
+    """Bytecode as Numba's own instructions, which no later pass of a kernel changes.
+
+    So once for all types: a third of the kernels are compiled for several.
+    """
+
+    _known: ClassVar[dict[Callable[..., Any], Any]] = {}
+
+    def run_pass(self, state: Any) -> bool:
+        function = state.func_id.func
+        if function not in self._known:
+            TranslateByteCode().run_pass(state)
+            IRProcessing().run_pass(state)
+            self._known[function] = state.func_ir
+        state.func_ir = self._known[function]
+        return True
+
+
 class _Passes(PassManager):
     """Runs passes one after the other, without looking at what each has done."""
+
+    def __init__(self, kinds: tuple[type, ...]) -> None:
+        super().__init__("fastmlp")
+        self.passes = [(kind, kind.__name__) for kind in kinds]
+        self._finalized = True
 
     def run(self, state: Any) -> None:
         for kind, _ in self.passes:
@@ -144,7 +167,7 @@ class _KernelCompiler(CompilerBase):
     """
 
     def define_pipelines(self) -> list[PassManager]:
-        return [_pipeline(NopythonTypeInference)]
+        return [_pipeline(_Translation, NopythonTypeInference)]
 
 
 class _ProgramLibrary(JITCodeLibrary):
@@ -184,16 +207,9 @@ class _ProgramCompiler(CompilerBase):
         state = self.state
         state.library = _ProgramLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()  # as Numba does with the library that it would make
-        return [_pipeline(ReconstructSSA, NopythonTypeInference, PreLowerStripPhis, IRLegalization)]
+        translation = (TranslateByteCode, IRProcessing, ReconstructSSA)
+        return [_pipeline(*translation, NopythonTypeInference, PreLowerStripPhis, IRLegalization)]
 
 
-def _pipeline(*middle: type) -> PassManager:
-    passes = _Passes("fastmlp")
-    for kind in (
-        *(TranslateByteCode, IRProcessing),
-        *middle,
-        *(AnnotateTypes, NativeLowering, NoPythonBackend),
-    ):
-        passes.add_pass(kind, kind.__name__)
-    passes.finalize()
-    return passes
+def _pipeline(*first: type) -> PassManager:
+    return _Passes((*first, AnnotateTypes, NativeLowering, NoPythonBackend))

@@ -241,7 +241,7 @@ def row(plan: Any, memory: Any, x: Any, out: Any) -> bool:
         False, with nothing written, if x times the input scale, or the logits, hold NaN or
         infinite values.
     """
-    widest = plan[0].widest
+    widest = record(plan, 0).widest
     half = widest + 64 // memory.itemsize  # a vector of zeros follows listed inputs
     rows = np.empty(2 * half, dtype=memory.dtype)
     places = np.empty(widest, dtype=np.int64)
