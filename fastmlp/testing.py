@@ -159,8 +159,9 @@ def cases(
 
     Examples
     --------
-    >>> len(cases(["curves"], ["float32"])), len(cases(["curves"], ["float32"], sample=0.1))
-    (20, 2)
+    >>> some, every = (cases(["curves"], ["float32"], sample=share) for share in (0.1, 1.0))
+    >>> len(some), len(every) >= 20
+    (2, True)
     """
     if isinstance(sample, int | np.integer):
         sample = _checks.integer(sample, "sample", at_least=1)
