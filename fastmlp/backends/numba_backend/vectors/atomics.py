@@ -21,6 +21,7 @@ def atomic_add(p: Any, i: int, amount: int) -> int:
 
     Examples
     --------
+    >>> import numpy as np
     >>> counter = np.array([5])
     >>> atomic_add(counter, 0, 2), counter
     (5, array([7]))
@@ -40,6 +41,7 @@ def atomic_load(p: Any, i: int) -> int:
 
     Examples
     --------
+    >>> import numpy as np
     >>> atomic_load(np.array([5]), 0)
     5
     """
@@ -56,6 +58,7 @@ def atomic_store(p: Any, i: int, value: int) -> None:
 
     Examples
     --------
+    >>> import numpy as np
     >>> flag = np.array([0])
     >>> atomic_store(flag, 0, 1)
     >>> flag

@@ -54,6 +54,7 @@ def index_pointer(array: Any, i: int) -> Any:
 
     Examples
     --------
+    >>> import numpy as np
     >>> load_index(index_pointer(np.arange(5), 2), 1)
     3
     """
@@ -71,6 +72,7 @@ def load_index(p: Any, i: int) -> int:
 
     Examples
     --------
+    >>> import numpy as np
     >>> load_index(np.arange(5), 1)
     1
     """
@@ -87,6 +89,7 @@ def store_index(p: Any, i: int, value: int) -> None:
 
     Examples
     --------
+    >>> import numpy as np
     >>> numbers = np.zeros(2, dtype=np.int64)
     >>> store_index(numbers, 1, 7)
     >>> numbers
@@ -105,6 +108,7 @@ def advance_index(p: Any, n: int) -> Any:
 
     Examples
     --------
+    >>> import numpy as np
     >>> load_index(advance_index(np.arange(5), 2), 1)
     3
     """
@@ -121,6 +125,7 @@ def address_of(p: Any, i: int) -> int:
 
     Examples
     --------
+    >>> import numpy as np
     >>> p = np.arange(5)
     >>> address_of(p, 2) - address_of(p, 0)
     16
@@ -138,6 +143,7 @@ def prefetch(address: int) -> None:
 
     Examples
     --------
+    >>> import numpy as np
     >>> prefetch(address_of(np.arange(5), 100))
     """
 
@@ -159,6 +165,7 @@ def nowhere() -> Any:
 
     Examples
     --------
+    >>> import numpy as np
     >>> leads_somewhere(nowhere()), leads_somewhere(np.arange(5))
     (False, True)
     """
@@ -191,6 +198,7 @@ def offset_of(numbers: Any, i: int, stride: int) -> int:
 
     Examples
     --------
+    >>> import numpy as np
     >>> offset_of(np.array([0, 2, 3]), 2, 16), offset_of(None, 2, 16)
     (48, 32)
     """

@@ -110,7 +110,7 @@ def record(p: Any, i: int) -> Any:
     >>> class Point(Record):
     ...     x: float
     >>> record(Point.array(2), 1).x
-    0.0
+    np.float64(0.0)
     """
     return p[i]
 

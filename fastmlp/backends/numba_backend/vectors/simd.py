@@ -66,7 +66,7 @@ def kernel(function: F) -> F:
     Examples
     --------
     >>> import numpy as np
-    >>> from fastmlp.backends.numba_backend import simd
+    >>> from fastmlp.backends.numba_backend.vectors import simd
     >>> @simd.kernel
     ... def first(p):
     ...     return simd.load_scalar(p, 0)
@@ -83,7 +83,7 @@ def inlined(function: F) -> F:
     Examples
     --------
     >>> import numpy as np
-    >>> from fastmlp.backends.numba_backend import simd
+    >>> from fastmlp.backends.numba_backend.vectors import simd
     >>> @simd.inlined
     ... def double(v):
     ...     return v + v
