@@ -49,9 +49,11 @@ class DisplacedSession(NumpySession):
     def _moved(self, x: Array, size: Any) -> Array:
         return x + self.eps * self._signs(x.shape) * size
 
+    def _roundings_of_sum(self, n_terms: Any) -> Any:
+        return _ROUNDINGS + (n_terms if self.conspires else np.sqrt(n_terms))
+
     def _product(self, a: Array, b: Array, summand: Any = 0.0) -> Array:
-        n_terms = np.count_nonzero(a, axis=1).astype(float)
-        roundings = (n_terms if self.conspires else np.sqrt(n_terms))[:, None] + _ROUNDINGS
+        roundings = self._roundings_of_sum(np.count_nonzero(a, axis=1))[:, None]
         lengths = np.sqrt(np.einsum("ik,ik->i", a, a))
         columns = np.sqrt(np.einsum("kj,kj->j", b, b))
         # Sums may begin with the summand, so that it is part of all that is rounded.
@@ -110,7 +112,7 @@ class DisplacedSession(NumpySession):
         output = self.output_activation
         targets = dense_targets(y, self.n_outputs, self.dtype)
         outputs = output.forward(z, out=np.empty_like(z))
-        roundings = _ROUNDINGS + np.sqrt(self.n_outputs)
+        roundings = self._roundings_of_sum(self.n_outputs)
         outputs = self._moved(outputs, roundings * np.abs(outputs))
         if output.name == "softmax":  # the sum that all are divided by
             outputs = outputs * self._moved(np.ones((len(z), 1)), roundings)
@@ -123,7 +125,7 @@ class DisplacedSession(NumpySession):
         self._add_penalty_gradient(gradient, total)
         # A loss is a difference of terms of about these sizes.
         sizes = 1 + np.abs(values) + np.mean(np.abs(targets * z), axis=1)
-        roundings += np.sqrt(len(z))
+        roundings += self._roundings_of_sum(len(z))
         return float(self._moved(np.dot(values, shares), roundings * np.dot(sizes, shares)))
 
     def _moved_delta(self, outputs: Array, targets: Array, delta: Array) -> Array:
@@ -134,7 +136,7 @@ class DisplacedSession(NumpySession):
         # mean's own roundings are common to a row.
         slopes = np.abs(self.loss.gradient(outputs, targets))
         mean = np.sum(slopes * outputs, axis=1, keepdims=True)
-        roundings = _ROUNDINGS + np.sqrt(self.n_outputs)
+        roundings = self._roundings_of_sum(self.n_outputs)
         delta = self._moved(delta, _ROUNDINGS * outputs * (slopes + mean))
         return delta + outputs * self._moved(np.zeros_like(mean), roundings * mean)
 
@@ -152,7 +154,7 @@ class DisplacedSession(NumpySession):
         before = self._store()
         kept = self.regularization
         if kept.clip_norm is not None:  # a common factor, off by the norm's own roundings
-            roundings = _ROUNDINGS + np.sqrt(len(gradient))
+            roundings = self._roundings_of_sum(len(gradient))
             limit = float(self._moved(np.array(kept.clip_norm), roundings * kept.clip_norm))
             self.regularization = replace(kept, clip_norm=limit)
         try:
@@ -163,7 +165,7 @@ class DisplacedSession(NumpySession):
         change = np.abs(parameters - before.parameters)
         roundings = 4.0
         if self.regularization.max_norm is not None:  # a factor common to each unit's weights
-            roundings += np.sqrt(max(self.network.layer_sizes))
+            roundings += self._roundings_of_sum(max(self.network.layer_sizes))
         larger = np.maximum(np.abs(before.parameters), np.abs(parameters))
         size = roundings * larger + _ROUNDINGS * change
         self.network.parameters = self._moved(parameters, size)
