@@ -23,6 +23,7 @@ from numba.core import config
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, Flags, compile_extra
 from numba.core.compiler_machinery import PassManager
+from numba.core.lowering import Lower
 from numba.core.typed_passes import (
     AnnotateTypes,
     IRLegalization,
@@ -98,16 +99,11 @@ def _compile_kernel(function: Callable[..., Any], args: tuple[Any, ...], inline:
     target = Programs.targetdescr
     typing_context, context = target.typing_context, target.target_context
     library = _KernelLibrary(context.codegen(), function.__qualname__)
-    result = compile_extra(
+    return compile_extra(
         *(typing_context, context, function, args, None, flags, {}),
         library=library,
         pipeline_class=_KernelCompiler,
     )
-    if not inline:
-        # LLVM would otherwise copy every kernel into every caller, which takes half a minute to
-        # compile and gains nothing.
-        library.get_function(result.fndesc.llvm_func_name).add_function_attribute("noinline")
-    return result
 
 
 class _KernelLibrary(JITCodeLibrary):
@@ -146,6 +142,19 @@ class _Translation:
         return True
 
 
+class _KernelLower(Lower):
+    def setup_function(self, fndesc: Any) -> None:
+        super().setup_function(fndesc)
+        # LLVM would otherwise copy every kernel into every caller, which takes half a minute to
+        # compile and gains nothing.
+        if "alwaysinline" not in self.function.attributes:
+            self.function.attributes.add("noinline")
+
+
+class _KernelLowering(NativeLowering):
+    lowering_class = _KernelLower
+
+
 class _Passes(PassManager):
     """Runs passes one after the other, without looking at what each has done."""
 
@@ -167,7 +176,7 @@ class _KernelCompiler(CompilerBase):
     """
 
     def define_pipelines(self) -> list[PassManager]:
-        return [_pipeline(_Translation, NopythonTypeInference)]
+        return [_pipeline(_Translation, NopythonTypeInference, lowering=_KernelLowering)]
 
 
 class _ProgramLibrary(JITCodeLibrary):
@@ -211,5 +220,5 @@ class _ProgramCompiler(CompilerBase):
         return [_pipeline(*translation, NopythonTypeInference, PreLowerStripPhis, IRLegalization)]
 
 
-def _pipeline(*first: type) -> PassManager:
-    return _Passes((*first, AnnotateTypes, NativeLowering, NoPythonBackend))
+def _pipeline(*first: type, lowering: type = NativeLowering) -> PassManager:
+    return _Passes((*first, AnnotateTypes, lowering, NoPythonBackend))
