@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
+
+from fastmlp.schedules import ReduceOnPlateau, Schedule, goes_on
 
 T = TypeVar("T")
 
@@ -30,6 +32,51 @@ class Watch:
         if (self.best is None and value == value) or gain > threshold:
             return Watch(float(value), 0)
         return Watch(self.best, self.waited + 1)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """What a training has come to that may reduce its rate on plateaus.
+
+    Examples
+    --------
+    >>> schedule, directions = ReduceOnPlateau(factor=0.5, patience=0), {"loss": False}
+    >>> plateau = Plateau().after({"loss": 0.3}, schedule, directions)
+    >>> plateau.after({"loss": 0.4}, schedule, directions)
+    Plateau(watch=Watch(best=0.3, waited=0), factor=0.5)
+    """
+
+    #: Of the epochs since the rate was reduced.
+    watch: Watch = field(default_factory=Watch)
+    #: The product of all reductions.
+    factor: float = 1.0
+
+    def after(
+        self,
+        record: Mapping[str, float],
+        schedule: Schedule | None,
+        directions: Mapping[str, bool | None],
+    ) -> Plateau:
+        """Return the plateau after one more epoch; another schedule leaves it as it is.
+
+        Raises
+        ------
+        ValueError
+            If the schedule's metric was not recorded, or nobody said which way it counts.
+        """
+        if not isinstance(schedule, ReduceOnPlateau):
+            return self
+        upward = counts_upward(schedule.metric, schedule.mode, directions)
+        value = recorded(record, schedule.metric)
+        watch = self.watch.seen(value, upward=upward, threshold=schedule.threshold)
+        if watch.waited <= schedule.patience:
+            return replace(self, watch=watch)
+        factor = max(self.factor * schedule.factor, schedule.minimum)
+        return Plateau(replace(watch, waited=0), factor)
+
+    def under(self, later: Schedule | None, earlier: Schedule | None) -> Plateau:
+        """Return the plateau that a later schedule goes on from, a new one if it is another's."""
+        return self if goes_on(earlier, later) else Plateau()
 
 
 def counts_upward(metric: str, mode: str, directions: Mapping[str, bool | None]) -> bool:

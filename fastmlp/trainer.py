@@ -20,7 +20,7 @@ from fastmlp._locks import Turn, make_locks
 from fastmlp._mapped import gather_rows, is_mapped, release_pages
 from fastmlp._messages import logger, quiet
 from fastmlp._progress import Display, display, line, verbosity
-from fastmlp._watch import Watch, check_watched, counts_upward
+from fastmlp._watch import Plateau, Watch, check_watched
 from fastmlp._weights import (
     ClassWeight,
     batch_weights,
@@ -53,7 +53,6 @@ from fastmlp.schedules import (
     ReduceOnPlateau,
     Schedule,
     epoch_factors,
-    goes_on,
 )
 from fastmlp.targets import dense_targets, prepare_targets, weight_shares
 
@@ -125,8 +124,7 @@ class _Progress:
     records: tuple[Record, ...] = ()
     #: The last epoch that a fit was ever asked for: schedules stretch to it.
     planned_epochs: int = 0
-    plateau: Watch = field(default_factory=Watch)
-    plateau_factor: float = 1.0
+    plateau: Plateau = field(default_factory=Plateau)
     #: Those of the last fit.
     callbacks: tuple[Callback, ...] = ()
     #: What a loaded checkpoint holds for the callbacks of the next fit, until its first epoch
@@ -380,8 +378,8 @@ class Trainer:
         schedule = self._checked_schedule(given)
         with (turn := threading.Lock()):
             self._claim(turn)
-            if not goes_on(self._schedule, schedule):
-                self._progress = replace(self._progress, plateau=Watch(), plateau_factor=1.0)
+            plateau = self._progress.plateau.under(schedule, self._schedule)
+            self._progress = replace(self._progress, plateau=plateau)
             self._schedule = schedule
 
     @property
@@ -579,8 +577,8 @@ class Trainer:
             "generator": progress.generator,
             "records": progress.records,
             "planned_epochs": progress.planned_epochs,
-            "plateau": vars(progress.plateau),
-            "plateau_factor": progress.plateau_factor,
+            "plateau": vars(progress.plateau.watch),
+            "plateau_factor": progress.plateau.factor,
             "callbacks": {**progress.callback_states, **callbacks},
             "feature_names": self.network.feature_names,
         }
@@ -612,8 +610,7 @@ class Trainer:
             content["generator"],
             tuple(content["records"]),
             content["planned_epochs"],
-            Watch(**content["plateau"]),
-            content["plateau_factor"],
+            Plateau(Watch(**content["plateau"]), content["plateau_factor"]),
             callback_states=content["callbacks"],
         )
         with (turn := threading.Lock()):
@@ -757,10 +754,10 @@ class Trainer:
         if "learning_rate" in record:  # stands behind all metrics
             record["learning_rate"] = record.pop("learning_rate")
         record["seconds"] = time.perf_counter() - start
-        if isinstance(self.schedule, ReduceOnPlateau):
-            after = _after_plateau(after, self.schedule, record, self._directions)
+        plateau = after.plateau.after(record, self.schedule, self._directions)
+        records = (*before.records, record)
         # One assignment, so that an interrupt finds the old epoch or the new one.
-        self._progress = replace(after, records=(*before.records, record), callback_states={})
+        self._progress = replace(after, records=records, plateau=plateau, callback_states={})
         self._publish()
         return record
 
@@ -863,7 +860,7 @@ class Trainer:
             len(progress.records),
             progress.planned_epochs,
         )
-        return optimizer.learning_rate * progress.plateau_factor * factors
+        return optimizer.learning_rate * progress.plateau.factor * factors
 
     def _checked_schedule(self, given: str | Schedule | None) -> Schedule:
         schedule: Schedule = Constant()
@@ -1111,22 +1108,6 @@ def _shares(data: _Data, rows: slice) -> Array:
     if data.weights is None:
         return np.ones(len(data.targets[rows]))
     return data.weights[rows].astype(np.float64)
-
-
-def _after_plateau(
-    progress: _Progress,
-    schedule: ReduceOnPlateau,
-    record: Record,
-    directions: Mapping[str, bool | None],
-) -> _Progress:
-    """Return the progress with the plateau's watch, and its factor, after one more epoch."""
-    upward = counts_upward(schedule.metric, schedule.mode, directions)
-    value = record[schedule.metric]
-    watch = progress.plateau.seen(value, upward=upward, threshold=schedule.threshold)
-    if watch.waited <= schedule.patience:
-        return replace(progress, plateau=watch)
-    factor = max(progress.plateau_factor * schedule.factor, schedule.minimum)
-    return replace(progress, plateau=replace(watch, waited=0), plateau_factor=factor)
 
 
 def _rows(values: Array | None, rows: Any) -> Array | None:

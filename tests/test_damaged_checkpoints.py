@@ -94,7 +94,6 @@ def everything(trainer: Trainer) -> str:
         progress.records,
         progress.planned_epochs,
         progress.plateau,
-        progress.plateau_factor,
     )
     return repr(([a.tobytes() for a in arrays], rest, callbacks))
 

@@ -122,7 +122,6 @@ def seen(trainer: Trainer) -> tuple[object, ...]:
         state.step,
         repr(progress.generator),
         progress.plateau,
-        progress.plateau_factor,
     )
 
 
