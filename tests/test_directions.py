@@ -139,7 +139,7 @@ def test_a_plateau_of_an_estimator_counts_its_score_upward():
     )
     with pytest.warns(UserWarning, match="Maximum iterations"):
         model.fit(X, VALUES)
-    assert stop.best == model._optimizer.plateau.best == max(model.validation_scores_)
+    assert stop.best == model._optimizer.plateau.watch.best == max(model.validation_scores_)
 
 
 class Distance:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import inspect
 import pickle
+import re
 import runpy
 import sys
+import typing
 import warnings
 from typing import Any
 
@@ -39,6 +44,7 @@ from fastmlp import SGD, Adagrad, Backend, Callback, CSVLog, EarlyStopping
 from fastmlp.losses import CustomLoss, Huber, Quantile
 from fastmlp.schedules import Cosine, ReduceOnPlateau
 from fastmlp.sklearn import LossCurveDisplay, MLPClassifier, MLPRegressor
+from fastmlp.sklearn._learned import OptimizerState
 
 # Short fits do not converge, and need not.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -203,6 +209,47 @@ def test_every_parameter_of_scikit_learn_is_there_with_its_default():
         assert {name: mine[name] for name in its} == its
 
 
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_signature_constraints_and_docstring_state_the_same_parameters(kind: Any):
+    parameters = dict(inspect.signature(kind).parameters)
+    assert list(kind._parameter_constraints) == list(parameters)
+    section = kind.__doc__.partition("Parameters\n")[2].partition("Attributes\n")[0]
+    documented = re.findall(r"^    (\w+) : .+, default (.+)$", section, flags=re.MULTILINE)
+    assert [name for name, _ in documented] == list(parameters)
+    assert [ast.literal_eval(default) for _, default in documented] == [
+        one.default for one in parameters.values()
+    ]
+    assert typing.get_type_hints(kind.__init__).keys() == {*parameters, "return"}
+
+
+def test_a_wrong_argument_is_an_error_of_the_constructor():
+    with pytest.raises(TypeError, match=r"MLPRegressor.__init__\(\) got an unexpected .*'alhpa'"):
+        MLPRegressor(alhpa=1)
+    with pytest.raises(TypeError, match=r"MLPClassifier.__init__\(\) takes from 1 to 3"):
+        MLPClassifier((5,), "relu", "adam")
+
+
+def test_a_subclass_may_have_parameters_of_its_own():
+    class Named(MLPClassifier):
+        def __init__(self, alpha: float = 0.5, name: str = "none"):
+            super().__init__(alpha=alpha, max_iter=2, backend="numpy")
+            self.name = name
+
+    model = clone(Named(name="iris")).fit(X_IRIS, Y_IRIS)
+    assert model.get_params() == {"alpha": 0.5, "name": "iris"}
+    assert model.n_iter_ == 2
+
+
+def test_an_estimator_is_none_of_the_dataclasses_that_become_dicts_of_their_parameters():
+    @dataclasses.dataclass
+    class Experiment:
+        model: Any
+
+    model = MLPClassifier(max_iter=2, backend="numpy").fit(X_IRIS, Y_IRIS)
+    kept = dataclasses.asdict(Experiment(model))["model"]
+    np.testing.assert_array_equal(kept.predict(X_IRIS), model.predict(X_IRIS))
+
+
 def test_verbose_lines_are_scikit_learns(capsys: pytest.CaptureFixture[str]):
     for kind, extra in ((theirs.MLPClassifier, {}), (MLPClassifier, {"backend": "numpy"})):
         kind(
@@ -257,6 +304,33 @@ def test_pickles_predict_and_go_on_alike(kind: Any, backend: Backend):
         each.partial_fit(X_IRIS, Y_IRIS)
     np.testing.assert_array_equal(twin.coefs_[0], model.coefs_[0])
     assert len(pickle.dumps(model)) < 3.5 * model._network.parameters.nbytes + 5000
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_older_pickles_go_on_alike(kind: Any):
+    """Those of the time when both estimators, and a plateau's two parts, had one home."""
+    plateau = ReduceOnPlateau(metric="loss", patience=0, threshold=1.0)
+    model = kind(backend="numpy", random_state=0, solver="sgd", schedule=plateau, max_iter=3)
+    model.fit(X_IRIS, Y_IRIS)
+    old = clone(model)
+    vars(old).update(vars(model))
+    old._optimizer = object.__new__(OptimizerState)
+    now = model._optimizer
+    assert now.plateau.factor < 1
+    vars(old._optimizer).update(vars(now), plateau=now.plateau.watch)
+    vars(old._optimizer)["plateau_factor"] = now.plateau.factor
+    text = pickle.dumps(old, protocol=0)
+    for module, name, older in (
+        (kind.__module__, kind.__name__, "fastmlp.sklearn._estimators"),
+        (OptimizerState.__module__, "OptimizerState", "fastmlp.sklearn._objective"),
+    ):
+        assert f"c{module}\n{name}\n".encode() in text
+        text = text.replace(f"c{module}\n{name}\n".encode(), f"c{older}\n{name}\n".encode())
+    twin = pickle.loads(text)
+    for each in (model, twin):
+        each.partial_fit(X_IRIS, Y_IRIS)
+    assert twin._optimizer.plateau == model._optimizer.plateau
+    np.testing.assert_array_equal(twin.coefs_[0], model.coefs_[0])
 
 
 # Additions -------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ except ImportError as error:
         f"fastmlp.sklearn needs scikit-learn and SciPy ({error}): pip install 'fastmlp[sklearn]'"
     ) from error
 
+from fastmlp.sklearn._classifier import MLPClassifier
 from fastmlp.sklearn._display import LossCurveDisplay
-from fastmlp.sklearn._estimators import MLPClassifier, MLPRegressor
+from fastmlp.sklearn._regressor import MLPRegressor
 
 __all__ = ["LossCurveDisplay", "MLPClassifier", "MLPRegressor"]

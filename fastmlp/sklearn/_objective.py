@@ -9,21 +9,19 @@ that scikit-learn reports differs from ours in a constant and where it clips pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from fastmlp._watch import Watch
 from fastmlp._weights import batch_weights, total_weight
 from fastmlp.activations import OutputActivation
 from fastmlp.backends.base import Session, TrainingState
 from fastmlp.losses import CrossEntropy, Loss
 from fastmlp.network import MLP
-from fastmlp.optimizers import Optimizer
-from fastmlp.schedules import Schedule, goes_on
+from fastmlp.sklearn._learned import OptimizerState
 from fastmlp.targets import dense_targets
 
 Array = NDArray[Any]
@@ -123,36 +121,6 @@ def _wrong_by_far(logits: Array, targets: Array, output: OutputActivation) -> Ar
         return none
     own = np.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
     return np.flatnonzero(logits.max(axis=1) - own > limit)
-
-
-@dataclass
-class OptimizerState:
-    """What a stochastic solver keeps from one `partial_fit` to the next."""
-
-    #: In scikit-learn's sense, which for SGD leaves out the number of outputs.
-    learning_rate: float
-    moments: Array
-    #: Whose moments they are: they mean nothing to another kind of optimizer.
-    kind: type[Optimizer]
-    step: int = 0
-    #: Of earlier fits of the same network, whose optimizers ended with them.
-    steps_before: int = 0
-    #: Whose plateau it is.
-    schedule: Schedule | None = None
-    plateau: Watch = field(default_factory=Watch)
-    plateau_factor: float = 1.0
-
-    def follow(self, earlier: OptimizerState) -> None:
-        """Let schedules and masks go on where those of an earlier fit ended."""
-        self.steps_before = earlier.steps_before + earlier.step
-        self.schedule = earlier.schedule
-        self.plateau, self.plateau_factor = earlier.plateau, earlier.plateau_factor
-
-    def take(self, schedule: Schedule | None) -> None:
-        """Let the next fit follow a schedule."""
-        if not goes_on(self.schedule, schedule):
-            self.plateau, self.plateau_factor = Watch(), 1.0
-        self.schedule = schedule
 
 
 class EpochRunner:

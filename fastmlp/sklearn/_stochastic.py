@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from fastmlp._messages import logger
-from fastmlp._watch import counts_upward, recorded
 from fastmlp.backends.base import Session
 from fastmlp.history import Record
 from fastmlp.network import MLP
 from fastmlp.schedules import ReduceOnPlateau, Schedule, epoch_factors
 from fastmlp.sklearn._callbacks import FitCallbacks
-from fastmlp.sklearn._objective import EpochRunner, Objective, OptimizerState, Samples
+from fastmlp.sklearn._learned import Books, Learned
+from fastmlp.sklearn._objective import EpochRunner, Objective, Samples
+from fastmlp.sklearn._parameters import Parameters
 from fastmlp.sklearn._whole import Whole
 
 Array = NDArray[Any]
@@ -34,72 +35,93 @@ _SMALLEST_RATE = 1e-6
 class Validation:
     """A held-out set, and how the fitted estimator scores on it.
 
-    Without a scorer, the score is the accuracy or R2, computed from the session's logits.
+    It is scored by the logits and the loss of its samples, or by a scorer that needs neither.
     """
 
     samples: Samples
-    #: As the user gave it: labels, or values.
-    y: Array
-    scorer: Callable[[], float] | None
+    score: Callable[[Array, float], float]
     name: str
 
 
-class StochasticFit:
-    """Runs one fit and keeps the estimator's fitted attributes up to date.
+class Orders:
+    """The order in which each epoch visits the rows that are trained on.
 
     Parameters
     ----------
-    estimator : MLPClassifier or MLPRegressor
+    rows : ndarray of int64
+    generator : RandomState or None
+        Shuffles them; without it all epochs have the order of `rows`.
+    """
+
+    def __init__(self, rows: Array, generator: np.random.RandomState | None) -> None:
+        self.n_rows = len(rows)
+        self._order, self._generator = rows, generator
+
+    def next(self, n_epochs: int) -> Array:
+        """Return the rows of the next epochs, one epoch after the other."""
+        return np.concatenate([self._next() for _ in range(n_epochs)])
+
+    def _next(self) -> Array:
+        if self._generator is not None:
+            # scikit-learn shuffles the last epoch's order by such a permutation.
+            permutation = np.arange(self.n_rows)
+            self._generator.shuffle(permutation)
+            self._order = self._order[permutation]
+        return self._order
+
+
+class StochasticFit:
+    """Runs one fit, and hands whole epochs over for the estimator to adopt.
+
+    Parameters
+    ----------
+    options : MLPClassifier or MLPRegressor
+        Only its parameters are read.
     network : MLP
-        The estimator's; holds the parameters before and after `run`.
+        The estimator's, trained in place.
     session : Session
         Bound to it.
     objective : Objective
     samples : Samples
-    rows : ndarray of int64
-        The rows of `samples` that are trained on.
+    orders : Orders
+        Of the rows of `samples` that are trained on.
     schedule : Schedule or None
     validation : Validation or None
     callbacks : FitCallbacks
     whole : Whole
-        Keeps what the estimator was after its last whole epoch.
+        Takes what was learned in whole epochs to the estimator.
     """
 
     def __init__(
         self,
-        estimator: Any,
+        options: Parameters,
         network: MLP,
         session: Session,
         objective: Objective,
         samples: Samples,
-        rows: Array,
+        orders: Orders,
         schedule: Schedule | None,
         validation: Validation | None,
         callbacks: FitCallbacks,
         whole: Whole,
     ) -> None:
-        self.estimator, self.network, self.session = estimator, network, session
-        self.objective, self.rows, self.schedule = objective, rows, schedule
+        self.options, self.network, self.session = options, network, session
+        self.objective, self.orders, self.schedule = objective, orders, schedule
         self.validation, self.callbacks, self.whole = validation, callbacks, whole
         self.runner = EpochRunner(session, objective, samples)
-        self.n_batches = -(-len(rows) // session.batch_size)
+        self.n_batches = -(-orders.n_rows // session.batch_size)
         # Of scikit-learn's two factors, the sum over outputs is in the rate of its own SGD only.
-        own_sgd = estimator.optimizer is None and estimator.solver == "sgd"
+        own_sgd = options.optimizer is None and options.solver == "sgd"
         self.rate_factor = objective.n_terms if own_sgd else 1
-        self.adapts = own_sgd and estimator.learning_rate != "constant"
-        self._order = rows
+        self.adapts = own_sgd and options.learning_rate != "constant"
         self._best: Array | None = None
 
-    def run(self, state: OptimizerState, *, one_epoch: bool) -> None:
-        """Train until a rule ends it, or for one epoch.
-
-        The estimator keeps `state` from the first whole epoch on.
-        """
-        estimator = self.estimator
-        self.state = state
-        state.take(self.schedule)
-        self.runner.begin(self.network.parameters, state)
-        if estimator.early_stopping and estimator.best_validation_score_ == -np.inf:
+    def run(self, learned: Learned, *, one_epoch: bool) -> None:
+        """Train on from what was learned before, until a rule ends it, or for one epoch."""
+        self.learned = replace(learned, optimizer=learned.optimizer.under(self.schedule))
+        self.runner.begin(self.network.parameters, self.learned.optimizer)
+        early_stopping = self.options.early_stopping
+        if early_stopping and self.learned.books.best_score == -np.inf:
             self._best = self.network.parameters.copy()  # kept if no score is a number
         self.whole.begin()
         try:
@@ -111,205 +133,196 @@ class StochasticFit:
             warnings.warn("Training interrupted by user.", stacklevel=5)
         finally:
             self.callbacks.close()
-        if estimator.early_stopping and self._best is not None:
+        if early_stopping and self._best is not None:
             self.network.parameters = self._best
         self.callbacks.end()
 
     def _run_epochs(self, one_epoch: bool) -> None:
-        estimator = self.estimator
         planned = self._planned_epochs(one_epoch)
-        estimator.n_iter_ = 0
         while True:
-            start = time.perf_counter()
             self.callbacks.epoch_begin()
-            n_epochs = 1 if one_epoch else self._epochs_at_once()
-            order = np.concatenate([self._next_order() for _ in range(n_epochs)])
-            rates = self._rates(n_epochs, planned)
-            losses = self.runner.run(order, rates.reshape(-1), n_epochs)
-            self._publish()  # nothing of an epoch that an interrupt breaks off
-            for loss, rate in zip(losses, rates[:, -1], strict=True):
-                record = self._note(loss)
-                record["learning_rate"] = float(rate) / self.rate_factor
-                record["seconds"] = (time.perf_counter() - start) / n_epochs
-            self._after_plateau(record)
+            record = self._train(1 if one_epoch else self._epochs_at_once(), planned)
             if self.callbacks.active:
-                self.whole.keep(self._best)
+                self._hand_over()
                 self._call_back(record)
             over = self._is_over()
-            self.whole.keep(self._best)
+            self._hand_over()
             if over or one_epoch:
                 return
-            if estimator.n_iter_ == estimator.max_iter:
+            if self.learned.books.n_iter == self.options.max_iter:
                 warnings.warn(
-                    f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) "
+                    f"Stochastic Optimizer: Maximum iterations ({self.options.max_iter}) "
                     "reached and the optimization hasn't converged yet.",
                     ConvergenceWarning,
                     stacklevel=7,
                 )
                 return
 
+    def _train(self, n_epochs: int, planned: int) -> Record:
+        """Learn from the next epochs, and return the record of the last."""
+        start = time.perf_counter()
+        rates = self._rates(n_epochs, planned)
+        losses = self.runner.run(self.orders.next(n_epochs), rates.reshape(-1), n_epochs)
+        self._take_from_session()
+        for loss, rate in zip(losses, rates[:, -1], strict=True):
+            record = self._note(loss)
+            record["learning_rate"] = float(rate) / self.rate_factor
+            record["seconds"] = (time.perf_counter() - start) / n_epochs
+        optimizer = self.learned.optimizer
+        plateau = optimizer.plateau.after(record, self.schedule, self.callbacks.directions)
+        self._learn(optimizer=replace(optimizer, plateau=plateau))
+        return record
+
     def _epochs_at_once(self) -> int:
         """Return how many epochs can be one call, because no rule can apply before their end."""
-        estimator = self.estimator
+        options, books = self.options, self.learned.books
         watched = (
             self.validation is not None
             or self.callbacks.active
-            or estimator.verbose
+            or options.verbose
             or isinstance(self.schedule, ReduceOnPlateau)
-            or (self.adapts and estimator.learning_rate == "invscaling")
+            or (self.adapts and options.learning_rate == "invscaling")
         )
-        whole_batches = len(self.rows) % self.session.batch_size == 0
+        whole_batches = self.orders.n_rows % self.session.batch_size == 0
         if watched or not whole_batches:
             return 1
-        before_stop = estimator.n_iter_no_change + 1 - estimator._no_improvement_count
-        left = estimator.max_iter - estimator.n_iter_
-        return int(max(1, min(before_stop, left, _ROWS_AT_ONCE // len(self.rows))))
+        before_stop = options.n_iter_no_change + 1 - books.waited
+        left = options.max_iter - books.n_iter
+        return int(max(1, min(before_stop, left, _ROWS_AT_ONCE // self.orders.n_rows)))
 
-    def _next_order(self) -> Array:
-        if self.estimator.shuffle:
-            # scikit-learn shuffles the last epoch's order by such a permutation.
-            permutation = np.arange(len(self._order))
-            self.estimator._random_state.shuffle(permutation)
-            self._order = self._order[permutation]
-        return self._order
+    # What is learned -------------------------------------------------------------------------
+
+    def _learn(self, **changes: Any) -> None:
+        self.learned = replace(self.learned, **changes)
+
+    def _hand_over(self) -> None:
+        """Let the estimator adopt what was learned, and keep it as a whole."""
+        self.whole.adopt(self.learned, self._best)
+        self._learn(records=(), validation_losses=(), validation_scores=())
+
+    def _take_from_session(self) -> None:
+        """Take the session's moments, and its parameters to the network."""
+        stored = self.session.store()
+        self._learn(optimizer=self.learned.optimizer.holding(stored))
+        self.network.parameters = stored.parameters
 
     def _note(self, loss: float) -> Record:
-        """Take note of one more epoch in the fitted attributes, and return its record."""
-        estimator = self.estimator
-        estimator.loss_ = loss
-        estimator.n_iter_ += 1
-        estimator.t_ += len(self.rows)
-        estimator.loss_curve_.append(loss)
-        record: Record = {"epoch": len(estimator.loss_curve_), "loss": loss}
-        estimator._records.append(record)
-        print_iteration(estimator, estimator.n_iter_, loss)
+        """Take note of one more epoch, and return its record."""
+        books = self.learned.books
+        n_iter, n_epochs = books.n_iter + 1, books.n_epochs + 1
+        record: Record = {"epoch": n_epochs, "loss": loss}
+        print_iteration(n_iter, loss, self.options.verbose)
+        score = None
         if self.validation is not None:
-            record.update(self._validate(self.validation))
-        self._count_improvement(record)
+            score, scores = self._validate(self.validation)
+            record.update(scores)
+        books = replace(books, n_iter=n_iter, n_epochs=n_epochs, t=books.t + self.orders.n_rows)
+        self._learn(
+            books=self._count_improvement(books, loss, score),
+            records=(*self.learned.records, record),
+        )
         return record
+
+    def _validate(self, validation: Validation) -> tuple[float, Record]:
+        """Return the score of the held-out set, and what an epoch's record has of it."""
+        samples = validation.samples
+        logits = self.session.logits(samples.X)
+        loss = self.objective.of_logits(logits, samples, self.network)
+        score = validation.score(logits, loss)
+        self._learn(
+            validation_losses=(*self.learned.validation_losses, loss),
+            validation_scores=(*self.learned.validation_scores, score),
+        )
+        if self.options.verbose:
+            print(f"Validation score: {score:f}")
+        # With scoring="loss" the score is the loss once more.
+        scores = {} if validation.name == "loss" else {f"val_{validation.name}": score}
+        return score, {"val_loss": loss, **scores}
 
     # Learning rates --------------------------------------------------------------------------
 
     def _planned_epochs(self, one_epoch: bool) -> int:
         """Return the number of epochs, those before included, that a schedule stretches over."""
-        taken, asked = len(self.estimator.loss_curve_), int(self.estimator.max_iter)
+        taken, asked = self.learned.books.n_epochs, int(self.options.max_iter)
         return max(asked, taken + 1) if one_epoch else taken + asked
 
     def _rates(self, n_epochs: int, planned: int) -> Array:
         """Return the rates of the next epochs' steps, of shape (n_epochs, n_batches)."""
-        state, shape = self.state, (n_epochs, self.n_batches)
+        state, shape = self.learned.optimizer, (n_epochs, self.n_batches)
         rate = state.learning_rate * self.rate_factor
         if self.schedule is None:
             return np.full(shape, rate)
-        step, epoch = state.steps_before + self.session.step, len(self.estimator.loss_curve_)
+        step, epoch = state.steps_before + self.session.step, self.learned.books.n_epochs
         factors = [
             epoch_factors(
                 self.schedule, step + i * self.n_batches, self.n_batches, epoch + i, planned
             )
             for i in range(n_epochs)
         ]
-        return rate * state.plateau_factor * np.array(factors)
+        return rate * state.plateau.factor * np.array(factors)
 
     def _set_rate(self, rate: float) -> None:
-        self.runner.keep_velocity(self.state.learning_rate, rate)
-        self.state.learning_rate = rate
-        self._publish()
-
-    def _after_plateau(self, record: Record) -> None:
-        schedule, state = self.schedule, self.state
-        if not isinstance(schedule, ReduceOnPlateau):
-            return
-        value = recorded(record, schedule.metric)
-        upward = counts_upward(schedule.metric, schedule.mode, self.callbacks.directions)
-        state.plateau = state.plateau.seen(value, upward=upward, threshold=schedule.threshold)
-        if state.plateau.waited > schedule.patience:
-            state.plateau = replace(state.plateau, waited=0)
-            state.plateau_factor = max(state.plateau_factor * schedule.factor, schedule.minimum)
+        optimizer = self.learned.optimizer
+        self.runner.keep_velocity(optimizer.learning_rate, rate)
+        self._learn(optimizer=replace(optimizer, learning_rate=rate))
+        self._take_from_session()
 
     # Stopping rules --------------------------------------------------------------------------
 
-    def _count_improvement(self, record: Record) -> None:
-        estimator, loss = self.estimator, record["loss"]
-        if self.validation is not None:
-            score = estimator.validation_scores_[-1]
-            best = estimator.best_validation_score_
-            good_enough = not score < best + estimator.tol
-            if score > best:
-                estimator.best_validation_score_ = score
-                if estimator.early_stopping:
+    def _count_improvement(self, books: Books, loss: float, score: float | None) -> Books:
+        """Return the books after an epoch of this loss and held-out score."""
+        tol, early_stopping = self.options.tol, self.options.early_stopping
+        best_loss, best_score, good_enough = books.best_loss, books.best_score, False
+        if score is not None and best_score is not None:
+            good_enough = not score < best_score + tol
+            if score > best_score:
+                best_score = score
+                if early_stopping:
                     self._best = self.network.parameters.copy()
-        if not estimator.early_stopping:
-            good_enough = not loss > estimator.best_loss_ - estimator.tol
-            estimator.best_loss_ = loss if loss < estimator.best_loss_ else estimator.best_loss_
-        estimator._no_improvement_count = 0 if good_enough else estimator._no_improvement_count + 1
+        if not early_stopping and best_loss is not None:
+            good_enough = not loss > best_loss - tol
+            best_loss = loss if loss < best_loss else best_loss
+        waited = 0 if good_enough else books.waited + 1
+        return replace(books, best_loss=best_loss, best_score=best_score, waited=waited)
 
     def _is_over(self) -> bool:
-        estimator, state = self.estimator, self.state
-        if self.adapts and estimator.learning_rate == "invscaling":
-            self._set_rate(estimator.learning_rate_init / (estimator.t_ + 1) ** estimator.power_t)
+        options, books = self.options, self.learned.books
+        if self.adapts and options.learning_rate == "invscaling":
+            self._set_rate(options.learning_rate_init / (books.t + 1) ** options.power_t)
         if self.callbacks.stopping:
             return True
-        if estimator._no_improvement_count <= estimator.n_iter_no_change:
+        if books.waited <= options.n_iter_no_change:
             return False
-        what = "Validation score" if estimator.early_stopping else "Training loss"
+        what = "Validation score" if options.early_stopping else "Training loss"
         message = (
-            f"{what} did not improve more than tol={estimator.tol:f} "
-            f"for {estimator.n_iter_no_change} consecutive epochs."
+            f"{what} did not improve more than tol={options.tol:f} "
+            f"for {options.n_iter_no_change} consecutive epochs."
         )
-        if not (self.adapts and estimator.learning_rate == "adaptive"):
+        rate = self.learned.optimizer.learning_rate
+        if not (self.adapts and options.learning_rate == "adaptive"):
             message, over = f"{message} Stopping.", True
-        elif state.learning_rate <= _SMALLEST_RATE:
+        elif rate <= _SMALLEST_RATE:
             message, over = f"{message} Learning rate too small. Stopping.", True
         else:
-            self._set_rate(state.learning_rate / 5.0)
-            estimator._no_improvement_count = 0
-            message, over = f"{message} Setting learning rate to {state.learning_rate:f}", False
+            self._set_rate(rate / 5.0)
+            self._learn(books=replace(books, waited=0))
+            message, over = f"{message} Setting learning rate to {rate / 5.0:f}", False
         logger.info(message)
-        if estimator.verbose:
+        if options.verbose:
             print(message)
         return over
 
-    # Validation ------------------------------------------------------------------------------
-
-    def _validate(self, validation: Validation) -> Record:
-        """Return the loss and the score of the held-out set, and append them to the curves."""
-        estimator, samples = self.estimator, validation.samples
-        logits = self.session.logits(samples.X)
-        loss = self.objective.of_logits(logits, samples, self.network)
-        estimator.validation_loss_curve_.append(loss)
-        if validation.scorer is not None:
-            score = float(validation.scorer())
-        elif validation.name == "loss":
-            score = -loss
-        else:
-            output = self.network.output_activation
-            outputs = output.forward(logits, out=logits)
-            score = estimator._score_of(outputs, validation.y, samples.weights)
-        estimator.validation_scores_.append(score)
-        if estimator.verbose:
-            print(f"Validation score: {score:f}")
-        # With scoring="loss" the score is the loss once more.
-        scores = {} if validation.name == "loss" else {f"val_{validation.name}": score}
-        return {"val_loss": loss, **scores}
-
-    # The network -----------------------------------------------------------------------------
+    # Callbacks -------------------------------------------------------------------------------
 
     def _call_back(self, record: Record) -> None:
         shown = self.network.parameters.copy()
         self.callbacks.epoch_end(record)
         if not np.array_equal(self.network.parameters, shown):
-            self.runner.begin(self.network.parameters, self.state)
-
-    def _publish(self) -> None:
-        """Bring the session's parameters and moments to the network and the estimator."""
-        stored = self.session.store()
-        self.state.moments, self.state.step = stored.moments, stored.step
-        self.estimator._optimizer = self.state
-        self.network.parameters = stored.parameters
+            self.runner.begin(self.network.parameters, self.learned.optimizer)
 
 
-def print_iteration(estimator: Any, iteration: int, loss: float) -> None:
-    """Print scikit-learn's line of an iteration, if the estimator is verbose."""
+def print_iteration(iteration: int, loss: float, verbose: bool | int) -> None:
+    """Print scikit-learn's line of an iteration, if that is asked for."""
     logger.info("Iteration %d, loss = %.8f", iteration, loss)
-    if estimator.verbose:
+    if verbose:
         print(f"Iteration {iteration}, loss = {loss:.8f}")
