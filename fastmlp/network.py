@@ -372,14 +372,7 @@ class MLP:
         >>> MLP([2, 3]).decide(np.array([0.1, 0.9, 0.3]))
         np.int64(1)
         """
-        if self.output_activation.name == "softmax":
-            return logits.argmax(axis=-1)
-        if self.output_activation.name == "sigmoid":
-            values = (logits >= 0).astype(np.int64)
-        else:
-            rows = logits.reshape(-1, self.n_outputs)
-            values = self.output_activation.forward(rows, out=rows.copy()).reshape(logits.shape)
-        return values[..., 0] if self.n_outputs == 1 else values
+        return decide(self.output_activation, logits)
 
     def as_rows(self, X: Any) -> tuple[Any, bool]:
         """Return X as rows for this network, and whether it was a single 1-D sample.
@@ -785,6 +778,25 @@ def check_logits(logits: Array) -> None:
             "the network's logits are NaN or infinite: its parameters are, or they are so large "
             f"that sums overflow {logits.dtype}"
         )
+
+
+def decide(output_activation: OutputActivation, logits: Array) -> Array:
+    """Return what `MLP.predict` returns, from logits of shape (..., n_outputs).
+
+    Examples
+    --------
+    >>> from fastmlp.activations import OUTPUT_ACTIVATIONS
+    >>> decide(OUTPUT_ACTIVATIONS["sigmoid"], np.array([[0.1], [-0.9]]))
+    array([1, 0])
+    """
+    if output_activation.name == "softmax":
+        return logits.argmax(axis=-1)
+    if output_activation.name == "sigmoid":
+        values = (logits >= 0).astype(np.int64)
+    else:
+        rows = logits.reshape(-1, logits.shape[-1])
+        values = output_activation.forward(rows, out=rows.copy()).reshape(logits.shape)
+    return values[..., 0][()] if logits.shape[-1] == 1 else values
 
 
 def _is_suspicious(block: Array, dtype: DTypeLike, scale: float) -> bool:

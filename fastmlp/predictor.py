@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp._locks import make_locks
 from fastmlp.backends.base import Backend, get_backend
-from fastmlp.network import MLP, check_finite, check_logits
+from fastmlp.network import MLP
 
 Array = NDArray[Any]
 
@@ -111,7 +111,7 @@ class Predictor:
         array([[0., 0., 0.]], dtype=float32)
         """
         logits = self._at_once(self._bound.row_logits, X)
-        return self._checked_logits(X) if logits is None else logits
+        return self._predict(X, "logits") if logits is None else logits
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return the network's outputs: probabilities for softmax and sigmoid, else values.
@@ -124,11 +124,7 @@ class Predictor:
         array([[0.5, 0.5]], dtype=float32)
         """
         outputs = self._at_once(self._bound.row_outputs, X)
-        if outputs is not None:
-            return outputs
-        logits = self._checked_logits(X)
-        rows = logits.reshape(-1, self._n_outputs)
-        return self.network.output_activation.forward(rows, out=rows).reshape(logits.shape)
+        return self._predict(X, "outputs") if outputs is None else outputs
 
     def predict(self, X: ArrayLike) -> Array:
         """Return what `MLP.predict` returns: labels, or values.
@@ -138,7 +134,11 @@ class Predictor:
         >>> Predictor(MLP([2, 2]), backend="numpy").predict([[0.0, 0.0]])
         array([0])
         """
-        return self.network.decide(self.logits(X))
+        if self.network.output_activation.name not in ("softmax", "sigmoid"):
+            values = self.predict_proba(X)
+            return values[..., 0][()] if self._n_outputs == 1 else values
+        logits = self._at_once(self._bound.row_logits, X)
+        return self._predict(X, "decisions") if logits is None else self.network.decide(logits)
 
     def _at_once(
         self, function: Callable[[Array, Array], bool] | None, X: ArrayLike
@@ -160,14 +160,12 @@ class Predictor:
             return out if function(X[0], out[0]) else None
         return None
 
-    def _checked_logits(self, X: ArrayLike) -> Array:
+    def _predict(self, X: ArrayLike, kind: str) -> Array:
         rows, single = self.network.as_rows(X)
-        check_finite(rows, self._dtype, self.network.input_scale)
         bound = self._bound
         with bound.lock:
-            logits = bound.session.logits(rows)
-        check_logits(logits)
-        return logits[0] if single else logits
+            result = bound.session.predict(rows, kind)
+        return result[0] if single else result
 
     def __reduce__(self) -> tuple[Any, ...]:
         shown = self.network.copy()

@@ -667,7 +667,7 @@ class Trainer:
         >>> Trainer(MLP([2, 2]), backend="numpy").predict([[0.0, 0.0]])
         array([0])
         """
-        return self.network.decide(self._logits(X))
+        return self._predict(X, "decisions")
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return what `MLP.predict_proba` returns, computed by the trainer's backend.
@@ -678,10 +678,7 @@ class Trainer:
         >>> Trainer(MLP([2, 2]), backend="numpy").predict_proba([[0.0, 0.0]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        logits = self._logits(X)
-        rows = logits.reshape(-1, self.network.n_outputs)
-        outputs = self.network.output_activation.forward(rows, out=np.empty_like(rows))
-        return outputs.reshape(logits.shape)
+        return self._predict(X, "outputs")
 
     # An epoch --------------------------------------------------------------------------------
 
@@ -981,13 +978,11 @@ class Trainer:
         joined = np.concatenate(logits)
         return {metric.name: metric.value(joined, score_targets) for metric in self.metrics}
 
-    def _logits(self, X: ArrayLike) -> Array:
+    def _predict(self, X: ArrayLike, kind: str) -> Array:
         rows, single = self.network.as_rows(X)
-        check_finite(rows, self.network.dtype, self.network.input_scale)
         with self._lock:
-            logits = self._predictions().logits(rows)
-        check_logits(logits)
-        return logits[0] if single else logits
+            result = self._predictions().predict(rows, kind)
+        return result[0] if single else result
 
     # Checks ----------------------------------------------------------------------------------
 

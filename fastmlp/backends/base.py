@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fastmlp import _checks
 from fastmlp._weights import total_weight
 from fastmlp.losses import LOSSES, Loss
-from fastmlp.network import MLP, as_rows
+from fastmlp.network import MLP, as_rows, check_finite, check_logits, decide
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.regularization import Regularization
 from fastmlp.targets import prepare_targets
@@ -35,6 +35,8 @@ _BUILT_IN = {
     "numba": ("fastmlp.backends.numba_backend", "NumbaBackend"),
 }
 _ENTRY_POINT_GROUP = "fastmlp.backends"
+#: What `Session.predict` can return.
+_PREDICTIONS = ("decisions", "outputs", "logits")
 
 
 @dataclass
@@ -336,6 +338,27 @@ class Session(ABC):
         outputs = self.output_activation.forward(logits, out=logits)
         return outputs[0] if single else outputs
 
+    def predict(self, X: Any, kind: str = "decisions") -> Array:
+        """Return what the methods of `MLP` that predict return, by the current parameters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_inputs) or (n_inputs,)
+        kind : {"decisions", "outputs", "logits"}, default "decisions"
+            What `MLP.predict`, `MLP.predict_proba` or `MLP.logits` returns.
+
+        Raises
+        ------
+        ValueError
+            As theirs: if X has another width, is not numeric, or holds NaN or infinite values; or
+            if the logits are NaN or infinite.
+        """
+        if kind not in _PREDICTIONS:
+            raise ValueError(f"kind must be one of {_checks.listing(_PREDICTIONS)}, got {kind!r}")
+        rows, single = as_rows(X, self.n_inputs)
+        result = self._predict(rows, kind)
+        return result[0] if single else result
+
     def row_function(self, output: str) -> Callable[[Array, Array], bool] | None:
         """Return a fast way to compute one row, or None where the backend has none.
 
@@ -517,6 +540,23 @@ class Session(ABC):
             Values are converted to the network's dtype and then multiplied by `input_scale`.
             NaN and infinite values are the caller's affair.
         """
+
+    def _predict(self, X: Any, kind: str) -> Array:
+        """Return the logits, outputs or decisions of rows, as `predict` says, in an own array.
+
+        The default is right for any backend. One that overrides it finds what is not finite by
+        itself, and leaves the words to `check_finite` and `check_logits`. `X` is as `_logits` has
+        it.
+        """
+        check_finite(X, self.dtype, self.input_scale)
+        with np.errstate(all="ignore"):  # what overflows is reported below, once
+            logits = self._logits(X)
+        check_logits(logits)
+        if kind == "logits":
+            return logits
+        if kind == "outputs":
+            return self.output_activation.forward(logits, out=logits)
+        return decide(self.output_activation, logits)
 
     @abstractmethod
     def _loss_and_gradient(

@@ -36,6 +36,8 @@ def native_rows(X: Any, dtype: np.dtype[Any]) -> tuple[Array, int] | None:
     """
     if not isinstance(X, np.ndarray) or X.dtype != dtype or not X.dtype.isnative:
         return None
+    if X.flags.carray and X.size:
+        return np.asarray(X).reshape(-1), X.shape[1]
     row, column = X.strides
     if X.size == 0 or X.ctypes.data % dtype.itemsize:
         return None

@@ -99,6 +99,11 @@ class Layout:
         """Return the distance of rows of `width` elements: an odd number of cache lines."""
         return (self.panels(width) | 1) * self.lanes
 
+    @property
+    def widest(self) -> int:
+        """Distance of rows that hold the inputs or outputs of any layer."""
+        return max(*map(int, self.layers.input_stride), *map(int, self.layers.delta_stride))
+
     def take(self, count: int) -> int:
         """Return where a new region of `count` elements begins, on a cache line."""
         start = self.size

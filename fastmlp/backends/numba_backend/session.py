@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from fastmlp.backends.numba_backend.inputs import (
     portion_of,
     writable,
 )
+from fastmlp.backends.numba_backend.kernels.losses import OUTPUT_CODES
 from fastmlp.backends.numba_backend.memory import (
     Layout,
     aligned_zeros,
@@ -36,7 +37,7 @@ from fastmlp.backends.numba_backend.programs.row import row_plan
 from fastmlp.backends.numba_backend.team.choice import ThreadChoice
 from fastmlp.backends.numba_backend.team.workers import run_team
 from fastmlp.losses import LOSSES, CustomLoss, Loss
-from fastmlp.network import MLP, layer_views
+from fastmlp.network import MLP, check_finite, check_logits, layer_views
 from fastmlp.optimizers import OPTIMIZERS, Adam, EpsilonHatAdam, Optimizer
 from fastmlp.regularization import DividedL2, Regularization
 from fastmlp.targets import dense_targets, weight_shares
@@ -47,6 +48,7 @@ Array = NDArray[Any]
 PREDICT_ROWS = 120
 _NO_DOUBLES = np.empty(0)
 _NO_INTEGERS = np.empty(0, dtype=np.int64)
+_NO_FLOATS = {np.dtype(name): np.empty(0, dtype=name) for name in ("float32", "float64")}
 #: What there are kernels for.
 _KNOWN_TYPES = {
     CustomLoss,
@@ -173,32 +175,70 @@ class NumbaSession(Session):
     # Prediction ------------------------------------------------------------------------------
 
     def _logits(self, X: Any) -> Array:
+        return self._computed(X, "logits")[0]
+
+    def _predict(self, X: Any, kind: str) -> Array:
+        result, finite = self._computed(X, kind)
+        if not finite:
+            check_finite(X, self.dtype, self.input_scale)
+            check_logits(self._logits(X))
+        return result
+
+    def _computed(self, X: Any, kind: str) -> tuple[Array, bool]:
+        """Return what is wanted of rows, and whether they and their logits are finite."""
+        output = self.output_activation.name
+        decides = kind == "decisions" and output in ("softmax", "sigmoid")
+        code = OUTPUT_CODES["linear" if kind == "logits" else output]
+        n_columns = 1 if decides and output == "softmax" else self.n_outputs
+        result = np.empty((X.shape[0], n_columns), np.int64 if decides else self.dtype)
+        finite = True
+        for first, flat, stride, n in self._portions(X):
+            part = result[first : first + n].reshape(-1)
+            finite &= self._compute(flat, stride, n, code, part)
+        if kind == "decisions" and n_columns == 1:
+            return result[:, 0], finite
+        return result, finite
+
+    def _portions(self, X: Any) -> Iterator[tuple[int, Array, int, int]]:
+        """Yield rows as programs read them.
+
+        What is yielded is the first one's number, their elements, their distance, and how many
+        they are.
+        """
         n_samples = X.shape[0]
-        out = np.empty((n_samples, self.n_outputs), dtype=self.dtype)
         native = native_rows(X, self.dtype)
         if native is not None:
-            self._predict(*native, n_samples, out)
-            return out
+            yield 0, *native, n_samples
+            return
         portion = portion_of(self.n_inputs, self.dtype)
         for start in range(0, n_samples, portion):
             rows = converted(X[start : start + portion], self.dtype)
-            self._predict(rows.ravel(), self.n_inputs, len(rows), out[start : start + portion])
-        return out
+            yield start, rows.ravel(), self.n_inputs, len(rows)
 
-    def _predict(self, X: Array, x_stride: int, n_samples: int, out: Array) -> None:
-        if n_samples == 0:
-            return
-        n_threads = min(self.threads.for_prediction(n_samples), -(-n_samples // PREDICT_ROWS))
-        block_rows = min(PREDICT_ROWS, n_samples)
-        widest = max(self.layout.row_stride(size) for shape in self.layer_shapes for size in shape)
-        scratch_size = PACKED_SIZE + 2 * block_rows * widest
+    def _compute(self, X: Array, x_stride: int, n_samples: int, code: int, out: Array) -> bool:
+        n_threads = self.threads.for_prediction(n_samples)
+        n_blocks = n_threads * -(-n_samples // (n_threads * PREDICT_ROWS))
+        block_rows = -(-n_samples // n_blocks)
+        scratch_size = PACKED_SIZE + 2 * block_rows * self.layout.widest
         if len(self._scratch) < n_threads * scratch_size:
             self._scratch = aligned_zeros(n_threads * scratch_size, self.dtype)
+        decides = out.dtype != self.dtype
         prediction = Prediction(
-            X, x_stride, n_samples, out.reshape(-1), self._scratch, scratch_size, block_rows
+            X=X,
+            x_stride=x_stride,
+            n_samples=n_samples,
+            output=code,
+            decides=int(decides),
+            outputs=_NO_FLOATS[self.dtype] if decides else out,
+            decisions=out if decides else _NO_INTEGERS,
+            found=np.zeros(1, dtype=np.int64),
+            scratch=self._scratch,
+            scratch_size=scratch_size,
+            block_rows=block_rows,
         )
         program = compiled("predict", self.dtype)
         run_team(program, n_threads, self.threads.at_most, (self.memory, prediction))
+        return not prediction.found[0]
 
     def row_function(self, output: str) -> Callable[[Array, Array], bool]:
         scale = float(self.memory.plan.input_scale[0])
@@ -374,7 +414,7 @@ class NumbaSession(Session):
         penalties: Array | None = None,
     ) -> Call:
         """Return what the program reads and writes; what is not there is empty."""
-        no_floats = np.empty(0, dtype=self.dtype)
+        no_floats = _NO_FLOATS[self.dtype]
         return Call(
             X=X,
             classes=np.ascontiguousarray(y) if y.ndim == 1 else _NO_INTEGERS,

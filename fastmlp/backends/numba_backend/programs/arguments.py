@@ -54,7 +54,11 @@ class Prediction(NamedTuple):
     X: Floats
     x_stride: int
     n_samples: int
-    logits: Floats  # [samples][outputs]
+    output: int  # code of the output activation; `LINEAR` for logits
+    decides: int  # whether decisions are wanted
+    outputs: Floats  # [samples][outputs]; empty where decisions are wanted
+    decisions: Integers  # [samples], or [samples][outputs] where each output is one
+    found: Integers  # one, 0 until a value is found that is not finite
     scratch: Floats  # each thread's: `PACKED_SIZE` elements, then two buffers of rows
     scratch_size: int  # of a thread
     block_rows: int  # rows that a buffer has room for

@@ -1,37 +1,59 @@
-"""The logits of many rows, in blocks that stay in the caches."""
+"""What many rows are predicted to be, in blocks that stay in the caches."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastmlp.backends.numba_backend.first_layer.inputs import load_row
-from fastmlp.backends.numba_backend.plan import Net, Share, layer_of
+from fastmlp.backends.numba_backend.kernels.losses import SOFTMAX
+from fastmlp.backends.numba_backend.kernels.outputs import (
+    decide,
+    finish_outputs,
+    is_nothing,
+    sum_of_nothings,
+)
+from fastmlp.backends.numba_backend.plan import Layer, Net, Share, layer_of
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
 from fastmlp.backends.numba_backend.products.prefetch import Ahead
 from fastmlp.backends.numba_backend.products.rows import Room, Rows
 from fastmlp.backends.numba_backend.programs.forward import PREDICTS, activate_rows, forward
-from fastmlp.backends.numba_backend.team.barrier import Team, begin_of, end_of, meet
-from fastmlp.backends.numba_backend.vectors.pointers import index_pointer, nowhere, smaller
+from fastmlp.backends.numba_backend.team.barrier import Team, claim
+from fastmlp.backends.numba_backend.vectors.pointers import (
+    advance_index,
+    index_pointer,
+    nowhere,
+    smaller,
+    store_index,
+)
 from fastmlp.backends.numba_backend.vectors.records import nothing_like, pointers_of, record
 from fastmlp.backends.numba_backend.vectors.simd import (
     Index,
     Pointer,
     advance,
-    inlined,
-    load_scalar,
-    store_scalar,
+    kernel,
+    lanes,
+    store,
+    zero,
 )
 
 
-@inlined
-def predict_block(net: Net, call: Any, room: Room, start: Index, n: Index) -> Pointer:
-    """Return the last layer's pre-activations of the rows of a block."""
-    first = layer_of(net, 0)
-    inputs = advance(room.packed, PACKED_SIZE)
-    outputs = advance(inputs, (call.scratch_size - PACKED_SIZE) // 2)
+@kernel
+def load_rows(net: Net, call: Any, start: Index, n: Index, out: Pointer) -> None:
+    """Copy rows of the inputs, scaled; note if there are NaN or infinite values among them."""
+    first, nothing = layer_of(net, 0), zero(out)
+    last_panel, total = (first.in_panels - 1) * lanes(out), nothing
     for row in range(n):
-        where, out = (start + row) * call.x_stride, advance(inputs, row * first.input_stride)
-        load_row(call.X, where, out, first.n_in, net.plan.input_scale)
+        own = advance(out, row * first.input_stride)
+        store(own, last_panel, nothing)  # whatever lay behind the row
+        load_row(call.X, (start + row) * call.x_stride, own, first.n_in, net.plan.input_scale)
+        total = sum_of_nothings(own, first.n_in, total)
+    if not is_nothing(total):
+        store_index(call.found, 0, 1)
+
+
+@kernel
+def logits_of(net: Net, call: Any, inputs: Pointer, outputs: Pointer, n: Index, room: Room) -> Any:
+    """Return where the last layer's pre-activations of `n` rows of inputs are written."""
     for number in range(net.plan.n_layers):
         layer = layer_of(net, number)
         share = Share(0, n, 0, layer.out_panels)
@@ -41,8 +63,25 @@ def predict_block(net: Net, call: Any, room: Room, start: Index, n: Index) -> Po
     return inputs
 
 
+@kernel
+def write_results(last: Layer, call: Any, logits: Pointer, start: Index, n: Index) -> None:
+    """Write what is wanted of rows; note if there are NaN or infinite values among the logits."""
+    total, n_out = zero(logits), last.n_out
+    for row in range(n):
+        z = advance(logits, row * last.delta_stride)
+        total = sum_of_nothings(z, n_out, total)
+        if call.decides != 0:
+            width = 1 if call.output == SOFTMAX else n_out
+            decide(call.output, z, n_out, advance_index(call.decisions, (start + row) * width))
+        else:
+            finish_outputs(call.output, z, n_out)
+            load_row(z, 0, advance(call.outputs, (start + row) * n_out), n_out, 1.0)
+    if not is_nothing(total):
+        store_index(call.found, 0, 1)
+
+
 def predict(thread: Any, n_threads: Any, memory: Any, prediction: Any, sync: Any) -> bool:
-    """Write the logits of all rows, in blocks, as one thread of a team.
+    """Write what is wanted of all rows, in blocks, as one thread of a team.
 
     Parameters
     ----------
@@ -53,21 +92,22 @@ def predict(thread: Any, n_threads: Any, memory: Any, prediction: Any, sync: Any
     Returns
     -------
     bool
-        False if another thread gave up.
+        True.
     """
     team = Team(thread, n_threads, index_pointer(sync, 0))
     held, call = pointers_of(memory), pointers_of(prediction)
     net = Net(record(held.plan, 0), held.layers, held.floats)
-    last = layer_of(net, net.plan.n_layers - 1)
     packed = advance(call.scratch, thread * call.scratch_size)
+    inputs = advance(packed, PACKED_SIZE)
+    outputs = advance(inputs, (call.scratch_size - PACKED_SIZE) // 2)
     room = Room(packed, packed, Ahead(nothing_like(held.requests), nowhere()))
     n_blocks = (call.n_samples + call.block_rows - 1) // call.block_rows
-    for block in range(begin_of(n_blocks, team), end_of(n_blocks, team)):
+    block = claim(team)
+    while block < n_blocks:
         start = block * call.block_rows
         n = smaller(call.block_rows, call.n_samples - start)
-        rows = predict_block(net, call, room, start, n)
-        for row in range(n):
-            for k in range(last.n_out):
-                z = load_scalar(rows, row * last.delta_stride + k)
-                store_scalar(call.logits, (start + row) * last.n_out + k, z)
-    return meet(team)
+        load_rows(net, call, start, n, inputs)
+        logits = logits_of(net, call, inputs, outputs, n, room)
+        write_results(layer_of(net, net.plan.n_layers - 1), call, logits, start, n)
+        block = claim(team)
+    return True

@@ -13,8 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmlp.backends.numba_backend.kernels.activations import activate
-from fastmlp.backends.numba_backend.kernels.losses import EXP, OUTPUT_CODES, SIGMOID, SOFTMAX
-from fastmlp.backends.numba_backend.vectors.math import exp, sigmoid
+from fastmlp.backends.numba_backend.kernels.losses import OUTPUT_CODES
+from fastmlp.backends.numba_backend.kernels.outputs import (
+    finish_outputs,
+    is_nothing,
+    sum_of_nothings,
+)
 from fastmlp.backends.numba_backend.vectors.pointers import (
     Numbers,
     index_pointer,
@@ -34,20 +38,13 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     Scalar,
     advance,
     broadcast,
-    first_lanes,
     fma,
-    full,
     inlined,
     kernel,
-    lane_bits,
-    lane_max,
-    lane_sum,
     lanes,
     load,
     load_scalar,
-    maximum,
     pointer,
-    select,
     store,
     store_scalar,
     zero,
@@ -106,15 +103,6 @@ def list_inputs(values: Pointer, n: Index, factor: Scalar, kept: Pointer, places
 
 
 @kernel
-def all_finite(values: Pointer, n: Index) -> bool:
-    """Return whether `n` values, a vector of zeros behind them, are neither NaN nor infinite."""
-    total = zero(values)
-    for i in range(0, n, lanes(values)):
-        total = fma(load(values, i), zero(values), total)
-    return lane_bits(total != zero(values)) == 0
-
-
-@kernel
 def multiply_row(
     kept: Pointer,
     places: Numbers,
@@ -152,32 +140,6 @@ def multiply_row(
         store(out, p * step, a)
 
 
-@kernel
-def finish_outputs(code: Index, z: Pointer, n_out: Index) -> None:
-    """Replace the logits of one row by the outputs of the network."""
-    step = lanes(z)
-    if code == SOFTMAX:
-        lowest = full(z, -np.inf)
-        top = lowest
-        for i in range(0, n_out, step):
-            top = maximum(top, select(first_lanes(z, n_out - i), load(z, i), lowest))
-        highest = full(z, lane_max(top))
-        total = zero(z)
-        for i in range(0, n_out, step):
-            e = select(first_lanes(z, n_out - i), exp(load(z, i) - highest), zero(z))
-            store(z, i, e)
-            total = total + e
-        inverse = full(z, 1.0) / full(z, lane_sum(total))
-        for i in range(0, n_out, step):
-            store(z, i, load(z, i) * inverse)
-    elif code == SIGMOID:
-        for i in range(0, n_out, step):
-            store(z, i, sigmoid(load(z, i)))
-    elif code == EXP:
-        for i in range(0, n_out, step):
-            store(z, i, exp(load(z, i)))
-
-
 @value
 class Space(NamedTuple):
     """Room for a call of `row`: two rows, and where the inputs lie that are not zero."""
@@ -203,7 +165,7 @@ def run_row(
     for number in range(n_layers):
         layer = record(plan, number)
         count = list_inputs(source, layer.n_in, layer.scale, inputs, places)
-        if number == 0 and not all_finite(inputs, count):
+        if number == 0 and not is_nothing(sum_of_nothings(inputs, count, zero(inputs))):
             return False
         weights = advance(memory, layer.weights)
         multiply_row(inputs, places, count, weights, layer.n_in, layer.n_panels, outputs)
@@ -214,7 +176,7 @@ def run_row(
             activate(code, parameter, strip, layer.n_panels, strip, False)
         inputs, outputs = outputs, inputs
         source = inputs
-    if not all_finite(inputs, n_out):
+    if not is_nothing(sum_of_nothings(inputs, n_out, zero(inputs))):
         return False
     finish_outputs(record(plan, 0).output, inputs, n_out)
     for k in range(n_out):

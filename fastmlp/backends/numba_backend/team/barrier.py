@@ -15,8 +15,8 @@ from fastmlp.backends.numba_backend.vectors.pointers import Numbers, share
 from fastmlp.backends.numba_backend.vectors.records import value
 from fastmlp.backends.numba_backend.vectors.simd import Index, inlined
 
-# Elements of the array by which threads meet; each on a cache line of its own.
-ARRIVED, GENERATION, ABANDONED, N_SYNC = 0, 16, 32, 48
+# Elements of the array by which threads meet and share; each on a cache line of its own.
+ARRIVED, GENERATION, ABANDONED, CLAIMED, N_SYNC = 0, 16, 32, 48, 64
 
 _PATIENCE = 5000
 
@@ -51,6 +51,16 @@ def meet(team: Team) -> bool:
                 return False
             sleep_briefly()
     return True
+
+
+@inlined
+def claim(team: Team) -> Index:
+    """Return the number of the next task that no thread has taken: 0, 1, 2, ...
+
+    Tasks that depend on nothing are shared like this, so that none waits for a thread that has
+    not begun, or whose core is busy.
+    """
+    return atomic_add(team.sync, CLAIMED, 1)
 
 
 @inlined

@@ -58,7 +58,7 @@ class ThreadChoice:
         """Return the number of threads for the forward pass of so many rows."""
         if self.at_most is None:
             return self.most
-        return self._choice if n_samples * self._row_work / 3 > WORTH_A_TEAM else 1
+        return self.most if n_samples * self._row_work / 3 > WORTH_A_TEAM else 1
 
     def next_call(self, batches: int) -> tuple[int, int]:
         """Return the number of threads and of batches, at most `batches`, of the next call."""
