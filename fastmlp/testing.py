@@ -26,6 +26,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -38,7 +39,7 @@ from fastmlp._weights import total_weight
 from fastmlp.activations import ACTIVATIONS, ELU, OUTPUT_ACTIVATIONS, Activation, LeakyReLU
 from fastmlp.backends.base import Backend, Session, TrainingState, get_backend
 from fastmlp.losses import LOSSES, CrossEntropy, CustomLoss, Huber, Loss, Quantile
-from fastmlp.network import MLP
+from fastmlp.network import MLP, decide
 from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop
 from fastmlp.regularization import DividedL2, Regularization
 from fastmlp.targets import prepare_targets
@@ -833,11 +834,51 @@ def _check_predict(backend: Backend, case: Setting) -> None:
         4 * bound * max(1.0, case.magnitude),
         case,
     )
+    _compare_predictions(session, reference, X, bound, case)
     _compare_rows(session, reference, X, bound, case)
     _require(
         session.logits(X).dtype == session.dtype,
         f"logits have dtype {session.logits(X).dtype}, not {session.dtype} ({case})",
     )
+
+
+def _compare_predictions(
+    session: Session, reference: Session, X: Array, bound: float, case: Setting
+) -> None:
+    """Compare what `predict` returns, which refuses what is not finite."""
+    logits, outputs = session.logits(X), session.predict(X, "outputs")
+    _require(
+        np.array_equal(session.predict(X, "logits"), logits),
+        f"predict returns other logits than logits does ({case})",
+    )
+    expected = reference.outputs(X)
+    _compare("predicted outputs", outputs, expected, 4 * bound * max(1.0, case.magnitude), case)
+    decided = decide(session.output_activation, logits)
+    decisions = session.predict(X)
+    _require(
+        decisions.shape == decided.shape and decisions.dtype == decided.dtype,
+        f"decisions are {decisions.dtype} of shape {decisions.shape}, not {decided.dtype} of shape "
+        f"{decided.shape} ({case})",
+    )
+    if decided.dtype.kind == "i":
+        _require(np.array_equal(decisions, decided), f"decisions are not by the logits ({case})")
+    else:
+        wanted = outputs if decided.ndim == 2 else outputs[:, 0]
+        _require(np.array_equal(decisions, wanted), f"decisions are not the outputs ({case})")
+    for kind in ("logits", "outputs", "decisions"):
+        spoilt = X.copy()
+        spoilt[-1, -1] = np.nan
+        _require(
+            _refuses(partial(session.predict, spoilt, kind)), f"predict takes NaN ({kind}, {case})"
+        )
+
+
+def _refuses(call: Callable[[], Any]) -> bool:
+    try:
+        call()
+    except ValueError:
+        return True
+    return False
 
 
 def _compare_rows(

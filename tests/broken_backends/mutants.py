@@ -455,6 +455,27 @@ class ScalesBytesInWholeNumbers(Wrong):
         return super()._logits(X)
 
 
+class PredictsOtherOutputs(Wrong):
+    def _predict(self, X, kind):
+        predicted = super()._predict(X, kind)
+        return predicted * predicted.dtype.type(0.999) if kind == "outputs" else predicted
+
+
+class PrefersTheLastClass(Wrong):
+    def _predict(self, X, kind):
+        predicted = super()._predict(X, kind)
+        if kind == "decisions" and self.output_activation.name == "softmax" and len(X) > 1:
+            predicted[0] = self.n_outputs - 1
+        return predicted
+
+
+class TakesNanInPredictions(Wrong):
+    def _predict(self, X, kind):
+        if kind == "decisions" and not np.isfinite(X).all():
+            X = np.nan_to_num(X)
+        return super()._predict(X, kind)
+
+
 class ComputesLogitsInEveryRowFunction(Wrong):
     def row_function(self, output):
         def compute(x, out):
@@ -568,6 +589,9 @@ MUTANTS = {
     UsesUsualActivations: "predict",
     IgnoresTheInputScale: "predict",
     SkipsBlankRows: "predict",
+    PredictsOtherOutputs: "predict",
+    PrefersTheLastClass: "predict",
+    TakesNanInPredictions: "predict",
     ComputesLogitsInEveryRowFunction: "predict",
     TakesNanInRowFunctions: "predict",
     DensifiesSparseRowsByMagnitude: "inputs",

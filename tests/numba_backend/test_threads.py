@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from numba import config
 
+from fastmlp import MLP, Predictor
+from fastmlp.backends import get_backend
+from fastmlp.backends.numba_backend import session
+from fastmlp.backends.numba_backend.team import choice, workers
 from fastmlp.backends.numba_backend.team import cores as process_cores
-from fastmlp.backends.numba_backend.team import workers
 from fastmlp.backends.numba_backend.team.barrier import ABANDONED
 from tests.tracing import raise_at
 
@@ -477,3 +480,38 @@ def run_file(folder: Path, code: str) -> str:
     )
     assert child.returncode == 0, child.stderr
     return child.stdout.strip()
+
+
+# How many threads a call gets -----------------------------------------------------------------
+
+
+@pytest.fixture
+def sizes_of_teams(monkeypatch: pytest.MonkeyPatch):
+    """Return the sizes of the teams that sessions ask for, on a machine of two cores."""
+    asked: list[int] = []
+
+    def note(program, n_threads, at_most, arguments):
+        asked.append(n_threads)
+        return workers.run_team(program, n_threads, at_most, arguments)
+
+    monkeypatch.setattr(choice, "usable_cores", lambda: 2)
+    monkeypatch.setattr(session, "run_team", note)
+    return asked
+
+
+@jitted_only
+def test_many_rows_are_predicted_on_all_cores_and_few_on_one(sizes_of_teams):
+    predictor = Predictor(MLP([784, 128, 64, 10]), "numba")
+    predictor.predict(np.ones((1000, 784), dtype="float32"))
+    predictor.predict(np.ones((2, 784), dtype="float32"))
+    assert sizes_of_teams == [2, 1]
+
+
+@jitted_only
+def test_gradients_alone_find_out_what_a_second_thread_brings(sizes_of_teams):
+    bound = get_backend("numba").bind(MLP([100, 100, 10]), batch_size=500)
+    X, y = np.ones((500, 100), dtype="float32"), np.zeros(500, dtype=int)
+    gradient = np.empty(bound.n_parameters, dtype="float32")
+    for _ in range(8):
+        bound.loss_and_gradient(X, y, gradient)
+    assert set(sizes_of_teams) == {1, 2}

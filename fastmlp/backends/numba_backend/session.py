@@ -178,7 +178,8 @@ class NumbaSession(Session):
         return self._computed(X, "logits")[0]
 
     def _predict(self, X: Any, kind: str) -> Array:
-        result, finite = self._computed(X, kind)
+        with np.errstate(over="ignore"):  # where values are converted; it is reported below
+            result, finite = self._computed(X, kind)
         if not finite:
             check_finite(X, self.dtype, self.input_scale)
             check_logits(self._logits(X))
@@ -380,7 +381,6 @@ class NumbaSession(Session):
         losses: Array,
         penalties: Array | None,
     ) -> None:
-        compiled("train", self.dtype)  # now, so that the first call's time is not that of compiling
         plan, first = self.memory.plan, 0
         plan.x_stride = x_stride
         while first < len(losses):
@@ -396,10 +396,8 @@ class NumbaSession(Session):
                 None if logits is None else logits[span],
                 None if penalties is None else penalties[batch],
             )
-            started = time.perf_counter()
             self._run(self.memory, call, _width(y), n_threads)
             losses[batch] = call.losses
-            self.threads.learn(n_threads, batches, time.perf_counter() - started)
             self.step += batches
             first += batches
 
@@ -428,14 +426,18 @@ class NumbaSession(Session):
         )
 
     def _run(self, memory: Memory, call: Call, target_width: int, n_threads: int) -> None:
-        """Run the program on a team of threads."""
+        """Run the program on a team of threads, and learn from how long it takes."""
         plan = memory.plan
         plan.target_width = target_width
         plan.has_weights = len(call.weights) > 0
         plan.wants_logits = len(call.logits) > 0
         plan.wants_penalties = len(call.penalties) > 0
         plan.first_step, plan.n_visits = self.step, len(call.order)
-        run_team(compiled("train", self.dtype), n_threads, self.threads.at_most, (memory, call))
+        program = compiled("train", self.dtype)  # before the clock starts: it may have to compile
+        started = time.perf_counter()
+        run_team(program, n_threads, self.threads.at_most, (memory, call))
+        batches = len(call.order) / self.batch_size
+        self.threads.learn(n_threads, batches, time.perf_counter() - started)
 
 
 def _width(y: Array) -> int:

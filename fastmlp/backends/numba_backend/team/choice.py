@@ -76,8 +76,8 @@ class ThreadChoice:
         wanted = _CALL_SECONDS * (self._TRIAL_SHARE if trial else 1) / min(known)
         return n_threads, int(max(1, min(batches, wanted)))
 
-    def learn(self, n_threads: int, batches: int, seconds: float) -> None:
-        """Take note that a call took `seconds`."""
+    def learn(self, n_threads: int, batches: float, seconds: float) -> None:
+        """Take note that a call of so many batches, or of a part of one, took `seconds`."""
         self._recent[n_threads].append(seconds / batches)
         known = {n: min(times) for n, times in self._recent.items() if len(times) == self._MEMORY}
         if self._choice in known:
