@@ -16,8 +16,9 @@ from fastmlp.backends import available_backends
 from fastmlp.benchmark.contestants import contestant, contestant_names
 from fastmlp.benchmark.environment import environment, usable_cores
 from fastmlp.benchmark.measurement import write_samples
+from fastmlp.benchmark.predictions import N_ROWS
 from fastmlp.benchmark.startup import first_fit_seconds, import_seconds
-from fastmlp.benchmark.worker import PREDICT_ROWS, Worker, WorkerError
+from fastmlp.benchmark.worker import Worker, WorkerError
 from fastmlp.benchmark.workloads import WORKLOADS, Workload
 
 ROUNDS = 5
@@ -95,15 +96,10 @@ def test_epoch(benchmark, worker: Worker, workload: Workload, name: str):
         benchmark.extra_info["GFLOP/s"] = workload.flops / seconds / 1e9
 
 
-def test_predict(benchmark, worker: Worker, workload: Workload):
-    """Seconds a row, when thousands are predicted at once."""
-    benchmark.extra_info["rows at once"] = min(PREDICT_ROWS, workload.n_samples)
-    run(benchmark, f"predict, a row of many: {workload.name}", worker.predict)
-
-
-def test_latency(benchmark, worker: Worker, workload: Workload):
-    """Seconds that a single row takes."""
-    run(benchmark, f"predict, a single row: {workload.name}", worker.latency)
+@pytest.mark.parametrize("n_rows", N_ROWS)
+def test_predict(benchmark, worker: Worker, workload: Workload, n_rows: int):
+    """Seconds of a call that predicts so many rows."""
+    run(benchmark, f"predict, {n_rows} rows: {workload.name}", lambda: worker.call(n_rows))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from fastmlp.benchmark.worker import LIMIT, Worker, WorkerError
 from fastmlp.benchmark.workloads import Workload
 
 #: Libraries let idle threads spin for some milliseconds, which must not fall into another's turn.
-_PAUSE = 0.05
+PAUSE = 0.05
 _PEAK_SECONDS = 0.05
 
 
@@ -141,7 +141,7 @@ def _round(
     for row, worker in field:
         if row.failure:
             continue
-        time.sleep(_PAUSE)
+        time.sleep(PAUSE)
         try:
             if contestant(row.contestant).trains:
                 row.epoch_seconds.append(worker.epoch())
@@ -150,16 +150,24 @@ def _round(
         except WorkerError as error:
             row.failure = str(error)
     for n_threads in threads:
-        _note_peak(report, workload.dtype, n_threads)
+        note_peak(report.peaks, workload.dtype, n_threads)
 
 
-def _note_peak(report: Report, dtype: str, n_threads: int) -> None:
-    """Keep the best FMA rate seen; without Numba there is none."""
+def note_peak(peaks: dict[str, float], dtype: str, n_threads: int) -> None:
+    """Keep the best FMA rate seen; without Numba there is none.
+
+    Examples
+    --------
+    >>> peaks = {"float32/1": 1e15}
+    >>> note_peak(peaks, "float32", 1)
+    >>> peaks
+    {'float32/1': 1000000000000000.0}
+    """
     try:
         from fastmlp.backends.numba_backend.peak import measure_peak
     except ImportError:
         return
     key = f"{dtype}/{n_threads}"
-    time.sleep(_PAUSE)
+    time.sleep(PAUSE)
     rate = measure_peak(dtype, n_threads, _PEAK_SECONDS)
-    report.peaks[key] = max(rate, report.peaks.get(key, 0.0))
+    peaks[key] = max(rate, peaks.get(key, 0.0))

@@ -85,11 +85,15 @@ class Worker:
 
     def predict(self) -> float:
         """Return the seconds a row takes when thousands are predicted at once."""
-        return float(self._ask("predict"))
+        return self.call(PREDICT_ROWS) / PREDICT_ROWS
 
     def latency(self) -> float:
         """Return the seconds that the outputs of a single row take."""
-        return float(self._ask("latency"))
+        return self.call(1)
+
+    def call(self, n_rows: int) -> float:
+        """Return the seconds that the outputs of so many rows take."""
+        return float(self._ask("call", n_rows))
 
     def close(self) -> None:
         """End the process, if it has not ended yet."""
@@ -160,13 +164,13 @@ class _Job:
         self.n_samples = len(X)
         n_batches = max(1, round(workload.n_batches * chosen.share))
         self.n_timed = min(self.n_samples, n_batches * workload.batch_size)
-        self.X = X[:PREDICT_ROWS]
+        self.X = X
         start = time.perf_counter()
         self.run: Run = chosen.prepare(workload, workload.network(), X, y, n_threads)
         if chosen.trains:
             self.epoch()
         else:
-            self.run.outputs(self.X)
+            self.run.outputs(self.X[:PREDICT_ROWS])
         return time.perf_counter() - start
 
     def epoch(self) -> float:
@@ -179,14 +183,8 @@ class _Job:
             n_epochs += 1
         return seconds / n_epochs * self.n_samples / self.n_timed
 
-    def predict(self) -> float:
-        return self._repeat(self.X) / len(self.X)
-
-    def latency(self) -> float:
-        return self._repeat(self.X[:1].copy())
-
-    def _repeat(self, X: Any) -> float:
-        outputs = self.run.outputs
+    def call(self, n_rows: int) -> float:
+        X, outputs = np.resize(self.X, (n_rows, self.X.shape[1])), self.run.outputs
         outputs(X)
         start = time.perf_counter()
         outputs(X)

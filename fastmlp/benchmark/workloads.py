@@ -145,6 +145,7 @@ WORKLOADS: dict[str, Workload] = {
             data="mnist",
         ),
         Workload("tiny", (16, 16, 16, 2), 32),
+        Workload("deep", (28, *[300] * 5, 2), 128),
         Workload("wide", (784, 512, 512, 10), 128, data="mnist"),
         Workload("large", (1024, 2048, 2048, 1024), 256, n_samples=6 * 256),
         *(_sweep(2**power) for power in range(3, 12)),

@@ -5,13 +5,21 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fastmlp.backends import available_backends
-from fastmlp.benchmark import WORKLOADS, contestant_names, measure
+from fastmlp.benchmark import (
+    WORKLOADS,
+    Workload,
+    contestant_names,
+    measure,
+    measure_predictions,
+)
 from fastmlp.benchmark.contestants import PEERS
 from fastmlp.benchmark.environment import usable_cores
+from fastmlp.benchmark.predictions import N_ROWS
 from fastmlp.benchmark.startup import start_times
 from fastmlp.benchmark.workloads import SHORT
 from fastmlp.cli.files import check_folder
@@ -82,6 +90,13 @@ def add_bench(commands: Any) -> None:
         help="give up who takes longer to import, compile and train an epoch (%(default)s)",
     )
     parser.add_argument(
+        "--predict",
+        type=whole_number,
+        nargs="*",
+        metavar="ROWS",
+        help=f"measure predictions instead, of so many rows at once ({' '.join(map(str, N_ROWS))})",
+    )
+    parser.add_argument(
         "--compile", action="store_true", help="measure compiling from an empty cache, too"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
@@ -125,14 +140,18 @@ def bench(options: argparse.Namespace) -> None:
         names = [*_usable_backends(), *(n for n in _USUAL_PEERS if _is_installed(n))]
     elif "all" not in options.contestants:
         names = options.contestants
+    workloads = [WORKLOADS[name] for name in wanted]
+    if options.predict is not None:
+        _predictions(options, workloads, names, threads)
+        return
     report = measure(
-        [WORKLOADS[name] for name in wanted],
+        workloads,
         names,
         threads,
         rounds=options.rounds,
         seconds=options.seconds,
         limit=options.limit,
-        progress=lambda line: print(line, file=sys.stderr, flush=True),
+        progress=_say,
     )
     backends = [name for name in names if name in _usable_backends()]
     report.start = start_times(backends, cold=options.compile)
@@ -143,6 +162,37 @@ def bench(options: argparse.Namespace) -> None:
     if options.plot is not None:
         report.plot(options.plot)
         print(f"\nchart written to {options.plot}")
+
+
+def _predictions(
+    options: argparse.Namespace,
+    workloads: Sequence[Workload],
+    names: Sequence[str],
+    threads: Sequence[int],
+) -> None:
+    n_rows = options.predict or N_ROWS
+    if min(n_rows) < 1:
+        raise ValueError(f"--predict must be at least 1, got {min(n_rows)}")
+    for name in ("compile", "plot"):
+        if getattr(options, name):
+            raise ValueError(f"--{name} goes with training, not with --predict")
+    found = measure_predictions(
+        workloads,
+        names,
+        threads,
+        n_rows=n_rows,
+        rounds=options.rounds,
+        limit=options.limit,
+        progress=_say,
+    )
+    print(found)
+    if options.json is not None:
+        found.save(options.json)
+        print(f"\nfigures written to {options.json}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 #: Peers that `fastmlp bench` runs where they are installed; others take long to get ready.

@@ -12,7 +12,7 @@ from fastmlp.benchmark.contestants.onnx_runtime import OnnxRuntime
 from fastmlp.benchmark.contestants.originals import Columns, OneByOne
 from fastmlp.benchmark.contestants.ours import OurBackend, OurTrainer
 from fastmlp.benchmark.contestants.pytorch import CompiledPyTorch, PyTorch
-from fastmlp.benchmark.contestants.scikit_learn import ScikitLearn
+from fastmlp.benchmark.contestants.scikit_learn import OurEstimator, ScikitLearn
 
 __all__ = ["PEERS", "Contestant", "Run", "contestant", "contestant_names"]
 
@@ -20,6 +20,7 @@ PEERS: dict[str, type[Contestant]] = {
     kind.name: kind
     for kind in (
         OurTrainer,
+        OurEstimator,
         ScikitLearn,
         PyTorch,
         CompiledPyTorch,

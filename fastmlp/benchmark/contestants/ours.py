@@ -38,14 +38,14 @@ class _SessionRun(Run):
         self, backend: str, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int
     ) -> None:
         loss = LOSSES[workload.loss]
-        self.backend, self.network = backend, network
+        self.backend, self.network, self.n_threads = backend, network, _limit(n_threads)
         self.predictor: Predictor | None = None
         self.session = get_backend(backend).bind(
             network,
             loss,
             workload.optimizer,
             batch_size=workload.batch_size,
-            n_threads=_limit(n_threads),
+            n_threads=self.n_threads,
         )
         self.X = X
         self.targets = prepare_targets(
@@ -61,12 +61,10 @@ class _SessionRun(Run):
         return mean_over_samples(losses, len(order), size)
 
     def outputs(self, X: Array) -> Array:
-        if len(X) > 1:
-            return self.session.outputs(X)
         if self.predictor is None:
             network = self.network.copy()
             network.parameters = self.session.store().parameters
-            self.predictor = Predictor(network, self.backend, n_threads=1)
+            self.predictor = Predictor(network, self.backend, self.n_threads)
         return self.predictor.predict_proba(X)
 
 

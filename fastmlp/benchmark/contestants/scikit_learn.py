@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class ScikitLearn(Contestant):
 
     name = "scikit-learn"
     packages = ("sklearn",)
+    module: ClassVar[str] = "sklearn.neural_network"
 
     def _refusal(self, workload: Workload) -> str | None:
         if workload.loss != "cross_entropy":
@@ -32,13 +34,26 @@ class ScikitLearn(Contestant):
         return None
 
     def prepare(self, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int) -> Run:
-        return _Run(workload, network, X, y)
+        return _Run(self.module, workload, network, X, y)
+
+
+class OurEstimator(ScikitLearn):
+    """Our `MLPClassifier` in its place: what predictions cost through an estimator.
+
+    Examples
+    --------
+    >>> OurEstimator().trains
+    False
+    """
+
+    name = "numba-estimator"
+    module = "fastmlp.sklearn"
+    trains = False
 
 
 class _Run(Run):
-    def __init__(self, workload: Workload, network: MLP, X: Array, y: Array) -> None:
-        from sklearn.neural_network import MLPClassifier
-
+    def __init__(self, module: str, workload: Workload, network: MLP, X: Array, y: Array) -> None:
+        MLPClassifier = importlib.import_module(module).MLPClassifier
         optimizer = workload.optimizer
         options: dict[str, Any]
         if isinstance(optimizer, Adam):
@@ -73,7 +88,8 @@ class _Run(Run):
             [*self.model.coefs_, *self.model.intercepts_], [*weights, *biases], strict=True
         ):
             theirs[:] = ours
-        del self.model._optimizer
+        if hasattr(self.model, "_optimizer"):
+            del self.model._optimizer
 
     def epoch(self, order: Array) -> float:
         self.model.partial_fit(self.X[: len(order)], self.y[: len(order)])

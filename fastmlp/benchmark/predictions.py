@@ -1,0 +1,231 @@
+"""Seconds to predict so many rows at once: from one to a hundred thousand, everybody in turns."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from fastmlp._files import write_atomically
+from fastmlp.benchmark.contestants import contestant
+from fastmlp.benchmark.environment import environment
+from fastmlp.benchmark.measurement import PAUSE, note_peak, write_samples
+from fastmlp.benchmark.worker import LIMIT, Worker, WorkerError
+from fastmlp.benchmark.workloads import Workload
+
+#: How many rows are predicted at once, unless told otherwise.
+N_ROWS = (1, 8, 32, 256, 4096, 100_000)
+#: Whose time is set against the best of the others'.
+OURS = "numba"
+
+
+@dataclass
+class Calls:
+    """How long a contestant's calls took.
+
+    Parameters
+    ----------
+    workload, contestant : str
+    n_threads : int
+    seconds : dict of int to list of float
+        By the number of rows: one figure a round.
+    failure : str or None
+        Why there are no (more) figures.
+    """
+
+    workload: str
+    contestant: str
+    n_threads: int
+    seconds: dict[int, list[float]] = field(default_factory=dict)
+    failure: str | None = None
+
+    def median(self, n_rows: int) -> float | None:
+        """Return the seconds of a call with so many rows, if it was measured."""
+        return statistics.median(self.seconds[n_rows]) if self.seconds.get(n_rows) else None
+
+
+@dataclass
+class Predictions:
+    """All that one measurement of predictions found.
+
+    Parameters
+    ----------
+    environment : dict of str to str
+    peaks : dict of str to float
+        FMA peak in FLOP/s, by dtype and threads, such as "float32/2".
+    summaries : dict of str to str
+        Networks by workload.
+    flops : dict of str to int
+        Floating-point operations that the products of a row need, by workload.
+    calls : list of Calls
+    """
+
+    environment: dict[str, str]
+    peaks: dict[str, float] = field(default_factory=dict)
+    summaries: dict[str, str] = field(default_factory=dict)
+    flops: dict[str, int] = field(default_factory=dict)
+    calls: list[Calls] = field(default_factory=list)
+
+    def save(self, path: str | Path) -> None:
+        """Write everything as JSON, whole or not at all."""
+        write_atomically(path, (json.dumps(asdict(self), indent=1) + "\n").encode())
+
+    def __str__(self) -> str:
+        parts = ["\n".join(f"{name:<13} {value}" for name, value in self.environment.items())]
+        if self.peaks:
+            peaks = [f"{key} {value / 1e9:.0f}" for key, value in sorted(self.peaks.items())]
+            parts.append(f"FMA peak, measured (GFLOP/s, dtype/threads): {', '.join(peaks)}")
+        kinds = dict.fromkeys((calls.workload, calls.n_threads) for calls in self.calls)
+        return "\n\n".join([*parts, *(self.table(*kind) for kind in kinds)])
+
+    def table(self, workload: str, n_threads: int) -> str:
+        """Return the microseconds of calls as text: rows at once down, contestants across.
+
+        Behind them stand our time over that of the best of the others, and our share of the
+        machine's FMA peak.
+        """
+        calls = [c for c in self.calls if (c.workload, c.n_threads) == (workload, n_threads)]
+        lines = [
+            f"{workload}: {self.summaries[workload]}, threads: {n_threads}; microseconds a call",
+            f"{'rows':>7}"
+            + "".join(f"{c.contestant:>15}" for c in calls)
+            + f"{f'{OURS}/best':>12}{'peak':>7}",
+        ]
+        for n_rows in sorted({n for c in calls for n in c.seconds}):
+            cells = [c.median(n_rows) for c in calls]
+            lines.append(
+                f"{n_rows:>7}"
+                + "".join(f"{'' if s is None else format(s * 1e6, ',.1f'):>15}" for s in cells)
+                + self._comparison(calls, n_rows)
+            )
+        lines += [f"{c.contestant}: {c.failure}" for c in calls if c.failure]
+        return "\n".join(lines)
+
+    def _comparison(self, calls: Sequence[Calls], n_rows: int) -> str:
+        ours = next((c.median(n_rows) for c in calls if c.contestant == OURS), None)
+        others = [
+            seconds
+            for c in calls
+            if not c.contestant.startswith(OURS) and (seconds := c.median(n_rows)) is not None
+        ]
+        if ours is None or not others:
+            return ""
+        peak = next((self.peaks[key] for key in self._keys(calls[0]) if key in self.peaks), None)
+        share = self.flops[calls[0].workload] * n_rows / ours / peak if peak else None
+        return f"{ours / min(others):>12.2f}" + ("" if share is None else f"{share:>7.0%}")
+
+    def _keys(self, calls: Calls) -> Iterable[str]:
+        return (f"{dtype}/{calls.n_threads}" for dtype in ("float32", "float64"))
+
+
+def measure_predictions(
+    workloads: Sequence[Workload],
+    contestants: Sequence[str],
+    threads: Sequence[int],
+    *,
+    n_rows: Sequence[int] = N_ROWS,
+    rounds: int = 5,
+    limit: float = LIMIT,
+    progress: Callable[[str], None] | None = None,
+) -> Predictions:
+    """Time calls that predict.
+
+    Parameters
+    ----------
+    workloads : sequence of Workload
+    contestants : sequence of str
+        Names, as `contestant_names` lists them.
+    threads : sequence of int
+        Numbers of threads; every contestant runs with each.
+    n_rows : sequence of int, default ``N_ROWS``
+        How many rows a call has; the samples are repeated where there are not so many.
+    rounds : int, default 5
+    limit : float, default 300
+        A contestant that is not ready in so many seconds is given up.
+    progress : function of str, optional
+        Called with a line of what happens next.
+
+    Returns
+    -------
+    Predictions
+        A contestant that fails has its reason there. Ctrl-C ends the measurement, and what was
+        measured so far is returned.
+
+    Raises
+    ------
+    ValueError
+        If a contestant is unknown.
+
+    Examples
+    --------
+    >>> workload = Workload("small", (4, 8, 2), batch_size=16, n_samples=64)
+    >>> found = measure_predictions([workload], ["numpy"], [1], n_rows=[1, 100], rounds=2)
+    >>> [len(seconds) for seconds in found.calls[0].seconds.values()]
+    [2, 2]
+    """
+    for name in contestants:
+        contestant(name)
+    found = Predictions(environment())
+    say = progress or (lambda line: None)
+    try:
+        for workload in workloads:
+            products = zip(workload.layer_sizes, workload.layer_sizes[1:], strict=False)
+            found.flops[workload.name] = 2 * sum(a * b for a, b in products)
+            for number in threads:
+                field = [Calls(workload.name, name, number) for name in contestants]
+                found.calls += field
+                _measure(found, workload, field, n_rows, rounds, limit, say)
+    except KeyboardInterrupt:
+        say("interrupted: what was measured so far is kept")
+    return found
+
+
+def _measure(
+    found: Predictions,
+    workload: Workload,
+    field: Sequence[Calls],
+    n_rows: Sequence[int],
+    rounds: int,
+    limit: float,
+    say: Callable[[str], None],
+) -> None:
+    """Measure a workload with a number of threads."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        task = write_samples(workload, folder)
+        found.summaries[workload.name] = (
+            f"{list(workload.layer_sizes)}, {workload.hidden_activation}, "
+            f"{workload.output_activation}, {workload.dtype}; data: {task.data}"
+        )
+        ready: list[tuple[Calls, Worker]] = []
+        for calls in field:
+            say(f"{workload.name}: preparing {calls.contestant}, threads: {calls.n_threads}")
+            worker = Worker(calls.contestant, calls.n_threads)
+            stack.callback(worker.close)
+            try:
+                worker.prepare(workload, folder, limit)
+                ready.append((calls, worker))
+            except WorkerError as error:
+                calls.failure = str(error)
+                worker.close()
+        for number in range(rounds):
+            say(f"{workload.name}: round {number + 1} of {rounds}")
+            for n in n_rows:
+                for calls, worker in ready:
+                    _turn(calls, worker, n)
+            note_peak(found.peaks, workload.dtype, field[0].n_threads)
+
+
+def _turn(calls: Calls, worker: Worker, n_rows: int) -> None:
+    if calls.failure:
+        return
+    time.sleep(PAUSE)
+    try:
+        calls.seconds.setdefault(n_rows, []).append(worker.call(n_rows))
+    except WorkerError as error:
+        calls.failure = str(error)
