@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastmlp._frames import check_names, column_names
 from fastmlp._locks import make_locks
 from fastmlp.backends.base import Backend, get_backend
 from fastmlp.network import MLP
@@ -161,11 +162,10 @@ class Predictor:
         return None
 
     def _predict(self, X: ArrayLike, kind: str) -> Array:
-        rows, single = self.network.as_rows(X)
+        check_names(column_names(X), self.network.feature_names)
         bound = self._bound
         with bound.lock:
-            result = bound.session.predict(rows, kind)
-        return result[0] if single else result
+            return bound.session.predict(X, kind)
 
     def __reduce__(self) -> tuple[Any, ...]:
         shown = self.network.copy()

@@ -979,10 +979,9 @@ class Trainer:
         return {metric.name: metric.value(joined, score_targets) for metric in self.metrics}
 
     def _predict(self, X: ArrayLike, kind: str) -> Array:
-        rows, single = self.network.as_rows(X)
+        check_names(column_names(X), self.network.feature_names)
         with self._lock:
-            result = self._predictions().predict(rows, kind)
-        return result[0] if single else result
+            return self._predictions().predict(X, kind)
 
     # Checks ----------------------------------------------------------------------------------
 

@@ -89,6 +89,8 @@ class Layout:
             layer.weights = end
             end += layer.out_panels * (n_in + 1) * self.lanes
         self.block_size = int(end)
+        #: Distance of rows that hold the inputs or outputs of any layer.
+        self.widest = int(max(self.layers.input_stride.max(), self.layers.delta_stride.max()))
         self.size = 0
 
     def panels(self, width: int) -> int:
@@ -98,11 +100,6 @@ class Layout:
     def row_stride(self, width: int) -> int:
         """Return the distance of rows of `width` elements: an odd number of cache lines."""
         return (self.panels(width) | 1) * self.lanes
-
-    @property
-    def widest(self) -> int:
-        """Distance of rows that hold the inputs or outputs of any layer."""
-        return max(*map(int, self.layers.input_stride), *map(int, self.layers.delta_stride))
 
     def take(self, count: int) -> int:
         """Return where a new region of `count` elements begins, on a cache line."""

@@ -178,8 +178,7 @@ class NumbaSession(Session):
         return self._computed(X, "logits")[0]
 
     def _predict(self, X: Any, kind: str) -> Array:
-        with np.errstate(over="ignore"):  # where values are converted; it is reported below
-            result, finite = self._computed(X, kind)
+        result, finite = self._computed(X, kind)
         if not finite:
             check_finite(X, self.dtype, self.input_scale)
             check_logits(self._logits(X))
@@ -213,7 +212,8 @@ class NumbaSession(Session):
             return
         portion = portion_of(self.n_inputs, self.dtype)
         for start in range(0, n_samples, portion):
-            rows = converted(X[start : start + portion], self.dtype)
+            with np.errstate(over="ignore"):  # it is found where all is computed
+                rows = converted(X[start : start + portion], self.dtype)
             yield start, rows.ravel(), self.n_inputs, len(rows)
 
     def _compute(self, X: Array, x_stride: int, n_samples: int, code: int, out: Array) -> bool:
