@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fastmlp import cli
-from fastmlp.benchmark import WORKLOADS, Report, Workload, measure
+from fastmlp.benchmark import WORKLOADS, Report, Workload, measure, measure_predictions
 from fastmlp.benchmark.contestants import contestant, contestant_names
 from fastmlp.benchmark.measurement import write_samples
 from fastmlp.benchmark.report import Row, Task, markdown
@@ -158,6 +158,12 @@ class FakeWorker:
     def latency(self) -> float:
         return 1e-5
 
+    def call(self, n_rows: int) -> float:
+        calls.append((f"call {n_rows}", self.name, self.n_threads))
+        if self.name == "jax" and n_rows == 8:
+            raise WorkerError("crashed")
+        return n_rows * (1e-6 if self.name == "numba" else 4e-6)
+
     def close(self) -> None:
         calls.append(("close", self.name, self.n_threads))
 
@@ -169,7 +175,12 @@ calls: list[tuple[str, str, int]] = []
 def fake_workers(monkeypatch):
     calls.clear()
     monkeypatch.setattr("fastmlp.benchmark.measurement.Worker", FakeWorker)
-    monkeypatch.setattr("fastmlp.benchmark.measurement._note_peak", lambda *_: None)
+    monkeypatch.setattr("fastmlp.benchmark.measurement.note_peak", lambda *_: None)
+    monkeypatch.setattr("fastmlp.benchmark.predictions.Worker", FakeWorker)
+    monkeypatch.setattr(
+        "fastmlp.benchmark.predictions.note_peak",
+        lambda peaks, dtype, n: peaks.update({f"{dtype}/{n}": 1e9}),
+    )
     return calls
 
 
@@ -208,6 +219,41 @@ def test_an_interrupt_keeps_what_was_measured(fake_workers, monkeypatch):
     assert "interrupted" in lines[-1]
 
 
+def test_contestants_predict_in_turns_and_a_failure_is_one_column(fake_workers, tmp_path: Path):
+    names = ["numpy", "numba", "jax", "columns"]
+    found = measure_predictions([TINY], names, [1, 2], n_rows=[1, 8], rounds=2)
+    one = [(f"call {n}", name, 2) for n in (1, 8) for name in names[:3]]
+    again = [call for call in one if call != ("call 8", "jax", 2) and call[1] != "jax"]
+    assert [call for call in fake_workers if call[2] == 2 and "call" in call[0]] == one + again
+    by_name = {calls.contestant: calls for calls in found.calls if calls.n_threads == 1}
+    assert by_name["numba"].seconds == {1: [1e-6] * 2, 8: [8e-6] * 2}
+    assert (by_name["jax"].failure, by_name["columns"].failure) == ("crashed", "no memory")
+    table = found.table("few", 1).splitlines()
+    assert "[4, 8, 3], relu, softmax, float32" in table[0]
+    # Two operations for each of 56 weights, in a microsecond, of 10^9 a second.
+    assert table[2].split() == ["1", "4.0", "1.0", "4.0", "0.25", "11%"]
+    assert table[-2:] == ["jax: crashed", "columns: no memory"]
+    found.save(tmp_path / "found.json")
+    written = json.loads((tmp_path / "found.json").read_text())
+    assert written["networks"]["few"]["flops"] == 112
+    assert len(written["calls"]) == 8
+    assert all(line in str(found) for line in table)
+
+
+def test_an_interrupt_keeps_the_predictions_that_were_measured(fake_workers, monkeypatch):
+    def interrupt(self, n_rows: int) -> float:
+        if n_rows == 8:
+            raise KeyboardInterrupt
+        return 1.0
+
+    monkeypatch.setattr(FakeWorker, "call", interrupt)
+    lines: list[str] = []
+    found = measure_predictions([TINY], ["numpy"], [1], n_rows=[1, 8], progress=lines.append)
+    assert found.calls[0].median(1) == 1.0
+    assert found.calls[0].median(8) is None
+    assert "interrupted" in lines[-1]
+
+
 def test_an_unknown_contestant_is_refused():
     with pytest.raises(ValueError, match="unknown contestant 'keras'; choose among numpy"):
         measure([TINY], ["keras"], [1])
@@ -226,7 +272,7 @@ def worker():
 def test_a_worker_measures(worker, tmp_path):
     write_samples(TINY, tmp_path)
     assert worker.prepare(TINY, tmp_path) > 0
-    assert min(worker.epoch(), worker.predict(), worker.latency()) > 0
+    assert min(worker.epoch(), worker.predict(), worker.latency(), worker.call(250)) > 0
 
 
 def test_what_a_contestant_cannot_do_is_said(tmp_path):

@@ -7,8 +7,9 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from fastmlp._files import write_atomically
@@ -50,6 +51,22 @@ class Calls:
 
 
 @dataclass
+class Network:
+    """What is to be known of a workload's network.
+
+    Parameters
+    ----------
+    summary, dtype : str
+    flops : int
+        Floating-point operations that the products of a row need: two for each weight.
+    """
+
+    summary: str
+    dtype: str
+    flops: int
+
+
+@dataclass
 class Predictions:
     """All that one measurement of predictions found.
 
@@ -58,17 +75,14 @@ class Predictions:
     environment : dict of str to str
     peaks : dict of str to float
         FMA peak in FLOP/s, by dtype and threads, such as "float32/2".
-    summaries : dict of str to str
-        Networks by workload.
-    flops : dict of str to int
-        Floating-point operations that the products of a row need, by workload.
+    networks : dict of str to Network
+        By workload.
     calls : list of Calls
     """
 
     environment: dict[str, str]
     peaks: dict[str, float] = field(default_factory=dict)
-    summaries: dict[str, str] = field(default_factory=dict)
-    flops: dict[str, int] = field(default_factory=dict)
+    networks: dict[str, Network] = field(default_factory=dict)
     calls: list[Calls] = field(default_factory=list)
 
     def save(self, path: str | Path) -> None:
@@ -80,7 +94,7 @@ class Predictions:
         if self.peaks:
             peaks = [f"{key} {value / 1e9:.0f}" for key, value in sorted(self.peaks.items())]
             parts.append(f"FMA peak, measured (GFLOP/s, dtype/threads): {', '.join(peaks)}")
-        kinds = dict.fromkeys((calls.workload, calls.n_threads) for calls in self.calls)
+        kinds = dict.fromkeys((c.workload, c.n_threads) for c in self.calls)
         return "\n\n".join([*parts, *(self.table(*kind) for kind in kinds)])
 
     def table(self, workload: str, n_threads: int) -> str:
@@ -91,16 +105,16 @@ class Predictions:
         """
         calls = [c for c in self.calls if (c.workload, c.n_threads) == (workload, n_threads)]
         lines = [
-            f"{workload}: {self.summaries[workload]}, threads: {n_threads}; microseconds a call",
+            f"{workload}: {self.networks[workload].summary}; threads: {n_threads}",
             f"{'rows':>7}"
-            + "".join(f"{c.contestant:>15}" for c in calls)
+            + "".join(f"{c.contestant:>17}" for c in calls)
             + f"{f'{OURS}/best':>12}{'peak':>7}",
         ]
         for n_rows in sorted({n for c in calls for n in c.seconds}):
             cells = [c.median(n_rows) for c in calls]
             lines.append(
                 f"{n_rows:>7}"
-                + "".join(f"{'' if s is None else format(s * 1e6, ',.1f'):>15}" for s in cells)
+                + "".join(f"{'' if s is None else format(s * 1e6, ',.1f'):>17}" for s in cells)
                 + self._comparison(calls, n_rows)
             )
         lines += [f"{c.contestant}: {c.failure}" for c in calls if c.failure]
@@ -115,12 +129,10 @@ class Predictions:
         ]
         if ours is None or not others:
             return ""
-        peak = next((self.peaks[key] for key in self._keys(calls[0]) if key in self.peaks), None)
-        share = self.flops[calls[0].workload] * n_rows / ours / peak if peak else None
-        return f"{ours / min(others):>12.2f}" + ("" if share is None else f"{share:>7.0%}")
-
-    def _keys(self, calls: Calls) -> Iterable[str]:
-        return (f"{dtype}/{calls.n_threads}" for dtype in ("float32", "float64"))
+        network = self.networks[calls[0].workload]
+        peak = self.peaks.get(f"{network.dtype}/{calls[0].n_threads}")
+        share = f"{network.flops * n_rows / ours / peak:>7.0%}" if peak else ""
+        return f"{ours / min(others):>12.2f}{share}"
 
 
 def measure_predictions(
@@ -174,8 +186,6 @@ def measure_predictions(
     say = progress or (lambda line: None)
     try:
         for workload in workloads:
-            products = zip(workload.layer_sizes, workload.layer_sizes[1:], strict=False)
-            found.flops[workload.name] = 2 * sum(a * b for a, b in products)
             for number in threads:
                 field = [Calls(workload.name, name, number) for name in contestants]
                 found.calls += field
@@ -198,10 +208,12 @@ def _measure(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         task = write_samples(workload, folder)
-        found.summaries[workload.name] = (
+        summary = (
             f"{list(workload.layer_sizes)}, {workload.hidden_activation}, "
             f"{workload.output_activation}, {workload.dtype}; data: {task.data}"
         )
+        flops = 2 * sum(a * b for a, b in pairwise(workload.layer_sizes))
+        found.networks[workload.name] = Network(summary, workload.dtype, flops)
         ready: list[tuple[Calls, Worker]] = []
         for calls in field:
             say(f"{workload.name}: preparing {calls.contestant}, threads: {calls.n_threads}")
