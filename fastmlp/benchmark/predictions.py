@@ -104,8 +104,9 @@ class Predictions:
         machine's FMA peak.
         """
         calls = [c for c in self.calls if (c.workload, c.n_threads) == (workload, n_threads)]
+        network = self.networks[workload]
         lines = [
-            f"{workload}: {self.networks[workload].summary}; threads: {n_threads}",
+            f"{workload}: {network.summary}; threads: {n_threads}; microseconds of a call",
             f"{'rows':>7}"
             + "".join(f"{c.contestant:>17}" for c in calls)
             + f"{f'{OURS}/best':>12}{'peak':>7}",
