@@ -29,6 +29,7 @@ from fastmlp._weights import (
     sample_weights,
 )
 from fastmlp.backends.base import Backend, Session, TrainingState, default_loss, get_backend
+from fastmlp.backends.bound import Bound
 from fastmlp.callbacks import Callback, FunctionCallback, as_callbacks, load_states, named_states
 from fastmlp.errors import DivergenceError, TrainingInterrupted
 from fastmlp.history import History, Record
@@ -143,46 +144,6 @@ class _Progress:
         return replace(self, state=state)
 
 
-class _Bound:
-    """A session, and the state that it is known to hold.
-
-    The state is unknown from before the session changes until after it has: whatever interrupts,
-    no state is ever taken for another one.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self.batch_size = session.batch_size
-        self._held: TrainingState | None = None
-
-    def holding(self, state: TrainingState) -> Session:
-        """Return the session with a state that is not going to change."""
-        if self._held is not state:
-            self._held = None
-            self._session.load(state)
-            self._held = state
-        return self._session
-
-    def predicting(self, parameters: Array) -> Session:
-        """Return the session, whose optimizer has no moments, with parameters to compute by."""
-        if self._held is not None and np.array_equal(self._held.parameters, parameters):
-            return self._session
-        no_moments = np.empty((0, len(parameters)), dtype=parameters.dtype)
-        return self.holding(TrainingState(parameters.copy(), no_moments, None, 0))
-
-    def changing(self, state: TrainingState) -> Session:
-        """Return the session with a state to start from."""
-        session = self.holding(state)
-        self._held = None
-        return session
-
-    def store(self) -> TrainingState:
-        """Return the state that the session has come to."""
-        state = self._session.store()
-        self._held = state
-        return state
-
-
 class Trainer:
     """Trains a network.
 
@@ -291,8 +252,8 @@ class Trainer:
 
     def _bind_later(self) -> None:
         #: The session that trains, and the one that predicts, also while the other trains.
-        self._training: _Bound | None = None
-        self._predicting: _Bound | None = None
+        self._training: Bound | None = None
+        self._predicting: Bound | None = None
         make_locks(self)
 
     def make_locks(self) -> None:
@@ -877,7 +838,7 @@ class Trainer:
         """Return the optimizer of the session, which keeps its moments."""
         return SGD() if isinstance(self.optimizer, LBFGS) else self.optimizer
 
-    def _bound(self, n_samples: int = 1) -> _Bound:
+    def _bound(self, n_samples: int = 1) -> Bound:
         """Return the session that trains, with room for the batches of so many samples."""
         largest = _ROWS_AT_ONCE if isinstance(self.optimizer, LBFGS) else self.batch_size
         size = min(largest, n_samples)
@@ -891,7 +852,7 @@ class Trainer:
         batch_size: int,
         optimizer: Optimizer | None = None,
         regularization: Regularization | None = None,
-    ) -> _Bound:
+    ) -> Bound:
         session = self.backend.bind(
             self.network,
             self.loss,
@@ -901,7 +862,7 @@ class Trainer:
             n_threads=self.n_threads,
             seed=self.seed,
         )
-        return _Bound(session)
+        return Bound(session)
 
     def _showing(self, progress: _Progress) -> Session:
         """Return the session that trains, computing by what the network is going to show."""

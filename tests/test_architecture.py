@@ -53,7 +53,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "network": ({"network", "model_file"}, VOCABULARY),
     "exchange": ({"exchange.*"}, NETWORK),
-    "backend interface": ({"backends", "backends.base"}, NETWORK),
+    "backend interface": ({"backends", "backends.base", "backends.bound"}, NETWORK),
     "numpy backend": ({"backends.numpy_backend"}, BASE),
     "numba backend": ({"backends.numba_backend.*"}, BASE),
     "trainer": (

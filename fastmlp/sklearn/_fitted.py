@@ -13,10 +13,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fastmlp import _checks
 from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.history import Record
-from fastmlp.network import MLP, check_logits
+from fastmlp.network import MLP
 from fastmlp.sklearn._bases import BaseEstimator, CallbackSupportMixin
 from fastmlp.sklearn._choices import Choices
 from fastmlp.sklearn._learned import Books, Learned, OptimizerState
+from fastmlp.sklearn._predictions import Predictions
 from fastmlp.sklearn._whole import Moment
 
 Array = NDArray[Any]
@@ -35,6 +36,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator, Choices):
 
     # The network: `coefs_` and `intercepts_` are views of its parameters.
     _network: MLP
+    _predictions: Predictions
     coefs_: list[Array]
     intercepts_: list[Array]
     n_layers_: int
@@ -83,6 +85,8 @@ class Fitted(CallbackSupportMixin, BaseEstimator, Choices):
 
     def _show(self, network: MLP) -> MLP:
         """Let the fitted attributes be views of the network's parameters."""
+        if not hasattr(self, "_predictions"):
+            self._predictions = Predictions()
         self._network = network
         self.coefs_ = list(network.weights)
         self.intercepts_ = list(network.biases)
@@ -168,18 +172,15 @@ class Fitted(CallbackSupportMixin, BaseEstimator, Choices):
         check_is_fitted(self)
         _checks.not_masked(X, "X")
         rows = validate_data(self, X, accept_sparse="csr", reset=False)
-        network = self._live_network()
-        with np.errstate(over="ignore"):
-            logits = network.forward(rows)
-            check_logits(logits)
-            return network.output_activation.forward(logits, out=logits)
+        return self._predictions.outputs(self._live_network(), rows, self.backend, self.n_threads)
 
     # Pickles ---------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         # `coefs_` and `intercepts_` hold everything; the network is made from them again.
         state = dict(super().__getstate__())
-        state.pop("_network", None)
+        for name in ("_network", "_predictions"):
+            state.pop(name, None)
         if "coefs_" in state:
             state["callbacks"] = self._callbacks_to_keep()
         return state

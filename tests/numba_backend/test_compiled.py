@@ -187,7 +187,7 @@ def test_an_edited_source_is_compiled_again(tmp_path: Path):
     package, cache = copied_package(tmp_path / "package"), tmp_path / "cache"
     assert run(APPLY, cache, package) == ("[-0.5, -0.5]", SAYS)
     assert run(APPLY, cache, package) == ("[-0.5, -0.5]", "")
-    source = package / "fastmlp" / "backends" / "numba_backend" / "elementwise.py"
+    source = package / "fastmlp" / "backends" / "numba_backend" / "kernels" / "optimizers.py"
     text = source.read_text()
     edited = text.replace("weight - step * gradient)", "weight - (step + step) * gradient)", 1)
     assert edited != text
