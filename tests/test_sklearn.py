@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import inspect
 import pickle
@@ -11,6 +12,7 @@ import runpy
 import sys
 import typing
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,7 @@ from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils.estimator_checks import check_sample_weight_equivalence_on_dense_data
 
 import fastmlp.sklearn as ours
-from fastmlp import SGD, Adagrad, Backend, Callback, CSVLog, EarlyStopping
+from fastmlp import MLP, SGD, Adagrad, Backend, Callback, CSVLog, EarlyStopping
 from fastmlp.losses import CustomLoss, Huber, Quantile
 from fastmlp.schedules import Cosine, ReduceOnPlateau
 from fastmlp.sklearn import LossCurveDisplay, MLPClassifier, MLPRegressor
@@ -789,3 +791,51 @@ def test_shares_of_dropout_may_be_a_list(dropout):
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = MLPClassifier((3,), max_iter=2, random_state=0, dropout=dropout)
         assert np.isfinite(model.fit(X_IRIS, Y_IRIS).loss_)
+
+
+# Predictions -----------------------------------------------------------------------------------
+
+
+def test_an_estimator_predicts_by_its_backend_and_by_its_weights_of_now(backend: Backend):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)), rng.integers(0, 3, 60)
+    model = MLPClassifier((5,), max_iter=5, random_state=0, backend=backend).fit(X, y)
+
+    def expected() -> np.ndarray:
+        return MLP.from_sklearn(model).predict_proba(X)
+
+    np.testing.assert_allclose(model.predict_proba(X), expected(), rtol=1e-12)
+    model.coefs_[0][:] += 1.0
+    np.testing.assert_allclose(model.predict_proba(X), expected(), rtol=1e-12)
+    model.partial_fit(X, y)
+    np.testing.assert_allclose(model.predict_proba(X), expected(), rtol=1e-12)
+    model.set_params(activation="tanh")
+    np.testing.assert_allclose(model.predict_proba(X), expected(), rtol=1e-12)
+    for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.copy(model)):
+        np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    model.coefs_[0][:] = np.nan
+    with pytest.raises(ValueError, match="the network's logits are NaN or infinite"):
+        model.predict(X)
+
+
+def test_an_estimator_of_a_backend_that_is_missing_predicts_by_the_reference(monkeypatch):
+    X, y = np.eye(4), [0, 1, 0, 1]
+    model = MLPClassifier(max_iter=2, random_state=0, backend="numba").fit(X, y)
+    expected = model.predict_proba(X)
+    moved = pickle.loads(pickle.dumps(model))
+    monkeypatch.setitem(sys.modules, "fastmlp.backends.numba_backend", None)
+    np.testing.assert_allclose(moved.predict_proba(X), expected, rtol=1e-12)
+    with pytest.raises(ImportError):
+        moved.fit(X, y)
+
+
+def test_threads_may_predict_by_one_estimator_at_once(backend: Backend):
+    X = np.random.default_rng(0).normal(size=(300, 4))
+    y = (X[:, 0] > 0).astype(int)
+    model = MLPClassifier((5,), max_iter=5, random_state=0, backend=backend).fit(X, y)
+    parts = [X[i : i + 50] for i in range(0, 300, 50)]
+    expected = [model.predict_proba(part) for part in parts]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(20):
+            for found, right in zip(pool.map(model.predict_proba, parts), expected, strict=True):
+                np.testing.assert_array_equal(found, right)
