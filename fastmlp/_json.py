@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from fastmlp._schema import shown
@@ -29,7 +30,7 @@ def read_json(text: str, *, finite: bool = False) -> Any:
     >>> read_json('{"a": 1, "a": 2}')
     Traceback (most recent call last):
         ...
-    ValueError: a name stands twice among ['a', 'a']
+    ValueError: the name 'a' stands twice in a mapping
     """
     constant = _refused if finite else float
     return json.loads(text, object_pairs_hook=_without_twins, parse_constant=constant)
@@ -38,7 +39,8 @@ def read_json(text: str, *, finite: bool = False) -> Any:
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise ValueError(f"a name stands twice among {shown([name for name, _ in pairs])}")
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the name {shown(twice)} stands twice in a mapping")
     return made
 
 

@@ -146,6 +146,16 @@ class ModelFile:
         names = self.network.label_names
         return tuple(range(self.network.n_outputs)) if names is None else names
 
+    @property
+    def probability_labels(self) -> tuple[Any, ...] | None:
+        """What the columns of `answers`' probabilities stand for; None where it gives none."""
+        output = self.network.output_activation.name
+        if self.task == "regression" or output not in ("softmax", "sigmoid"):
+            return None
+        if self.task == "classification" and len(self.labels) == 1:
+            return f"not {self.labels[0]}", self.labels[0]
+        return self.labels
+
     def answers(self, logits: Array) -> tuple[Array, Array | None]:
         """Return what rows are predicted to be, and the probabilities of that.
 

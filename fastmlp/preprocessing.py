@@ -183,20 +183,39 @@ class Preprocessing:
         """
         blocks = []
         for feature, values in zip(self.features, columns, strict=True):
-            gaps = missing(values)
-            if self.fill is None and gaps.any():
-                row = int(np.argmax(gaps))
-                raise RowError(
-                    row, f"column {feature.name!r} has no value, and the model has no mean for it"
-                )
-            block = feature.encode(values, ignore_unknown=ignore_unknown)
-            if np.isinf(block).any():
-                row = int(np.argmax(np.isinf(block).any(axis=1)))
-                raise RowError(row, f"column {feature.name!r} holds an infinite number")
-            blocks.append(block)
-        X = np.column_stack(blocks)
-        if self.fill is not None:
-            X = np.where(np.isnan(X), self.fill, X)
+            if feature.kind == "category" and self.fill is None and missing(values).any():
+                raise _gap(feature.name, int(np.argmax(missing(values))))
+            blocks.append(feature.encode(values, ignore_unknown=ignore_unknown))
+        return self.transform_encoded(np.column_stack(blocks))
+
+    def transform_encoded(self, X: Array) -> Array:
+        """Return the rows that the network takes, of rows whose names are columns of 0 and 1.
+
+        Parameters
+        ----------
+        X : ndarray of float64 and shape (n_rows, n_inputs)
+            NaN where a value is missing.
+
+        Raises
+        ------
+        RowError
+            If a value is missing and nothing stands for it, or is infinite.
+
+        Examples
+        --------
+        >>> Preprocessing((Feature("width"),), fill=(4.0,)).transform_encoded(np.array([[np.nan]]))
+        array([[4.]])
+        """
+        if not np.isfinite(X).all():
+            gaps = np.isnan(X)
+            if gaps.any() and self.fill is None:
+                row, column = np.argwhere(gaps)[0].tolist()
+                raise _gap(self.encoded_names[column], row)
+            if np.isinf(X).any():
+                row, column = np.argwhere(np.isinf(X))[0].tolist()
+                name = self.encoded_names[column]
+                raise RowError(row, f"column {name!r} holds an infinite number")
+            X = X if self.fill is None else np.where(gaps, self.fill, X)
         if self.mean is not None:
             X = (X - np.array(self.mean)) / np.array(self.deviation)
         return X
@@ -296,6 +315,10 @@ def missing(values: Array) -> Array:
     if values.dtype.kind in "biu":
         return np.zeros(len(values), dtype=bool)
     return np.asarray(values == "")
+
+
+def _gap(name: str, row: int) -> RowError:
+    return RowError(row, f"column {name!r} has no value, and the model has no mean for it")
 
 
 def _cell(values: Array, row: int) -> str:

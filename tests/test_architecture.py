@@ -76,6 +76,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"benchmark.*"},
         TRAINER | {"predictor", "datasets", "exchange", "numba backend", "front door"},
     ),
+    "service": ({"serving.*"}, BASE | {"predictor", "datasets"}),
     "command line": (
         {"cli.*", "__main__"},
         TRAINER
@@ -83,6 +84,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "datasets",
             "exchange",
             "predictor",
+            "service",
             "scikit-learn",
             "conformance kit",
             "benchmark",

@@ -1,4 +1,4 @@
-"""The command line: `fastmlp train`, `predict`, `evaluate`, `show`, `export`, `info` and others.
+"""The command line: `fastmlp train`, `predict`, `evaluate`, `serve`, `show`, `export` and others.
 
 Results go to stdout; progress, what was guessed, and errors to stderr.
 """
@@ -16,6 +16,7 @@ from fastmlp.cli.evaluate import add_evaluate
 from fastmlp.cli.export import add_export
 from fastmlp.cli.info import add_info
 from fastmlp.cli.predict import add_predict
+from fastmlp.cli.serve import add_serve
 from fastmlp.cli.show import add_show
 from fastmlp.cli.train import add_train
 from fastmlp.cli.warmup import add_warmup
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_train(commands)
     add_predict(commands)
     add_evaluate(commands)
+    add_serve(commands)
     add_show(commands)
     add_export(commands)
     add_info(commands)

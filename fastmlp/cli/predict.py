@@ -121,15 +121,10 @@ def answer_names(model: ModelFile, with_probabilities: bool) -> list[str]:
     >>> answer_names(ModelFile(MLP([4, 2])), True)
     ['prediction', 'probability_0', 'probability_1']
     """
-    labels = list(map(str, model.labels))
-    output = model.network.output_activation.name
     names = [_PREDICTION]
     if model.task != "classification" and model.network.n_outputs > 1:
-        names = [f"{_PREDICTION}_{label}" for label in labels]
-    if not with_probabilities or model.task == "regression" or output not in ("softmax", "sigmoid"):
-        return names
-    if len(labels) == 1 and model.task == "classification":
-        labels = [f"not {labels[0]}", labels[0]]
+        names = [f"{_PREDICTION}_{label}" for label in model.labels]
+    labels = (model.probability_labels or ()) if with_probabilities else ()
     return names + [f"{_PROBABILITY}_{label}" for label in labels]
 
 
