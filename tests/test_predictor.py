@@ -215,3 +215,11 @@ def test_threads_share_a_predictor(backend: Backend):
     with ThreadPoolExecutor(4) as pool:
         for first, got in enumerate(pool.map(answers, range(8))):
             np.testing.assert_allclose(got, np.tile(expected[first:], (10, 1)), atol=1e-5)
+
+
+def test_logits_beyond_the_dtype_are_refused_without_a_warning(backend: Backend):
+    network = MLP([2, 3], output_activation="linear")
+    network.weights[0] = np.full((2, 3), 3e38)
+    for n_rows in (1, 5):
+        with pytest.raises(ValueError, match="logits are NaN or infinite"):
+            Predictor(network, backend).logits(np.full((n_rows, 2), 3e38))

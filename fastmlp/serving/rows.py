@@ -73,7 +73,7 @@ def read_request(body: bytes, most_rows: int) -> tuple[list[Any], bool]:
         raise RequestError(413, f"rows has {len(rows)} rows, but may have {most_rows}")
     if not isinstance(ignore_unknown, bool):
         raise RequestError(
-            422, f"ignore_unknown is {shown(ignore_unknown)}, but must be true or false"
+            422, f"ignore_unknown is {shown(ignore_unknown)}, but must be a truth value"
         )
     return rows, ignore_unknown
 
@@ -155,13 +155,9 @@ def _by_position(names: Sequence[str], row: Any, number: int) -> list[Any]:
         return row
     if not isinstance(row, dict):
         raise RowError(number, f"it is {shown(row)}, but must be a list or a mapping of values")
-    try:
-        values = [row[name] for name in names]
-    except KeyError:
-        values = []
-    if len(values) != len(row):
+    if len(row) != len(names) or not row.keys() >= set(names):
         raise _other_names(names, row, number)
-    return values
+    return [row[name] for name in names]
 
 
 def _other_names(names: Sequence[str], row: Mapping[str, Any], number: int) -> RowError:
@@ -182,24 +178,35 @@ def _some(names: Sequence[str]) -> str:
 
 def _column(feature: Feature, cells: list[Any]) -> Array:
     """Return a feature's values, each of JSON's kind that the feature's own kind wants."""
-    wants_text = feature.is_text or (
-        feature.kind == "date" and any(isinstance(cell, str) for cell in cells)
-    )
-    allowed = (str,) if wants_text else (int, float)
+    takes: tuple[type, ...] = (str,) if feature.is_text else (int, float)
+    if feature.kind == "date":
+        takes = (str, *takes)
     for row, cell in enumerate(cells):
-        if cell is not None and not isinstance(cell, allowed):
-            kind = "text" if wants_text else "number"
+        if cell is not None and not isinstance(cell, takes):
+            kind = "text" if feature.is_text else feature.kind.replace("category", "number")
             raise RowError(row, f"column {feature.name!r} holds {shown(cell)}, and no {kind}")
-    if wants_text:
-        # A longer one is no category, and would make all as long in NumPy's arrays of text.
-        longest = max((len(str(one)) for one in feature.categories), default=_LONGEST_DATE) + 1
-        texts = ["" if cell is None else cell.strip()[:longest] for cell in cells]
-        return feature_values(feature, texts, _RULES)
-    return np.array([_number(feature, cell, row) for row, cell in enumerate(cells)])
+    if feature.is_text:
+        return _texts(feature, ["" if cell is None else cell for cell in cells])
+    values = np.array([_number(feature, cell, row) for row, cell in enumerate(cells)])
+    texts = [row for row, cell in enumerate(cells) if isinstance(cell, str)]
+    if texts:
+        try:
+            values[texts] = _texts(feature, [cells[row] for row in texts])
+        except RowError as error:
+            raise RowError(texts[error.row], error.reason) from error
+    return values
+
+
+def _texts(feature: Feature, texts: Sequence[str]) -> Array:
+    """Return what texts mean to a feature."""
+    # A longer one is no category, and would make all as long in NumPy's arrays of text.
+    longest = max((len(str(one)) for one in feature.categories), default=_LONGEST_DATE) + 1
+    return feature_values(feature, [text.strip()[:longest] for text in texts], _RULES)
 
 
 def _number(feature: Feature, cell: Any, row: int) -> float:
-    if cell is None:
+    """Return a number; NaN for what is missing, or text."""
+    if cell is None or isinstance(cell, str):
         return float("nan")
     try:
         return float(cell)
