@@ -483,7 +483,8 @@ class Softmax(OutputActivation):
     name: ClassVar[str] = "softmax"
 
     def forward(self, logits: Array, out: Array) -> Array:
-        np.subtract(logits, logits.max(axis=1, keepdims=True), out=out)
+        with np.errstate(over="ignore"):  # a difference beyond the dtype is a probability of 0
+            np.subtract(logits, logits.max(axis=1, keepdims=True), out=out)
         np.exp(out, out=out)
         out /= out.sum(axis=1, keepdims=True)
         return out

@@ -136,3 +136,11 @@ def test_sigmoid_and_softplus_keep_their_relative_accuracy(z: float):
     np.testing.assert_allclose(sigmoid, tiny / (1 + tiny), rtol=1e-15)
     np.testing.assert_allclose(softplus(np.array([negative])), np.log1p(tiny), rtol=1e-15)
     np.testing.assert_allclose(softplus(np.array([abs(z)])), abs(z) + np.log1p(tiny), rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_softmax_takes_logits_as_far_apart_as_there_are(dtype: str):
+    most = np.finfo(dtype).max
+    logits = np.array([[most, -most, 0.0]], dtype=dtype)
+    outputs = OUTPUT_ACTIVATIONS["softmax"].forward(logits, out=np.empty_like(logits))
+    assert outputs.tolist() == [[1.0, 0.0, 0.0]]

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastmlp.serving", exc_type=ImportError)
 pytest.importorskip("safetensors")
 
+from fastmlp.serving.server import _listening  # noqa: E402
 from tests.serving_process import Process, service  # noqa: E402
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
@@ -46,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(folder: Path) -> Iterator[Process]:
-    options = ["--timeout", 1, "--max-connections", 50]
+    options = ["--timeout", 1, "--max-connections", 50, "--max-bytes", 10**6]
     with service(
         folder / "small.safetensors", f"big={folder / 'slow.safetensors'}", *options
     ) as it:
@@ -63,11 +65,13 @@ def request(body: bytes, path: str = "/predict", length: int | None = None) -> b
 
 def status_of(connection: socket.socket) -> int:
     """Return the status of an answer; 0 if the connection was ended without one."""
+    response = HTTPResponse(connection)
     try:
-        start = connection.recv(2**16)
-    except ConnectionResetError:
+        response.begin()
+        response.read()
+    except (ConnectionError, HTTPException):
         return 0
-    return int(start.split()[1]) if start else 0
+    return response.status
 
 
 def is_well(running: Process) -> bool:
@@ -94,20 +98,14 @@ def test_it_answers_by_name_and_describes_itself(running: Process):
 
 def test_it_listens_on_this_machine_alone(running: Process):
     """Other addresses of it, where there are some, are refused."""
-    with socket.socket() as other, pytest.raises(OSError, match="refused"):
-        other.settimeout(5)
-        other.connect(("127.0.0.2", running.port))
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.2", running.port), timeout=5)
 
 
-def test_small_answers_are_not_held_back(running: Process):
-    """Nagle's algorithm would keep an answer until its client acknowledges the headers."""
-    with running.connect() as connection:
-        for _ in range(20):
-            connection.sendall(request(ROW))
-            assert status_of(connection) == 200
-    listing = Path("/proc/net/tcp")
-    if listing.exists():
-        assert listing.read_text()
+def test_answers_are_sent_at_once():
+    """asyncio switches Nagle's algorithm off where a socket names its protocol."""
+    with _listening("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 @pytest.mark.parametrize(
@@ -190,19 +188,20 @@ def test_a_client_that_waits_does_not_hold_up_the_end(folder: Path):
 
 # Slow, broken and vanishing clients ----------------------------------------------------------
 
-BEGINNINGS = {
-    "nothing": b"",
-    "half of the headers": b"POST /predict HTTP/1.1\r\nHost: te",
-    "another request's beginning": request(ROW) + b"GET / HT",
-}
 
-
-@pytest.mark.parametrize("start", BEGINNINGS.values(), ids=BEGINNINGS)
-def test_a_connection_without_a_request_is_ended(running: Process, start: bytes):
+@pytest.mark.parametrize(
+    "start", [b"", b"POST /predict HTTP/1.1\r\nHost: te"], ids=["none", "half"]
+)
+@pytest.mark.parametrize("answered", [False, True], ids=["new", "used"])
+def test_a_connection_without_a_request_is_ended(running: Process, answered: bool, start: bytes):
+    if answered and not start:
+        pytest.skip("a connection may wait for its next request for longer")
     with running.connect() as connection:
+        if answered:
+            connection.sendall(request(ROW))
+            assert status_of(connection) == 200
         connection.sendall(start)
-        while status_of(connection):
-            pass
+        assert status_of(connection) == 0
     assert is_well(running)
 
 
@@ -225,10 +224,10 @@ def test_drops_of_headers_win_no_time(running: Process):
 
 
 def test_headers_without_end_are_cut_off(running: Process):
-    with running.connect() as connection, pytest.raises(OSError, match=r"reset|[Bb]roken"):
+    with running.connect() as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\n")
-        for _ in range(1000):
-            connection.sendall(b"X: y\r\n" * 1000)
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):
+            connection.sendall(b"X: y\r\n" * 2_000_000)
     assert is_well(running)
 
 
@@ -245,8 +244,7 @@ def test_an_answer_that_nobody_takes_is_given_up(running: Process):
     with running.connect() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**12)
         with pytest.raises(OSError, match=r"reset|[Bb]roken"):
-            for _ in range(10_000):
-                connection.sendall(many)
+            connection.sendall(many * 300)
     assert is_well(running)
 
 
@@ -265,16 +263,16 @@ def test_clients_that_go_away_harm_no_other(running: Process):
 
 @pytest.mark.parametrize("says", [True, False])
 def test_a_huge_body_is_refused_and_its_client_reads_why(running: Process, says: bool):
-    part = b" " * 2**20
+    part = b" " * 10**5
 
-    def endless() -> Iterator[bytes]:
-        for _ in range(24):
+    def parts() -> Iterator[bytes]:
+        for _ in range(30):
             yield part
 
-    more = {"Content-Length": str(24 * 2**20)} if says else {}
+    more = {"Content-Length": str(30 * 10**5)} if says else {}
     headers = {"Content-Type": "application/json", **more}
     with httpx.Client(base_url=running.address, timeout=20) as client:
-        response = client.post("/predict", content=endless(), headers=headers)
+        response = client.post("/predict", content=parts(), headers=headers)
         assert response.status_code == 413
         assert client.get("/health").status_code == 200
     assert is_well(running)
@@ -291,8 +289,8 @@ def test_what_is_no_http_is_refused(running: Process):
 def test_more_connections_than_allowed_are_told(running: Process):
     connections = [running.connect() for _ in range(60)]
     try:
-        connections[0].sendall(request(ROW))
-        assert status_of(connections[0]) == 503
+        connections[-1].sendall(request(ROW))
+        assert status_of(connections[-1]) == 503
     finally:
         for connection in connections:
             connection.close()

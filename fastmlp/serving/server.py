@@ -159,6 +159,7 @@ class _Watched(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_body = False
+        self._request.stop()  # the time for the next one begins
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:

@@ -151,7 +151,8 @@ class Service:
         return await self._together(X)
 
     def _answer(self, logits: Array) -> dict[str, Any]:
-        predictions, probabilities = self.model.answers(logits)
+        with np.errstate(all="ignore"):  # what overflows is told below, with its row
+            predictions, probabilities = self.model.answers(logits)
         if predictions.dtype.kind == "f" and not np.isfinite(predictions).all():
             row = int(
                 np.argmax(~np.isfinite(predictions.reshape(len(predictions), -1)).all(axis=1))
