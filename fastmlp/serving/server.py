@@ -70,8 +70,8 @@ def serve(
     """
     if not 0 <= port <= 65535:
         raise ValueError(f"port must be from 0 to 65535, got {port}")
-    app = create_app(models, limits, backend=backend, n_threads=n_threads)
     with _listening(host, port) as listener:
+        app = create_app(models, limits, backend=backend, n_threads=n_threads)
         config = uvicorn.Config(
             app,
             http=cast("type[asyncio.Protocol]", functools.partial(_Watched, limits.seconds)),
