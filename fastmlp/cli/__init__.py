@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         The exit code: 0; 1 if the training diverged; 2 if an option, the data or an installation
-        is wrong; 130 if Ctrl-C ended the command; 141 if nobody reads the output any more.
+        is wrong; 130 if Ctrl-C broke the command off; 141 if nobody reads the output any more.
 
     Raises
     ------

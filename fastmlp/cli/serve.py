@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,6 @@ def serve(options: argparse.Namespace) -> None:
 
     Raises
     ------
-    KeyboardInterrupt
-        After the end that Ctrl-C asked for.
     ImportError, OSError, ValueError
         If a model, an option or an installation is wrong, or the address is in use.
 
@@ -109,15 +108,16 @@ def serve(options: argparse.Namespace) -> None:
     except ValueError as error:
         raise ValueError(f"limits: {error}") from error
     models = {name: read_model(path) for name, path in _named(options.models).items()}
-    serve_models(
-        models,
-        options.host,
-        options.port,
-        limits,
-        backend=options.backend,
-        n_threads=options.threads,
-        ready=lambda address: _say(f"serving {', '.join(models)} on {address}"),
-    )
+    with contextlib.suppress(KeyboardInterrupt):  # the ordinary end: nothing was interrupted
+        serve_models(
+            models,
+            options.host,
+            options.port,
+            limits,
+            backend=options.backend,
+            n_threads=options.threads,
+            ready=lambda address: _say(f"serving {', '.join(models)} on {address}"),
+        )
     _say("ended")
 
 
