@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 seconds = time.perf_counter() - start
             finally:
                 service.send_signal(signal.SIGTERM)
-    print(f"{options.clients} clients, {options.rows} rows each, ", end="")
+                service.communicate()
+    print(f"{options.clients} clients, requests of {options.rows} rows, ", end="")
     return report(result, seconds, service.returncode)
 
 
