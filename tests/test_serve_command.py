@@ -137,14 +137,15 @@ def test_a_port_that_is_taken_is_told(folder: Path, running: Process, capsys):
     assert f"cannot listen on 127.0.0.1, port {running.port}" in capsys.readouterr().err
 
 
-def test_without_its_packages_it_says_what_to_install(folder: Path):
+@pytest.mark.parametrize("package", ["fastapi", "httptools", "uvicorn"])
+def test_without_its_packages_it_says_what_to_install(folder: Path, package: str):
     program = (
-        "import sys; sys.modules['uvicorn'] = None; from fastmlp.cli import main; "
+        f"import sys; sys.modules[{package!r}] = None; from fastmlp.cli import main; "
         f"sys.exit(main(['serve', {str(folder / 'small.safetensors')!r}]))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 2
-    assert "pip install 'fastmlp[serve]'" in run.stderr
+    assert f"serving needs {package}: pip install 'fastmlp[serve]'" in run.stderr
 
 
 # Signals -------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ Needs ``pip install 'fastmlp[serve]'``::
 
 try:
     import fastapi  # noqa: F401
+    import httptools  # noqa: F401
     import uvicorn  # noqa: F401
 except ImportError as error:
     raise ImportError(f"serving needs {error.name}: pip install 'fastmlp[serve]'") from error
