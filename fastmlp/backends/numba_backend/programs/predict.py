@@ -8,11 +8,11 @@ from fastmlp.backends.numba_backend.first_layer.inputs import load_row
 from fastmlp.backends.numba_backend.kernels.losses import SOFTMAX
 from fastmlp.backends.numba_backend.kernels.outputs import (
     decide,
-    finish_outputs,
+    finish_rows,
     is_nothing,
     sum_of_nothings,
 )
-from fastmlp.backends.numba_backend.plan import Layer, Net, Share, layer_of
+from fastmlp.backends.numba_backend.plan import Net, Share, layer_of
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
 from fastmlp.backends.numba_backend.products.prefetch import Ahead
 from fastmlp.backends.numba_backend.products.rows import Room, Rows
@@ -35,6 +35,7 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     store,
     zero,
 )
+from fastmlp.backends.numba_backend.vectors.strips import Strip, from_row
 
 
 @kernel
@@ -52,7 +53,7 @@ def load_rows(net: Net, call: Any, start: Index, n: Index, out: Pointer) -> None
 
 
 @kernel
-def logits_of(net: Net, call: Any, inputs: Pointer, outputs: Pointer, n: Index, room: Room) -> Any:
+def logits_of(net: Net, inputs: Pointer, outputs: Pointer, n: Index, room: Room) -> Any:
     """Return where the last layer's pre-activations of `n` rows of inputs are written."""
     for number in range(net.plan.n_layers):
         layer = layer_of(net, number)
@@ -64,20 +65,30 @@ def logits_of(net: Net, call: Any, inputs: Pointer, outputs: Pointer, n: Index, 
 
 
 @kernel
-def write_results(last: Layer, call: Any, logits: Pointer, start: Index, n: Index) -> None:
-    """Write what is wanted of rows; note if there are NaN or infinite values among the logits."""
-    total, n_out = zero(logits), last.n_out
+def note_rows(call: Any, logits: Strip, n: Index, n_out: Index) -> None:
+    """Note if there are NaN or infinite values among the logits of rows."""
+    total = zero(logits.data)
     for row in range(n):
-        z = advance(logits, row * last.delta_stride)
-        total = sum_of_nothings(z, n_out, total)
-        if call.decides != 0:
-            width = 1 if call.output == SOFTMAX else n_out
-            decide(call.output, z, n_out, advance_index(call.decisions, (start + row) * width))
-        else:
-            finish_outputs(call.output, z, n_out)
-            load_row(z, 0, advance(call.outputs, (start + row) * n_out), n_out, 1.0)
+        total = sum_of_nothings(from_row(logits, row).data, n_out, total)
     if not is_nothing(total):
         store_index(call.found, 0, 1)
+
+
+@kernel
+def write_rows(
+    call: Any, logits: Strip, start: Index, n: Index, n_out: Index, square: Pointer
+) -> None:
+    """Write what is wanted of rows, given their logits."""
+    if call.decides != 0:
+        width = 1 if call.output == SOFTMAX else n_out
+        for row in range(n):
+            decision = advance_index(call.decisions, (start + row) * width)
+            decide(call.output, from_row(logits, row).data, n_out, decision)
+        return
+    finish_rows(call.output, logits, n, n_out, square)
+    for row in range(n):
+        output = advance(call.outputs, (start + row) * n_out)
+        load_row(from_row(logits, row).data, 0, output, n_out, 1.0)
 
 
 def predict(thread: Any, n_threads: Any, memory: Any, prediction: Any, sync: Any) -> bool:
@@ -97,6 +108,7 @@ def predict(thread: Any, n_threads: Any, memory: Any, prediction: Any, sync: Any
     team = Team(thread, n_threads, index_pointer(sync, 0))
     held, call = pointers_of(memory), pointers_of(prediction)
     net = Net(record(held.plan, 0), held.layers, held.floats)
+    last = layer_of(net, net.plan.n_layers - 1)
     packed = advance(call.scratch, thread * call.scratch_size)
     inputs = advance(packed, PACKED_SIZE)
     outputs = advance(inputs, (call.scratch_size - PACKED_SIZE) // 2)
@@ -107,7 +119,8 @@ def predict(thread: Any, n_threads: Any, memory: Any, prediction: Any, sync: Any
         start = block * call.block_rows
         n = smaller(call.block_rows, call.n_samples - start)
         load_rows(net, call, start, n, inputs)
-        logits = logits_of(net, call, inputs, outputs, n, room)
-        write_results(layer_of(net, net.plan.n_layers - 1), call, logits, start, n)
+        logits = Strip(logits_of(net, inputs, outputs, n, room), last.delta_stride)
+        note_rows(call, logits, n, last.n_out)
+        write_rows(call, logits, start, n, last.n_out, packed)
         block = claim(team)
     return True
