@@ -11,6 +11,8 @@ from fastmlp.backends.numba_backend.team.cores import most_threads, usable_cores
 _CALL_SECONDS = 0.1
 #: Below this many multiply-adds a step, meeting costs more than a second thread brings.
 WORTH_A_TEAM = 400_000
+#: Below this many multiply-adds a call, waking a second thread takes longer than it saves.
+WORTH_WAKING = 6_000_000
 
 
 class ThreadChoice:
@@ -58,7 +60,7 @@ class ThreadChoice:
         """Return the number of threads for the forward pass of so many rows."""
         if self.at_most is None:
             return self.most
-        return self.most if n_samples * self._row_work / 3 > WORTH_A_TEAM else 1
+        return self.most if n_samples * self._row_work / 3 > WORTH_WAKING else 1
 
     def next_call(self, batches: int) -> tuple[int, int]:
         """Return the number of threads and of batches, at most `batches`, of the next call."""
