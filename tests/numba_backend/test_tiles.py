@@ -179,7 +179,7 @@ def test_packed_rows_follow_the_tiles(n_rows, by_rows, dtype):
     a = rng.normal(size=(n_rows, depth)).astype(dtype)
     lanes = LANES_BYTES // a.itemsize
     expected, row = [], 0
-    heights = map(len, (tile_heights.FULL, tile_heights.SHORT, tile_heights.HALF, tile_heights.ONE))
+    heights = map(len, (tile_heights.FULL, tile_heights.SHORT, tile_heights.LOW, tile_heights.ONE))
     for n_tiles, height in zip(tile_heights.divide_rows(n_rows), heights, strict=True):
         for _ in range(n_tiles):
             expected.append(a[row : row + height].T.ravel())
