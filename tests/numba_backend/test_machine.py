@@ -73,7 +73,8 @@ REGISTERS = """
 import re
 import numba
 from fastmlp.backends.numba_backend.numba_target import jit
-from fastmlp.backends.numba_backend.vectors.simd import fma, kernel, load, pointer, store
+from fastmlp.backends.numba_backend.vectors.simd import (fma, load, pointer, store)
+from fastmlp.backends.numba_backend.vectors.types import (kernel)
 
 @kernel
 def square(p):

@@ -19,8 +19,9 @@ from fastmlp.backends.numba_backend.products.rows import Panels, Room, Rows, Str
 from fastmlp.backends.numba_backend.products.tiles import Product, Terms
 from fastmlp.backends.numba_backend.vectors.pointers import index_pointer, nowhere
 from fastmlp.backends.numba_backend.vectors.records import nothing_like, records_from
-from fastmlp.backends.numba_backend.vectors.simd import LANES_BYTES, inlined, pointer
+from fastmlp.backends.numba_backend.vectors.simd import pointer
 from fastmlp.backends.numba_backend.vectors.strips import Strip
+from fastmlp.backends.numba_backend.vectors.types import LANES_BYTES, inlined
 from fastmlp.losses import LOSSES
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -11,7 +11,8 @@ from numba import config
 from numba.core.errors import TypingError
 
 from fastmlp.backends.numba_backend.numba_target import COMPILER, jit
-from fastmlp.backends.numba_backend.vectors.simd import kernel, load_scalar, pointer
+from fastmlp.backends.numba_backend.vectors.simd import load_scalar, pointer
+from fastmlp.backends.numba_backend.vectors.types import kernel
 
 LAYER = np.dtype([("n", np.int64), ("rate", np.float64)], align=True)
 

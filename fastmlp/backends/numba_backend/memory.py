@@ -26,7 +26,7 @@ from fastmlp.backends.numba_backend.products.chunks import CHUNK
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
 from fastmlp.backends.numba_backend.products.prefetch import N_LISTS, Requests, ahead_size
 from fastmlp.backends.numba_backend.programs.arguments import Memory
-from fastmlp.backends.numba_backend.vectors.simd import LANES_BYTES
+from fastmlp.backends.numba_backend.vectors.types import LANES_BYTES
 from fastmlp.losses import CustomLoss, Loss
 from fastmlp.network import MLP
 from fastmlp.optimizers import Optimizer

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fastmlp.backends.numba_backend.vectors.pointers import Numbers
 from fastmlp.backends.numba_backend.vectors.records import Record, Records, record, value
-from fastmlp.backends.numba_backend.vectors.simd import Index, Pointer, inlined
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, inlined
 
 
 class Plan(Record):

@@ -21,12 +21,8 @@ from fastmlp.backends.numba_backend.vectors.pointers import (
 )
 from fastmlp.backends.numba_backend.vectors.records import Record, Records, record, value
 from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
     advance,
     either,
-    inlined,
-    kernel,
     lane_bits,
     lanes,
     load,
@@ -35,6 +31,7 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     store_scalar,
     zero,
 )
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, inlined, kernel
 
 #: Panels that a narrow first layer has at most, and the parts its inputs' columns are divided into.
 NARROW, N_PARTS = 3, 4

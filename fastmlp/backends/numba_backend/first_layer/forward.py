@@ -36,16 +36,8 @@ from fastmlp.backends.numba_backend.products.rows import (
 )
 from fastmlp.backends.numba_backend.team.barrier import Team
 from fastmlp.backends.numba_backend.vectors.pointers import advance_index
-from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    advance,
-    inlined,
-    kernel,
-    lanes,
-    load,
-    store,
-)
+from fastmlp.backends.numba_backend.vectors.simd import advance, lanes, load, store
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, inlined, kernel
 
 
 @inlined

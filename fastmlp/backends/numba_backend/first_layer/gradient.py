@@ -62,16 +62,8 @@ from fastmlp.backends.numba_backend.vectors.pointers import (
     smaller,
 )
 from fastmlp.backends.numba_backend.vectors.records import value
-from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    advance,
-    inlined,
-    kernel,
-    lanes,
-    store,
-    zero,
-)
+from fastmlp.backends.numba_backend.vectors.simd import advance, lanes, store, zero
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, inlined, kernel
 
 
 @value

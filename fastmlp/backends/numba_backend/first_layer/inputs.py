@@ -5,17 +5,14 @@ from __future__ import annotations
 from fastmlp.backends.numba_backend.first_layer.columns import ColumnList
 from fastmlp.backends.numba_backend.vectors.pointers import larger, load_index, smaller
 from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    Scalar,
     full,
-    kernel,
     lanes,
     load,
     load_scalar,
     store,
     store_scalar,
 )
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Scalar, kernel
 
 
 @kernel

@@ -33,19 +33,9 @@ from fastmlp.backends.numba_backend.vectors.pointers import (
     store_index,
 )
 from fastmlp.backends.numba_backend.vectors.records import value
-from fastmlp.backends.numba_backend.vectors.simd import (
-    Count,
-    Index,
-    Pointer,
-    advance,
-    inlined,
-    kernel,
-    lane_bits,
-    lanes,
-    load,
-    zero,
-)
+from fastmlp.backends.numba_backend.vectors.simd import advance, lane_bits, lanes, load, zero
 from fastmlp.backends.numba_backend.vectors.strips import Strip, from_row
+from fastmlp.backends.numba_backend.vectors.types import Count, Index, Pointer, inlined, kernel
 
 #: Columns whose marks are the bits of one number: whole vectors and whole tiles.
 WORD = 48

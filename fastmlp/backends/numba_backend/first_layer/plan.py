@@ -35,14 +35,9 @@ from fastmlp.backends.numba_backend.vectors.pointers import (
     smaller,
 )
 from fastmlp.backends.numba_backend.vectors.records import value
-from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    advance,
-    inlined,
-    kernel,
-    lanes,
-)
+from fastmlp.backends.numba_backend.vectors.simd import advance, lanes
 from fastmlp.backends.numba_backend.vectors.strips import Strip
+from fastmlp.backends.numba_backend.vectors.types import Index, inlined, kernel
 from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
 
 #: Nothing is left out; columns that are zero in a batch; also terms that are zero in a tile; or a

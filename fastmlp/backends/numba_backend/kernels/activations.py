@@ -15,14 +15,8 @@ from fastmlp.backends.numba_backend.vectors.math import (
     tanh,
 )
 from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pair,
-    Scalar,
-    Vector,
     fma,
     full,
-    inlined,
-    kernel,
     load,
     maximum,
     minimum,
@@ -31,6 +25,14 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     zero,
 )
 from fastmlp.backends.numba_backend.vectors.strips import Strip
+from fastmlp.backends.numba_backend.vectors.types import (
+    Index,
+    Pair,
+    Scalar,
+    Vector,
+    inlined,
+    kernel,
+)
 
 _SELU_SCALE = activations.SELU.scale
 _SELU_BELOW = activations.SELU.scale * activations.SELU.alpha

@@ -13,17 +13,10 @@ from fastmlp.backends.numba_backend.plan import Plan
 from fastmlp.backends.numba_backend.vectors.math import exp, log, log1p, sigmoid
 from fastmlp.backends.numba_backend.vectors.records import value
 from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pair,
-    Pointer,
-    Scalar,
-    Vector,
     absolute,
     broadcast,
     fma,
     full,
-    inlined,
-    kernel,
     lanes,
     load,
     maximum,
@@ -31,6 +24,15 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     select,
     store,
     zero,
+)
+from fastmlp.backends.numba_backend.vectors.types import (
+    Index,
+    Pair,
+    Pointer,
+    Scalar,
+    Vector,
+    inlined,
+    kernel,
 )
 
 SOFTMAX, SIGMOID, LINEAR, EXP = range(4)

@@ -9,15 +9,9 @@ from fastmlp.backends.numba_backend.vectors.math import log
 from fastmlp.backends.numba_backend.vectors.random import random_mask, random_unit
 from fastmlp.backends.numba_backend.vectors.records import value
 from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    Scalar,
-    Vector,
     first_lanes,
     fma,
     full,
-    inlined,
-    kernel,
     lanes,
     load,
     minimum,
@@ -28,6 +22,14 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     zero,
 )
 from fastmlp.backends.numba_backend.vectors.strips import Strip
+from fastmlp.backends.numba_backend.vectors.types import (
+    Index,
+    Pointer,
+    Scalar,
+    Vector,
+    inlined,
+    kernel,
+)
 
 
 @inlined

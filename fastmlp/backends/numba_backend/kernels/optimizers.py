@@ -10,14 +10,9 @@ from fastmlp.backends.numba_backend.plan import Plan, StepRates
 from fastmlp.backends.numba_backend.vectors.pointers import Numbers, offset_of
 from fastmlp.backends.numba_backend.vectors.records import value
 from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    Scalar,
     advance,
     fma,
     full,
-    inlined,
-    kernel,
     lanes,
     load,
     select,
@@ -25,6 +20,7 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     store,
     zero,
 )
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Scalar, inlined, kernel
 
 SGD, ADAM, RMSPROP, ADAGRAD, LION = range(5)
 #: By name.

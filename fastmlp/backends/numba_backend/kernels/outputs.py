@@ -8,14 +8,9 @@ from fastmlp.backends.numba_backend.kernels.losses import EXP, SIGMOID, SOFTMAX
 from fastmlp.backends.numba_backend.vectors.math import exp, sigmoid
 from fastmlp.backends.numba_backend.vectors.pointers import Numbers, smaller, store_index
 from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    Vector,
     first_lanes,
     fma,
     full,
-    inlined,
-    kernel,
     lane_bits,
     lane_max,
     lane_sum,
@@ -29,6 +24,7 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     zero,
 )
 from fastmlp.backends.numba_backend.vectors.strips import Strip, from_row
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Vector, inlined, kernel
 
 
 @inlined

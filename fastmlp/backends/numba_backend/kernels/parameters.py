@@ -7,17 +7,8 @@ import numpy as np
 from fastmlp.backends.numba_backend.kernels.optimizers import Update, update
 from fastmlp.backends.numba_backend.kernels.regularization import average, finish_gradient
 from fastmlp.backends.numba_backend.plan import Net, Plan, StepRates
-from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    Scalar,
-    advance,
-    inlined,
-    kernel,
-    lanes,
-    load,
-    store,
-)
+from fastmlp.backends.numba_backend.vectors.simd import advance, lanes, load, store
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Scalar, inlined, kernel
 
 
 @inlined

@@ -7,13 +7,9 @@ import numpy as np
 from fastmlp.backends.numba_backend.plan import PanelNorm, Plan, StepRates
 from fastmlp.backends.numba_backend.vectors.records import Records, record
 from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    Scalar,
     absolute,
     fma,
     full,
-    kernel,
     lane_max,
     lane_sum,
     lanes,
@@ -25,6 +21,7 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     store,
     zero,
 )
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Scalar, kernel
 
 
 @kernel

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fastmlp.backends.numba_backend.team.barrier import Team
 from fastmlp.backends.numba_backend.vectors.pointers import larger, share, smaller
 from fastmlp.backends.numba_backend.vectors.records import value
-from fastmlp.backends.numba_backend.vectors.simd import Index, inlined
+from fastmlp.backends.numba_backend.vectors.types import Index, inlined
 
 #: Rows of a weight panel in one task: their gradient stays in the first-level cache.
 CHUNK = 144

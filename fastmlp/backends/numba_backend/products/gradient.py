@@ -21,18 +21,9 @@ from fastmlp.backends.numba_backend.products.prefetch import list_pieces
 from fastmlp.backends.numba_backend.products.rows import Room, asks_ahead
 from fastmlp.backends.numba_backend.products.tiles import Product, Terms, multiply_panel
 from fastmlp.backends.numba_backend.vectors.records import value
-from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    advance,
-    inlined,
-    kernel,
-    lanes,
-    load,
-    store,
-    zero,
-)
+from fastmlp.backends.numba_backend.vectors.simd import advance, lanes, load, store, zero
 from fastmlp.backends.numba_backend.vectors.strips import Strip
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, inlined, kernel
 
 
 @value

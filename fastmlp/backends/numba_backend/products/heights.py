@@ -6,7 +6,7 @@ from typing import Any
 
 from fastmlp.backends.numba_backend.machine import VECTORS
 from fastmlp.backends.numba_backend.vectors.pointers import smaller
-from fastmlp.backends.numba_backend.vectors.simd import Index, inlined
+from fastmlp.backends.numba_backend.vectors.types import Index, inlined
 
 #: Rows of a full tile, as tuples whose lengths the kernels are unrolled by.
 FULL = (0,) * VECTORS.tile_rows

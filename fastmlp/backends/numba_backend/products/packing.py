@@ -8,19 +8,21 @@ from fastmlp.backends.numba_backend.products.heights import in_tiles
 from fastmlp.backends.numba_backend.vectors.pointers import Numbers, offset_of, smaller
 from fastmlp.backends.numba_backend.vectors.records import value
 from fastmlp.backends.numba_backend.vectors.simd import (
-    LANES_BYTES,
-    Count,
-    Index,
-    Pointer,
     advance,
-    inlined,
-    kernel,
     lanes,
     load,
     load_scalar,
     store,
     store_scalar,
     transpose_square,
+)
+from fastmlp.backends.numba_backend.vectors.types import (
+    LANES_BYTES,
+    Count,
+    Index,
+    Pointer,
+    inlined,
+    kernel,
 )
 
 #: Depth of one product where there is more: its rows and panel then stay in the caches.

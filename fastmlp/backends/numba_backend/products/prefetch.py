@@ -21,7 +21,7 @@ from fastmlp.backends.numba_backend.vectors.pointers import (
     store_index,
 )
 from fastmlp.backends.numba_backend.vectors.records import Record, Records, record, value
-from fastmlp.backends.numba_backend.vectors.simd import Index, Pointer, inlined, kernel
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, inlined, kernel
 
 
 class Requests(Record):

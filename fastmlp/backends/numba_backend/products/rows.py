@@ -33,15 +33,9 @@ from fastmlp.backends.numba_backend.vectors.pointers import (
     smaller,
 )
 from fastmlp.backends.numba_backend.vectors.records import value
-from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    advance,
-    inlined,
-    kernel,
-    lanes,
-)
+from fastmlp.backends.numba_backend.vectors.simd import advance, lanes
 from fastmlp.backends.numba_backend.vectors.strips import Strip
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, inlined, kernel
 
 #: Elements of a matrix from which on its weights lie beyond the second-level cache.
 BEYOND_CACHE = 1 << 18

@@ -23,20 +23,16 @@ from fastmlp.backends.numba_backend.vectors.pointers import (
     prefetch,
 )
 from fastmlp.backends.numba_backend.vectors.records import value
-from fastmlp.backends.numba_backend.vectors.simd import (
+from fastmlp.backends.numba_backend.vectors.simd import fma_rows, lanes, load, load_rows, store_rows
+from fastmlp.backends.numba_backend.vectors.strips import Strip, from_row
+from fastmlp.backends.numba_backend.vectors.types import (
     Count,
     Index,
     Indices,
     Pointer,
-    fma_rows,
     inlined,
     kernel,
-    lanes,
-    load,
-    load_rows,
-    store_rows,
 )
-from fastmlp.backends.numba_backend.vectors.strips import Strip, from_row
 
 
 @value

@@ -12,17 +12,9 @@ from fastmlp.backends.numba_backend.products.rows import (
     multiply_rows,
 )
 from fastmlp.backends.numba_backend.vectors.pointers import nowhere
-from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    advance,
-    inlined,
-    kernel,
-    lanes,
-    load,
-    store,
-)
+from fastmlp.backends.numba_backend.vectors.simd import advance, lanes, load, store
 from fastmlp.backends.numba_backend.vectors.strips import Strip
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, inlined, kernel
 
 
 @inlined

@@ -12,14 +12,9 @@ from fastmlp.backends.numba_backend.products.rows import (
     multiply_rows,
     weights_of,
 )
-from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    advance,
-    kernel,
-    lanes,
-)
+from fastmlp.backends.numba_backend.vectors.simd import advance, lanes
 from fastmlp.backends.numba_backend.vectors.strips import Strip
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, kernel
 
 #: In place of a step's number: outputs are for prediction, without dropout and slopes.
 PREDICTS = -1

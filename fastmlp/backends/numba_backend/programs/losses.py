@@ -14,13 +14,8 @@ from fastmlp.backends.numba_backend.vectors.pointers import (
 )
 from fastmlp.backends.numba_backend.vectors.records import value
 from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    Scalar,
     advance,
     full,
-    inlined,
-    kernel,
     lanes,
     load,
     load_scalar,
@@ -28,6 +23,7 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     store_scalar,
     transpose_square,
 )
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Scalar, inlined, kernel
 
 
 @value

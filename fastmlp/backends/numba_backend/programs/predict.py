@@ -26,16 +26,9 @@ from fastmlp.backends.numba_backend.vectors.pointers import (
     store_index,
 )
 from fastmlp.backends.numba_backend.vectors.records import nothing_like, pointers_of, record
-from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    advance,
-    kernel,
-    lanes,
-    store,
-    zero,
-)
+from fastmlp.backends.numba_backend.vectors.simd import advance, lanes, store, zero
 from fastmlp.backends.numba_backend.vectors.strips import Strip, from_row
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, kernel
 
 
 @kernel

@@ -33,14 +33,9 @@ from fastmlp.backends.numba_backend.vectors.records import (
     value,
 )
 from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Pointer,
-    Scalar,
     advance,
     broadcast,
     fma,
-    inlined,
-    kernel,
     lanes,
     load,
     load_scalar,
@@ -50,6 +45,7 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     zero,
 )
 from fastmlp.backends.numba_backend.vectors.strips import Strip
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Scalar, inlined, kernel
 
 
 class RowLayer(Record):

@@ -99,16 +99,8 @@ from fastmlp.backends.numba_backend.vectors.records import (
     records_from,
     value,
 )
-from fastmlp.backends.numba_backend.vectors.simd import (
-    LANES_BYTES,
-    Index,
-    advance,
-    inlined,
-    kernel,
-    lanes,
-    load_scalar,
-    store_scalar,
-)
+from fastmlp.backends.numba_backend.vectors.simd import advance, lanes, load_scalar, store_scalar
+from fastmlp.backends.numba_backend.vectors.types import LANES_BYTES, Index, inlined, kernel
 
 
 @value

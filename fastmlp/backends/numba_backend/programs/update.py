@@ -15,14 +15,8 @@ from fastmlp.backends.numba_backend.kernels.regularization import (
 from fastmlp.backends.numba_backend.plan import Net, StepRates, layer_of, panel_of
 from fastmlp.backends.numba_backend.team.barrier import Team, begin_of, end_of
 from fastmlp.backends.numba_backend.vectors.records import Records, record
-from fastmlp.backends.numba_backend.vectors.simd import (
-    Index,
-    Scalar,
-    advance,
-    inlined,
-    kernel,
-    lanes,
-)
+from fastmlp.backends.numba_backend.vectors.simd import advance, lanes
+from fastmlp.backends.numba_backend.vectors.types import Index, Scalar, inlined, kernel
 
 
 @inlined

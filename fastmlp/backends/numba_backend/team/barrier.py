@@ -13,7 +13,7 @@ from fastmlp.backends.numba_backend.vectors.atomics import (
 )
 from fastmlp.backends.numba_backend.vectors.pointers import Numbers, share
 from fastmlp.backends.numba_backend.vectors.records import value
-from fastmlp.backends.numba_backend.vectors.simd import Index, inlined
+from fastmlp.backends.numba_backend.vectors.types import Index, inlined
 
 # Elements of the array by which threads meet and share; each on a cache line of its own.
 ARRIVED, GENERATION, ABANDONED, CLAIMED, N_SYNC = 0, 16, 32, 48, 64

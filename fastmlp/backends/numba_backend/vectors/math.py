@@ -13,14 +13,11 @@ The coefficients are our own minimax fits (Remez exchange) of the functions name
 import numpy as np
 
 from fastmlp.backends.numba_backend.vectors.simd import (
-    Pair,
-    Vector,
     absolute,
     constant,
     copysign,
     fma,
     full,
-    inlined,
     maximum,
     minimum,
     polynomial,
@@ -30,6 +27,7 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     split_exponent,
     zero,
 )
+from fastmlp.backends.numba_backend.vectors.types import Pair, Vector, inlined
 
 _LOG2_E = 1.4426950408889634
 

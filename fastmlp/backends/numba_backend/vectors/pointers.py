@@ -16,7 +16,7 @@ from numba.core import cgutils
 
 from fastmlp.backends.numba_backend.numba_target import register
 from fastmlp.backends.numba_backend.numba_target.templates import Lowering
-from fastmlp.backends.numba_backend.vectors.simd import inlined
+from fastmlp.backends.numba_backend.vectors.types import inlined
 
 Numbers = Annotated[Any, "numbers"]  # a pointer to int64, often a list of numbers
 

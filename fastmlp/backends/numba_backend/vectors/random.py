@@ -8,11 +8,7 @@ import numpy as np
 from llvmlite import ir
 
 from fastmlp.backends.numba_backend.vectors.pointers import lowers
-from fastmlp.backends.numba_backend.vectors.simd import (
-    LANES_BYTES,
-    MaskType,
-    VectorType,
-)
+from fastmlp.backends.numba_backend.vectors.types import LANES_BYTES, MaskType, VectorType
 
 _WORD = ir.IntType(32)
 

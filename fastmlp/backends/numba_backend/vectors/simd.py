@@ -7,7 +7,7 @@ Every operation is an ordinary Python function with a plain NumPy meaning: a poi
 array that starts at the element pointed to, a vector an array of lanes, a mask a Boolean array.
 That is what runs when Python calls it, and what runs inside kernels under
 ``NUMBA_DISABLE_JIT=1``, where running off the end of an array raises. Inside jitted code Numba
-replaces the call by the instructions registered beside the function with ``_lowers``. The
+replaces the call by the instructions registered beside the function with ``instructions_of``. The
 annotations of the plain function (`Pointer`, `Index`, `Vector`, ...) are its Numba signature too.
 
 There is no implicit conversion: vectors combine with vectors of the same type only
@@ -17,302 +17,30 @@ checks no bounds, and a pointer does not keep its array alive: the caller must.
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import models, register_model
 
-from fastmlp.backends.numba_backend.numba_target import register, register_kernel
-from fastmlp.backends.numba_backend.numba_target.templates import Lowering
-
-LANES_BYTES = 64
-
-Array = Annotated[Any, "array"]
-Pointer = Annotated[Any, "pointer"]
-Vector = Annotated[Any, "vector"]
-Mask = Annotated[Any, "mask"]
-Like = Annotated[Any, "like"]  # a pointer or a vector: tells the lane type
-Index = Annotated[Any, "index"]
-Scalar = Annotated[Any, "scalar"]
-Nothing = Annotated[None, "nothing"]
-Count = Annotated[Any, "count"]  # a tuple whose length is a number known when compiling
-Rows = Annotated[Any, "rows"]  # a tuple of vectors
-Pair = Annotated[Any, "pair"]  # a tuple of two vectors
-Indices = Annotated[Any, "indices"]  # a tuple of integers
-Coefficients = Annotated[Any, "coefficients"]  # a tuple of floats
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def kernel(function: F) -> F:
-    """Make a plain function callable from jitted code.
-
-    From Python it stays the function it was; no optimization that changes results is allowed.
-
-    Parameters
-    ----------
-    function : callable
-        A function of pointers, vectors and numbers, at the top level of a module.
-
-    Returns
-    -------
-    callable
-        `function` itself.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastmlp.backends.numba_backend.vectors import simd
-    >>> @simd.kernel
-    ... def first(p):
-    ...     return simd.load_scalar(p, 0)
-    >>> first(np.ones(8))
-    np.float64(1.0)
-    """
-    register_kernel(function, inline=False)
-    return function
-
-
-def inlined(function: F) -> F:
-    """Make a plain function callable from jitted code, always inlined; otherwise as `kernel`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastmlp.backends.numba_backend.vectors import simd
-    >>> @simd.inlined
-    ... def double(v):
-    ...     return v + v
-    >>> double(np.ones(8))
-    array([2., 2., 2., 2., 2., 2., 2., 2.])
-    """
-    register_kernel(function, inline=True)
-    return function
-
-
-# --- Types -----------------------------------------------------------------------------------
-
-
-class VectorType(types.Type):
-    """Numba type of a vector of `dtype` lanes."""
-
-    def __init__(self, dtype: types.Float) -> None:
-        self.dtype = dtype
-        super().__init__(name=f"simd_vector({dtype})")
-
-
-class MaskType(types.Type):
-    """Numba type of one bit per lane of a vector of `dtype`."""
-
-    def __init__(self, dtype: types.Float) -> None:
-        self.dtype = dtype
-        super().__init__(name=f"simd_mask({dtype})")
-
-
-def _lane_count(dtype: types.Float) -> int:
-    return LANES_BYTES * 8 // int(dtype.bitwidth)
-
-
-@register_model(VectorType)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, dmm: Any, fe_type: VectorType) -> None:
-        lane = dmm.lookup(fe_type.dtype).get_value_type()
-        super().__init__(dmm, fe_type, ir.VectorType(lane, _lane_count(fe_type.dtype)))
-
-
-@register_model(MaskType)
-class _MaskModel(models.PrimitiveModel):
-    def __init__(self, dmm: Any, fe_type: MaskType) -> None:
-        super().__init__(dmm, fe_type, ir.VectorType(ir.IntType(1), _lane_count(fe_type.dtype)))
-
-
-def _lane_type(given: types.Type) -> types.Float | None:
-    """Return the float type that a pointer, vector, mask, row tuple or array carries, if any."""
-    element = given.dtype if isinstance(given, types.UniTuple) else given
-    if isinstance(element, types.CPointer | VectorType | MaskType | types.Array):
-        return element.dtype
-    return None
-
-
-def _formal_type(kind: str, given: types.Type, dtype: types.Float) -> Any:
-    """Return the type an argument of `kind` is passed as, None when `given` does not fit."""
-    if kind == "array":
-        fits = isinstance(given, types.Array) and given.ndim == 1 and given.layout == "C"
-        return given if fits else None
-    if kind == "index":
-        return types.intp if isinstance(given, types.Integer) else None
-    if kind == "scalar":
-        return dtype if isinstance(given, types.Integer | types.Float) else None
-    if kind == "count":
-        return given if isinstance(given, types.BaseTuple) else None
-    if kind == "rows":
-        fits = isinstance(given, types.UniTuple) and given.dtype == VectorType(dtype)
-        return given if fits else None
-    if kind == "indices":
-        fits = isinstance(given, types.UniTuple) and given.dtype == types.int64
-        return given if fits else None
-    if kind == "coefficients":
-        fits = isinstance(given, types.UniTuple) and given.dtype == types.float64
-        return given if fits else None
-    if kind == "like":
-        return given if given in (types.CPointer(dtype), VectorType(dtype)) else None
-    exact = {
-        "pointer": types.CPointer(dtype),
-        "vector": VectorType(dtype),
-        "mask": MaskType(dtype),
-    }[kind]
-    return exact if given == exact else None
-
-
-def _result_type(kind: str, dtype: types.Float, formals: list[types.Type]) -> types.Type:
-    if kind == "rows":
-        count = next(len(f) for f in formals if isinstance(f, types.BaseTuple))
-        return types.UniTuple(VectorType(dtype), count)
-    return {
-        "pointer": types.CPointer(dtype),
-        "vector": VectorType(dtype),
-        "mask": MaskType(dtype),
-        "pair": types.UniTuple(VectorType(dtype), 2),
-        "scalar": dtype,
-        "index": types.intp,
-        "nothing": types.none,
-    }[kind]
-
-
-# --- Lowering --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Emit:
-    """What an operation needs to write its instructions."""
-
-    context: Any
-    builder: Any
-    signature: Any
-    dtype: types.Float
-
-    @property
-    def lanes(self) -> int:
-        return _lane_count(self.dtype)
-
-    @property
-    def scalar(self) -> Any:
-        return self.context.get_value_type(self.dtype)
-
-    @property
-    def vector(self) -> Any:
-        return ir.VectorType(self.scalar, self.lanes)
-
-    @property
-    def bits(self) -> Any:
-        """The vector of integers as wide as the lanes."""
-        return ir.VectorType(ir.IntType(self.dtype.bitwidth), self.lanes)
-
-    @property
-    def mantissa_bits(self) -> int:
-        return 23 if self.dtype.bitwidth == 32 else 52
-
-    def constant(self, value: float) -> Any:
-        return ir.Constant(self.vector, [value] * self.lanes)
-
-    def integers(self, value: int) -> Any:
-        return ir.Constant(self.bits, [value] * self.lanes)
-
-    def splat(self, x: Any) -> Any:
-        undefined = ir.Constant(ir.VectorType(x.type, self.lanes), ir.Undefined)
-        first = self.builder.insert_element(undefined, x, ir.Constant(ir.IntType(32), 0))
-        return self.shuffle(first, [0] * self.lanes)
-
-    def shuffle(self, v: Any, order: list[int]) -> Any:
-        return self.merge(v, v, order)
-
-    def merge(self, a: Any, b: Any, order: list[int]) -> Any:
-        """Return the lanes of `a` and `b`, these counted on from those, in the given order."""
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order)
-        return self.builder.shuffle_vector(a, b, mask)
-
-    def call(self, name: str, *operands: Any) -> Any:
-        """Call the LLVM intrinsic `name` on vectors of this type."""
-        function = cgutils.get_or_insert_function(
-            self.builder.module,
-            ir.FunctionType(self.vector, [self.vector] * len(operands)),
-            f"{name}.v{self.lanes}f{self.dtype.bitwidth}",
-        )
-        return self.builder.call(function, operands)
-
-    def element(self, p: Any, i: Any) -> Any:
-        return self.builder.gep(p, [i], inbounds=True)
-
-    def load(self, p: Any, i: Any) -> Any:
-        where = self.builder.bitcast(self.element(p, i), self.vector.as_pointer())
-        return self.builder.load(where, align=self.dtype.bitwidth // 8)
-
-    def store(self, p: Any, i: Any, v: Any) -> None:
-        where = self.builder.bitcast(self.element(p, i), self.vector.as_pointer())
-        self.builder.store(v, where, align=self.dtype.bitwidth // 8)
-
-    def row_offsets(self, offset: Any, row_stride: Any, count: int) -> list[Any]:
-        offsets = [offset]
-        while len(offsets) < count:
-            offsets.append(self.builder.add(offsets[-1], row_stride))
-        return offsets[:count]
-
-    def rows(self, vectors: list[Any]) -> Any:
-        return self.context.make_tuple(self.builder, self.signature.return_type, vectors)
-
-    def unpack(self, rows: Any) -> list[Any]:
-        return list(cgutils.unpack_tuple(self.builder, rows))
-
-    def tree(self, v: Any, combine: Callable[[Any, Any], Any]) -> Any:
-        """Fold the upper half onto the lower one until one lane is left."""
-        width = self.lanes
-        while width > 1:
-            width //= 2
-            lower = self.shuffle(v, list(range(width)))
-            upper = self.shuffle(v, list(range(width, 2 * width)))
-            v = combine(lower, upper)
-        return self.builder.extract_element(v, ir.Constant(ir.IntType(32), 0))
-
-
-def _register(
-    function: Callable[..., Any], kinds: tuple[str, ...], result: str, lowering: Lowering
-) -> None:
-    """Teach Numba to type and to lower calls of `function`."""
-
-    def typer(*given: types.Type) -> Any:
-        dtype = next((lane for t in given if (lane := _lane_type(t)) is not None), None)
-        if len(given) != len(kinds) or dtype not in (types.float32, types.float64):
-            return None
-        formals = [_formal_type(kind, t, dtype) for kind, t in zip(kinds, given, strict=True)]
-        if None in formals:
-            return None
-        return _result_type(result, dtype, formals)(*formals)
-
-    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        dtype = next(lane for t in signature.args if (lane := _lane_type(t)) is not None)
-        value = lowering(_Emit(context, builder, signature, dtype), *arguments)
-        return context.get_dummy_value() if result == "nothing" else value
-
-    classes = {"vector": VectorType, "mask": MaskType}
-    register(function, typer, lower, *(classes.get(kind, types.Any) for kind in kinds))
-
-
-def _lowers(function: Callable[..., Any]) -> Callable[[Lowering], Lowering]:
-    """Register the decorated instructions as what `function` means inside jitted code."""
-    hints = get_type_hints(function, include_extras=True)
-    result = hints.pop("return").__metadata__[0]
-    kinds = tuple(hint.__metadata__[0] for hint in hints.values())
-
-    def decorate(lowering: Lowering) -> Lowering:
-        _register(function, kinds, result, lowering)
-        return lowering
-
-    return decorate
-
+from fastmlp.backends.numba_backend.vectors.emit import Emit, instructions_of, register_operation
+from fastmlp.backends.numba_backend.vectors.types import (
+    LANES_BYTES,
+    Array,
+    Coefficients,
+    Count,
+    Index,
+    Indices,
+    Like,
+    Mask,
+    Nothing,
+    Pair,
+    Pointer,
+    Rows,
+    Scalar,
+    Vector,
+)
 
 for _operator, _instruction in {
     operator.add: "fadd",
@@ -320,7 +48,7 @@ for _operator, _instruction in {
     operator.mul: "fmul",
     operator.truediv: "fdiv",
 }.items():
-    _register(
+    register_operation(
         _operator,
         ("vector", "vector"),
         "vector",
@@ -334,23 +62,27 @@ for _operator, _sign in {
     operator.ge: ">=",
     operator.eq: "==",
 }.items():
-    _register(
+    register_operation(
         _operator,
         ("vector", "vector"),
         "mask",
         lambda emit, a, b, sign=_sign: emit.builder.fcmp_ordered(sign, a, b),
     )
-_register(
+register_operation(
     operator.ne,
     ("vector", "vector"),
     "mask",
     lambda emit, a, b: emit.builder.fcmp_unordered("!=", a, b),  # NaN differs from itself
 )
 
-_register(operator.neg, ("vector",), "vector", lambda emit, v: emit.builder.fneg(v))
-_register(operator.and_, ("mask", "mask"), "mask", lambda emit, a, b: emit.builder.and_(a, b))
-_register(operator.or_, ("mask", "mask"), "mask", lambda emit, a, b: emit.builder.or_(a, b))
-_register(operator.invert, ("mask",), "mask", lambda emit, a: emit.builder.not_(a))
+register_operation(operator.neg, ("vector",), "vector", lambda emit, v: emit.builder.fneg(v))
+register_operation(
+    operator.and_, ("mask", "mask"), "mask", lambda emit, a, b: emit.builder.and_(a, b)
+)
+register_operation(
+    operator.or_, ("mask", "mask"), "mask", lambda emit, a, b: emit.builder.or_(a, b)
+)
+register_operation(operator.invert, ("mask",), "mask", lambda emit, a: emit.builder.not_(a))
 
 
 # --- Pointers and memory ---------------------------------------------------------------------
@@ -373,8 +105,8 @@ def lanes(like: Like) -> Index:
     return LANES_BYTES // like.dtype.itemsize
 
 
-@_lowers(lanes)
-def _(emit: _Emit, like: Any) -> Any:
+@instructions_of(lanes)
+def _(emit: Emit, like: Any) -> Any:
     return emit.context.get_constant(types.intp, emit.lanes)
 
 
@@ -391,8 +123,8 @@ def pointer(array: Array, index: Index) -> Pointer:
     return advance(array, index)
 
 
-@_lowers(pointer)
-def _(emit: _Emit, array: Any, index: Any) -> Any:
+@instructions_of(pointer)
+def _(emit: Emit, array: Any, index: Any) -> Any:
     make = emit.context.make_array(emit.signature.args[0])
     return emit.element(make(emit.context, emit.builder, value=array).data, index)
 
@@ -408,8 +140,8 @@ def advance(p: Pointer, n: Index) -> Pointer:
     return _window(p, n, len(p) - n)
 
 
-@_lowers(advance)
-def _(emit: _Emit, p: Any, n: Any) -> Any:
+@instructions_of(advance)
+def _(emit: Emit, p: Any, n: Any) -> Any:
     return emit.element(p, n)
 
 
@@ -424,8 +156,8 @@ def load(p: Pointer, i: Index) -> Vector:
     return _window(p, i, lanes(p)).copy()
 
 
-@_lowers(load)
-def _(emit: _Emit, p: Any, i: Any) -> Any:
+@instructions_of(load)
+def _(emit: Emit, p: Any, i: Any) -> Any:
     return emit.load(p, i)
 
 
@@ -442,8 +174,8 @@ def store(p: Pointer, i: Index, v: Vector) -> Nothing:
     _window(p, i, lanes(p))[:] = v
 
 
-@_lowers(store)
-def _(emit: _Emit, p: Any, i: Any, v: Any) -> None:
+@instructions_of(store)
+def _(emit: Emit, p: Any, i: Any, v: Any) -> None:
     emit.store(p, i, v)
 
 
@@ -458,8 +190,8 @@ def broadcast(p: Pointer, i: Index) -> Vector:
     return full(p, load_scalar(p, i))
 
 
-@_lowers(broadcast)
-def _(emit: _Emit, p: Any, i: Any) -> Any:
+@instructions_of(broadcast)
+def _(emit: Emit, p: Any, i: Any) -> Any:
     return emit.splat(emit.builder.load(emit.element(p, i)))
 
 
@@ -474,8 +206,8 @@ def load_scalar(p: Pointer, i: Index) -> Scalar:
     return _window(p, i, 1)[0]
 
 
-@_lowers(load_scalar)
-def _(emit: _Emit, p: Any, i: Any) -> Any:
+@instructions_of(load_scalar)
+def _(emit: Emit, p: Any, i: Any) -> Any:
     return emit.builder.load(emit.element(p, i))
 
 
@@ -492,8 +224,8 @@ def store_scalar(p: Pointer, i: Index, x: Scalar) -> Nothing:
     _window(p, i, 1)[0] = x
 
 
-@_lowers(store_scalar)
-def _(emit: _Emit, p: Any, i: Any, x: Any) -> None:
+@instructions_of(store_scalar)
+def _(emit: Emit, p: Any, i: Any, x: Any) -> None:
     emit.builder.store(x, emit.element(p, i))
 
 
@@ -511,8 +243,8 @@ def full(like: Like, x: Scalar) -> Vector:
     return np.full(lanes(like), x, dtype=like.dtype)
 
 
-@_lowers(full)
-def _(emit: _Emit, like: Any, x: Any) -> Any:
+@instructions_of(full)
+def _(emit: Emit, like: Any, x: Any) -> Any:
     return emit.splat(x)
 
 
@@ -527,8 +259,8 @@ def zero(like: Like) -> Vector:
     return full(like, 0.0)
 
 
-@_lowers(zero)
-def _(emit: _Emit, like: Any) -> Any:
+@instructions_of(zero)
+def _(emit: Emit, like: Any) -> Any:
     return emit.constant(0.0)
 
 
@@ -543,8 +275,8 @@ def constant(like: Like, single: Scalar, double: Scalar) -> Vector:
     return full(like, single if like.dtype == np.float32 else double)
 
 
-@_lowers(constant)
-def _(emit: _Emit, like: Any, single: Any, double: Any) -> Any:
+@instructions_of(constant)
+def _(emit: Emit, like: Any, single: Any, double: Any) -> Any:
     return emit.splat(single if emit.dtype == types.float32 else double)
 
 
@@ -562,8 +294,8 @@ def fma(a: Vector, b: Vector, c: Vector) -> Vector:
     return a * b + c
 
 
-@_lowers(fma)
-def _(emit: _Emit, a: Any, b: Any, c: Any) -> Any:
+@instructions_of(fma)
+def _(emit: Emit, a: Any, b: Any, c: Any) -> Any:
     # llvm.fma would call the C library, lane by lane, where there is no FMA instruction.
     return emit.call("llvm.fmuladd", a, b, c)
 
@@ -581,8 +313,8 @@ def maximum(a: Vector, b: Vector) -> Vector:
     return select(b > a, b, a)
 
 
-@_lowers(maximum)
-def _(emit: _Emit, a: Any, b: Any) -> Any:
+@instructions_of(maximum)
+def _(emit: Emit, a: Any, b: Any) -> Any:
     return emit.builder.select(emit.builder.fcmp_ordered(">", b, a), b, a)
 
 
@@ -599,8 +331,8 @@ def minimum(a: Vector, b: Vector) -> Vector:
     return select(b < a, b, a)
 
 
-@_lowers(minimum)
-def _(emit: _Emit, a: Any, b: Any) -> Any:
+@instructions_of(minimum)
+def _(emit: Emit, a: Any, b: Any) -> Any:
     return emit.builder.select(emit.builder.fcmp_ordered("<", b, a), b, a)
 
 
@@ -615,8 +347,8 @@ def absolute(v: Vector) -> Vector:
     return np.abs(v)
 
 
-@_lowers(absolute)
-def _(emit: _Emit, v: Any) -> Any:
+@instructions_of(absolute)
+def _(emit: Emit, v: Any) -> Any:
     return emit.call("llvm.fabs", v)
 
 
@@ -632,8 +364,8 @@ def sqrt(v: Vector) -> Vector:
         return np.sqrt(v)
 
 
-@_lowers(sqrt)
-def _(emit: _Emit, v: Any) -> Any:
+@instructions_of(sqrt)
+def _(emit: Emit, v: Any) -> Any:
     return emit.call("llvm.sqrt", v)
 
 
@@ -648,8 +380,8 @@ def floor(v: Vector) -> Vector:
     return np.floor(v)
 
 
-@_lowers(floor)
-def _(emit: _Emit, v: Any) -> Any:
+@instructions_of(floor)
+def _(emit: Emit, v: Any) -> Any:
     return emit.call("llvm.floor", v)
 
 
@@ -664,8 +396,8 @@ def round_even(v: Vector) -> Vector:
     return np.rint(v)
 
 
-@_lowers(round_even)
-def _(emit: _Emit, v: Any) -> Any:
+@instructions_of(round_even)
+def _(emit: Emit, v: Any) -> Any:
     return emit.call("llvm.rint", v)
 
 
@@ -680,8 +412,8 @@ def copysign(magnitude: Vector, sign: Vector) -> Vector:
     return np.copysign(magnitude, sign)
 
 
-@_lowers(copysign)
-def _(emit: _Emit, magnitude: Any, sign: Any) -> Any:
+@instructions_of(copysign)
+def _(emit: Emit, magnitude: Any, sign: Any) -> Any:
     return emit.call("llvm.copysign", magnitude, sign)
 
 
@@ -712,8 +444,8 @@ def polynomial(x: Vector, single: Coefficients, double: Coefficients) -> Vector:
     return value
 
 
-@_lowers(polynomial)
-def _(emit: _Emit, x: Any, single: Any, double: Any) -> Any:
+@instructions_of(polynomial)
+def _(emit: Emit, x: Any, single: Any, double: Any) -> Any:
     chosen = emit.unpack(single if emit.dtype == types.float32 else double)
     narrow = [emit.context.cast(emit.builder, c, types.float64, emit.dtype) for c in chosen]
     value, *lower = (emit.splat(c) for c in reversed(narrow))
@@ -736,8 +468,8 @@ def select(mask: Mask, a: Vector, b: Vector) -> Vector:
     return np.where(mask, a, b)
 
 
-@_lowers(select)
-def _(emit: _Emit, mask: Any, a: Any, b: Any) -> Any:
+@instructions_of(select)
+def _(emit: Emit, mask: Any, a: Any, b: Any) -> Any:
     return emit.builder.select(mask, a, b)
 
 
@@ -752,8 +484,8 @@ def first_lanes(like: Like, n: Index) -> Mask:
     return np.arange(lanes(like)) < n
 
 
-@_lowers(first_lanes)
-def _(emit: _Emit, like: Any, n: Any) -> Any:
+@instructions_of(first_lanes)
+def _(emit: Emit, like: Any, n: Any) -> Any:
     builder = emit.builder
     few = ir.Constant(n.type, 0)
     many = ir.Constant(n.type, emit.lanes)
@@ -777,8 +509,8 @@ def lane_bits(mask: Mask) -> Index:
     return sum(int(lane) << i for i, lane in enumerate(mask))
 
 
-@_lowers(lane_bits)
-def _(emit: _Emit, mask: Any) -> Any:
+@instructions_of(lane_bits)
+def _(emit: Emit, mask: Any) -> Any:
     packed = emit.builder.bitcast(mask, ir.IntType(emit.lanes))
     return emit.builder.zext(packed, ir.IntType(64))
 
@@ -794,8 +526,8 @@ def either(a: Vector, b: Vector) -> Vector:
     return np.where(a != 0, a, b)
 
 
-@_lowers(either)
-def _(emit: _Emit, a: Any, b: Any) -> Any:
+@instructions_of(either)
+def _(emit: Emit, a: Any, b: Any) -> Any:
     builder = emit.builder
     bits = builder.or_(builder.bitcast(a, emit.bits), builder.bitcast(b, emit.bits))
     return builder.bitcast(bits, emit.vector)
@@ -822,8 +554,8 @@ def lane_sum(v: Vector) -> Scalar:
     return _tree(v, operator.add)
 
 
-@_lowers(lane_sum)
-def _(emit: _Emit, v: Any) -> Any:
+@instructions_of(lane_sum)
+def _(emit: Emit, v: Any) -> Any:
     return emit.tree(v, emit.builder.fadd)
 
 
@@ -838,8 +570,8 @@ def lane_max(v: Vector) -> Scalar:
     return _tree(v, maximum)
 
 
-@_lowers(lane_max)
-def _(emit: _Emit, v: Any) -> Any:
+@instructions_of(lane_max)
+def _(emit: Emit, v: Any) -> Any:
     builder = emit.builder
     return emit.tree(v, lambda a, b: builder.select(builder.fcmp_ordered(">", b, a), b, a))
 
@@ -855,8 +587,8 @@ def lane_min(v: Vector) -> Scalar:
     return _tree(v, minimum)
 
 
-@_lowers(lane_min)
-def _(emit: _Emit, v: Any) -> Any:
+@instructions_of(lane_min)
+def _(emit: Emit, v: Any) -> Any:
     builder = emit.builder
     return emit.tree(v, lambda a, b: builder.select(builder.fcmp_ordered("<", b, a), b, a))
 
@@ -872,8 +604,8 @@ def extract(v: Vector, i: Index) -> Scalar:
     return _window(v, i, 1)[0]
 
 
-@_lowers(extract)
-def _(emit: _Emit, v: Any, i: Any) -> Any:
+@instructions_of(extract)
+def _(emit: Emit, v: Any, i: Any) -> Any:
     return emit.builder.extract_element(v, i)
 
 
@@ -904,8 +636,8 @@ def scale_by_power_of_two(v: Vector, n: Vector) -> Vector:
         return np.ldexp(v, n.astype(np.int32))
 
 
-@_lowers(scale_by_power_of_two)
-def _(emit: _Emit, v: Any, n: Any) -> Any:
+@instructions_of(scale_by_power_of_two)
+def _(emit: Emit, v: Any, n: Any) -> Any:
     # In n + 1.5 * 2**mantissa_bits the low bits are the integer n: AVX2 has no conversion of
     # float64 to int64.
     builder, width = emit.builder, emit.mantissa_bits
@@ -928,8 +660,8 @@ def split_exponent(v: Vector) -> Pair:
     return np.where(small, m + m, m), np.where(small, e - 1, e).astype(v.dtype)
 
 
-@_lowers(split_exponent)
-def _(emit: _Emit, v: Any) -> Any:
+@instructions_of(split_exponent)
+def _(emit: Emit, v: Any) -> Any:
     builder, width = emit.builder, emit.mantissa_bits
     bias = 2 ** (emit.dtype.bitwidth - width - 2) - 1
     as_float, as_bits = (np.float32, np.uint32) if width == 23 else (np.float64, np.uint64)
@@ -959,8 +691,8 @@ def rows(v: Vector, count: Count) -> Rows:
     return (v,) * len(count)
 
 
-@_lowers(rows)
-def _(emit: _Emit, v: Any, count: Any) -> Any:
+@instructions_of(rows)
+def _(emit: Emit, v: Any, count: Any) -> Any:
     return emit.rows([v] * len(emit.signature.args[1]))
 
 
@@ -975,8 +707,8 @@ def load_rows(count: Count, p: Pointer, offset: Index, row_stride: Index) -> Row
     return tuple(load(p, offset + r * row_stride) for r in range(len(count)))
 
 
-@_lowers(load_rows)
-def _(emit: _Emit, count: Any, p: Any, offset: Any, row_stride: Any) -> Any:
+@instructions_of(load_rows)
+def _(emit: Emit, count: Any, p: Any, offset: Any, row_stride: Any) -> Any:
     offsets = emit.row_offsets(offset, row_stride, len(emit.signature.args[0]))
     return emit.rows([emit.load(p, i) for i in offsets])
 
@@ -995,8 +727,8 @@ def store_rows(values: Rows, p: Pointer, offset: Index, row_stride: Index) -> No
         store(p, offset + r * row_stride, v)
 
 
-@_lowers(store_rows)
-def _(emit: _Emit, values: Any, p: Any, offset: Any, row_stride: Any) -> None:
+@instructions_of(store_rows)
+def _(emit: Emit, values: Any, p: Any, offset: Any, row_stride: Any) -> None:
     vectors = emit.unpack(values)
     offsets = emit.row_offsets(offset, row_stride, len(vectors))
     for i, v in zip(offsets, vectors, strict=True):
@@ -1015,8 +747,8 @@ def fma_rows(acc: Rows, a: Pointer, rows: Indices, column: Index, w: Vector) -> 
     return tuple(fma(broadcast(a, r + column), w, v) for r, v in zip(rows, acc, strict=True))
 
 
-@_lowers(fma_rows)
-def _(emit: _Emit, acc: Any, a: Any, rows: Any, column: Any, w: Any) -> Any:
+@instructions_of(fma_rows)
+def _(emit: Emit, acc: Any, a: Any, rows: Any, column: Any, w: Any) -> Any:
     vectors = emit.unpack(acc)
     begins = [emit.element(a, offset) for offset in emit.unpack(rows)]
     elements = [emit.splat(emit.builder.load(emit.element(p, column))) for p in begins]
@@ -1054,9 +786,9 @@ def transpose_square(
         store(out, c * out_stride, np.array([row[c] for row in square]))
 
 
-@_lowers(transpose_square)
+@instructions_of(transpose_square)
 def _(
-    emit: _Emit,
+    emit: Emit,
     source: Any,
     source_stride: Any,
     n_rows: Any,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastmlp.backends.numba_backend.vectors.records import value
-from fastmlp.backends.numba_backend.vectors.simd import Index, Pointer, advance, inlined
+from fastmlp.backends.numba_backend.vectors.simd import advance
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, inlined
 
 
 @value
