@@ -100,8 +100,8 @@ def everything(path: Path, kind: str) -> str:
     ]
     if kind in ("classifier", "regressor"):
         estimator = LOADERS[kind](path)
-        state = {name: value for name, value in vars(estimator).items() if name != "_network"}
-        facts.append({k: v for k, v in sorted(state.items()) if k not in ("coefs_", "intercepts_")})
+        state = sorted(estimator.__getstate__().items())
+        facts.append({k: v for k, v in state if k not in ("coefs_", "intercepts_")})
     return repr(facts)
 
 
