@@ -139,13 +139,24 @@ def display(verbose: bool | int | str, first: int, last: int, n_batches: int) ->
         return Silent()
     if level == 2:
         return Lines()
-    if sys.stderr.isatty() or "ipykernel" in sys.modules:
-        try:
-            from tqdm.auto import tqdm
-        except ImportError:
-            return Lines()
-        return Bar(tqdm, first, last, n_batches)
-    return Lines()
+    tqdm = _bar_of_choice()
+    return Lines() if tqdm is None else Bar(tqdm, first, last, n_batches)
+
+
+def _bar_of_choice() -> Any:
+    """Return the class of bars for where stderr goes, or None where lines are better."""
+    in_notebook = "ipykernel" in sys.modules
+    if not (in_notebook or sys.stderr.isatty()):
+        return None
+    try:
+        if in_notebook:
+            import ipywidgets  # noqa: F401 (without it, tqdm would draw with characters, and warn)
+            from tqdm.notebook import tqdm
+        else:
+            from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm
 
 
 def line(record: Mapping[str, float], last: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -174,17 +175,33 @@ class History:
     def __repr__(self) -> str:
         if not self.records:
             return "History of no epoch"
+        table = self._shown()
+        widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+        return "\n".join(
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            for row in table
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        if not self.records:
+            return "<p>History of no epoch</p>"
+        head, *rows = [[html.escape(cell) for cell in row] for row in self._shown()]
+        lines = [_html_row("th", head), *(_html_row("td", row) for row in rows)]
+        return "\n".join(["<table>", *lines, "</table>"])
+
+    def _shown(self) -> list[list[str]]:
+        """Return the cells that people see: names of columns, and rows, of many the outer ones."""
         head = self.columns
         rows = [[_cell(name, record) for name in head] for record in self.records]
         if len(rows) > _SHOWN_ROWS:
             half = _SHOWN_ROWS // 2
             rows = [*rows[:half], ["..."] * len(head), *rows[-half:]]
-        table = [head, *rows]
-        widths = [max(len(row[i]) for row in table) for i in range(len(head))]
-        return "\n".join(
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-            for row in table
-        )
+        return [head, *rows]
+
+
+def _html_row(tag: str, cells: Iterable[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
 
 
 def _cell(name: str, record: Mapping[str, float]) -> str:

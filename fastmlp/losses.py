@@ -161,7 +161,7 @@ class SquaredError(MeanSquaredError):
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(Loss):
-    """The mean of |output - target| over all elements; its derivative at 0 is taken as 0.
+    """The mean of ``|output - target|`` over all elements; its derivative at 0 is taken as 0.
 
     Examples
     --------
@@ -182,7 +182,7 @@ class MeanAbsoluteError(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """Huber's loss: e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2) (Huber 1964).
+    """Huber's loss: ``e^2 / 2`` where ``|e| <= delta``, else ``delta (|e| - delta / 2)`` (1964).
 
     Parameters
     ----------

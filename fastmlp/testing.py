@@ -303,7 +303,7 @@ def check_backend(
     checks, dtypes, sample, seed
         Choose among the cases, as `cases` describes.
     expected_failures : mapping of str to str, optional
-        Ids of cases, or patterns of them such as "bits-*-float32", and why they fail. One that
+        Ids of cases, or patterns of them such as ``"bits-*-float32"``, and why they fail. One that
         passes is reported.
     progress : callable or bool, default False
         Called before each case with its number from 1, the number of cases, and the `Case`; True

@@ -421,7 +421,7 @@ def test_a_damaged_npz_file_is_one_sentence(position: int, tmp_path: Path, capsy
 @pytest.mark.parametrize("terminal", [True, False])
 def test_results_go_to_stdout_and_progress_to_stderr(tqdm, terminal, capsys, monkeypatch):
     if not tqdm:
-        monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+        monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
     assert main(QUICK) == 0
     printed = capsys.readouterr()

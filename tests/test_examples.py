@@ -1,4 +1,4 @@
-"""The scripts and the README's Python run: on a handful of images here, on MNIST when slow."""
+"""The scripts of bench/ run: on a handful of images here, on MNIST when slow."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from fastmlp import datasets
-
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def script(name: str) -> ModuleType:
@@ -59,18 +56,6 @@ def test_the_recipe_learns_a_handful(name: str, monkeypatch, capsys):
     monkeypatch.setattr(recipe, "load_mnist", handful)
     recipe.main(["--backend", name, "--epochs", "20"])
     assert accuracies(capsys.readouterr().out) == [1.0]
-
-
-def test_the_readme_is_right(monkeypatch, tmp_path):
-    """Its blocks of Python run in order, as one program."""
-    pytest.importorskip("sklearn")
-    monkeypatch.setattr(datasets, "load_mnist", handful)
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert blocks
-    program: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), program)
 
 
 @pytest.mark.slow

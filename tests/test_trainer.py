@@ -693,7 +693,7 @@ def test_a_bar_on_a_terminal(capfd, monkeypatch):
 
 def test_lines_on_a_terminal_without_tqdm(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
     fit(make_trainer(), epochs=1, verbose=True)
     assert capsys.readouterr().err.startswith("Epoch 1/1  loss")
 

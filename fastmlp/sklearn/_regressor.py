@@ -77,7 +77,7 @@ class MLPRegressor(RegressorMixin, BaseMLP, _LossFirst):
     n_iter_, t_ : int
         Epochs of the last fit, and training samples seen by all.
     n_layers_, n_outputs_, n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Where X has column names.
     out_activation_ : str
         "softmax", "logistic", "identity" or "exp".

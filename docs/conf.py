@@ -1,0 +1,73 @@
+"""How Sphinx builds the site: sphinx-build -W docs build/site."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # for what lies beside this file
+
+from public_names import write_reference
+
+import fastmlp
+
+project = "fastmlp"
+author = "The fastmlp maintainers"
+copyright = author
+version = release = fastmlp.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["gallery", "notebooks"]
+default_role = "py:obj"
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+# Types in docstrings are prose: "ndarray of shape (n_moments, n_parameters)" names no object.
+suppress_warnings = ["ref.python"]
+
+html_theme = "furo"
+html_title = f"fastmlp {version}"
+html_copy_source = False
+
+autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
+autodoc_typehints = "signature"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+
+# The first layer of a network that reads MNIST is drawn where MNIST is at hand.
+_everywhere = r"/plot_(?!first_layer)"
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "pictures",
+    "filename_pattern": r"/plot_" if os.environ.get("FASTMLP_DATA") else _everywhere,
+    "download_all_examples": False,
+    "show_memory": False,
+    "min_reported_time": 1e9,
+    "write_computation_times": False,
+    "remove_config_comments": True,
+    "abort_on_example_error": True,
+}
+
+
+def skip_generated(app: Any, what: str, name: str, value: Any, skip: bool, options: Any) -> Any:
+    """Leave out the methods that scikit-learn makes by itself: set_fit_request and its kin."""
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
+def setup(app: Any) -> None:
+    """Write the pages of the reference before Sphinx looks for pages."""
+    logging.getLogger("fastmlp").setLevel(logging.WARNING)  # no line for every epoch
+    app.connect("autodoc-skip-member", skip_generated)
+    write_reference(HERE / "reference")
