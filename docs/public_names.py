@@ -50,6 +50,7 @@ PAGES = {
 #: Rooms whose names are not for users, whatever lies in them, and where users find what they do.
 INNER_ROOMS = {
     "fastmlp.backends.base": "offered by fastmlp.backends",
+    "fastmlp.backends.bound": "sessions as trainers and estimators keep them",
     "fastmlp.benchmark": "offered by the package itself",
     "fastmlp.backends.numba_backend": "kernels; CONTRIBUTING.md walks through them",
     "fastmlp.cli": "the command line, which has a page of its own",
@@ -67,6 +68,7 @@ def public_modules() -> list[str]:
         inner = any(room in INNER_ROOMS for room in parents) and module.name not in PAGES
         if not hidden and not inner and (module.name not in INNER_ROOMS or module.name in PAGES):
             found.append(module.name)
+    return found
 
 
 def public_names(module: ModuleType) -> list[str]:

@@ -64,6 +64,22 @@ class Activation(ABC):
     """A hidden activation ``a = f(z)``, applied element by element.
 
     Subclasses give `forward` and `derivative`; `name` identifies them in the vocabulary.
+
+    Examples
+    --------
+    One of your own, which the NumPy backend takes as it is:
+
+    >>> class Square(Activation):
+    ...     name = "square"
+    ...     needs_input = True
+    ...
+    ...     def forward(self, z, out):
+    ...         return np.square(z, out=out)
+    ...
+    ...     def derivative(self, z, a):
+    ...         return 2 * z
+    >>> Square().forward(np.array([-1.0, 3.0]), out=np.empty(2))
+    array([1., 9.])
     """
 
     name: ClassVar[str]
@@ -455,7 +471,16 @@ class HardSwish(Activation):
 
 @dataclass(frozen=True)
 class OutputActivation(ABC):
-    """An output activation: logits to outputs, with its vector-Jacobian product."""
+    """An output activation: logits to outputs, with its vector-Jacobian product.
+
+    Examples
+    --------
+    >>> output = OUTPUT_ACTIVATIONS["softmax"]
+    >>> isinstance(output, OutputActivation)
+    True
+    >>> output.forward(np.zeros((1, 4)), out=np.empty((1, 4)))
+    array([[0.25, 0.25, 0.25, 0.25]])
+    """
 
     name: ClassVar[str]
     initializer: ClassVar[str] = "glorot_uniform"

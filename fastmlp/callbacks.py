@@ -516,6 +516,23 @@ def load_states(
     -----
     UserWarning
         If there are states of its class, but all of callbacks with other arguments.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP, Trainer
+    >>> class Counter(Callback):
+    ...     n_epochs = 0
+    ...
+    ...     def state(self):
+    ...         return {"n_epochs": self.n_epochs}
+    ...
+    ...     def load_state(self, trainer, state):
+    ...         self.n_epochs = state["n_epochs"]
+    >>> counter = Counter()
+    >>> trainer = Trainer(MLP([1, 1], output_activation="linear"), backend="numpy")
+    >>> load_states(trainer, named_states([counter]), {"Counter()": {"n_epochs": 3}})
+    >>> counter.n_epochs
+    3
     """
     counts: dict[str, int] = {}
     for name, callback in named.items():
@@ -545,6 +562,13 @@ def state_schema(name: str, parameters: Kind, n_epochs: int) -> Fields | None:
         What parameters are.
     n_epochs : int
         Epochs so far.
+
+    Examples
+    --------
+    >>> sorted(state_schema("EarlyStopping()", Number(), n_epochs=3).fields)[:2]
+    ['best', 'best_epoch']
+    >>> state_schema("TheirCallback()", Number(), n_epochs=3) is None
+    True
     """
     made = STATES.get(name.partition("(")[0].partition(" ")[0])
     return None if made is None else made(parameters, n_epochs)

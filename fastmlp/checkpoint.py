@@ -344,6 +344,18 @@ def save(path: str | Path, content: Mapping[str, Any], owner: Owner) -> None:
         If the trainer is in no state that training could go on from.
     TypeError
         If a callback's state is nothing that a file can hold.
+
+    Examples
+    --------
+    `Trainer.save_checkpoint` and `Trainer.load_checkpoint` call it:
+
+    >>> import tempfile
+    >>> from fastmlp import MLP, Trainer
+    >>> trainer = Trainer(MLP([1, 1], output_activation="linear"), backend="numpy")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trainer.save_checkpoint(Path(folder, "run.npz"))
+    ...     sorted(read_checkpoint(Path(folder, "run.npz")))[:3]
+    ['average', 'callbacks', 'feature_names']
     """
     settings = {name: described(setting) for name, setting in owner.settings.items()}
     whole = plain({"settings": settings, **content})
@@ -363,6 +375,17 @@ def load(path: str | Path, owner: Owner) -> dict[str, Any]:
         If the file cannot be opened.
     CheckpointError
         If it is damaged, no checkpoint, or of a trainer with other settings.
+
+    Examples
+    --------
+    `Trainer.save_checkpoint` and `Trainer.load_checkpoint` call it:
+
+    >>> import tempfile
+    >>> from fastmlp import MLP, Trainer
+    >>> trainer = Trainer(MLP([1, 1], output_activation="linear"), backend="numpy")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trainer.save_checkpoint(Path(folder, "run.npz"))
+    ...     trainer.load_checkpoint(Path(folder, "run.npz"))
     """
     content = read_checkpoint(path)
     name = Path(path).name

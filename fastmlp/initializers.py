@@ -17,7 +17,19 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Initializer(ABC):
-    """How the weights of one layer are drawn; biases always start at zero."""
+    """How the weights of one layer are drawn; biases always start at zero.
+
+    Examples
+    --------
+    One of your own:
+
+    >>> class Constant(Initializer):
+    ...     def sample(self, generator, n_in, n_out):
+    ...         return np.full((n_in, n_out), 0.5)
+    >>> from fastmlp import MLP
+    >>> MLP([2, 1], output_activation="linear", initializer=Constant()).predict([[1.0, 1.0]])
+    array([1.], dtype=float32)
+    """
 
     @abstractmethod
     def sample(self, generator: np.random.Generator, n_in: int, n_out: int) -> Array:

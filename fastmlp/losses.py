@@ -27,6 +27,18 @@ class Loss(ABC):
 
     Subclasses give `value` and `gradient`. `output_names` lists the output activations that the
     loss has a meaning for.
+
+    Examples
+    --------
+    >>> from fastmlp.activations import OUTPUT_ACTIVATIONS
+    >>> loss = LOSSES["mse"]
+    >>> isinstance(loss, Loss)
+    True
+    >>> outputs, targets = np.array([[1.0, 3.0]]), np.array([[0.0, 1.0]])
+    >>> loss.value(outputs, outputs, targets, OUTPUT_ACTIVATIONS["linear"])
+    array([2.5])
+    >>> loss.gradient(outputs, targets)
+    array([[1., 2.]])
     """
 
     name: ClassVar[str]

@@ -84,7 +84,17 @@ class Scores(tuple[float, ...]):
 
 
 class RunningScore(Protocol):
-    """A score that is fed block by block."""
+    """A score that is fed block by block.
+
+    Examples
+    --------
+    >>> from fastmlp.activations import Softmax
+    >>> score: RunningScore = Accuracy(Softmax(), batch_size=2)
+    >>> for labels in ([0, 1], [1, 1]):
+    ...     score.add(np.array([[2.0, 1.0], [0.0, 1.0]]), np.array(labels), None)
+    >>> score.value()
+    0.75
+    """
 
     def add(self, logits: Array, targets: Array, weights: Array | None) -> None:
         """Take in some rows; `targets` as `score_targets` returns them."""

@@ -24,6 +24,17 @@ class Optimizer(ABC):
     """How a gradient changes the parameters.
 
     Every optimizer has a `learning_rate`; a schedule may replace it at every step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> optimizer = OPTIMIZERS["sgd"]
+    >>> isinstance(optimizer, Optimizer)
+    True
+    >>> parameters, gradient, moments = np.array([1.0]), np.array([0.5]), np.empty((0, 1))
+    >>> optimizer.update(parameters, gradient, moments, learning_rate=0.1, step=1)
+    >>> parameters
+    array([0.95])
     """
 
     name: ClassVar[str]

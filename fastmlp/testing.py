@@ -106,7 +106,24 @@ SHAPE_CASES: tuple[tuple[tuple[int, ...], int, int], ...] = (
 
 
 class ConformanceError(AssertionError):
-    """A backend differs from the reference; the message names each check and where it failed."""
+    """A backend differs from the reference; the message names each check and where it failed.
+
+    Examples
+    --------
+    >>> from fastmlp.backends.numpy_backend import NumpyBackend, NumpySession
+    >>> class Doubled(NumpySession):
+    ...     def _logits(self, X):
+    ...         return 2 * super()._logits(X)
+    >>> class DoubledBackend(NumpyBackend):
+    ...     def _bind(self, network, loss, optimizer, regularization, batch_size, n_threads, seed):
+    ...         return Doubled(network, loss, optimizer, regularization, batch_size, seed)
+    >>> try:
+    ...     check_backend(DoubledBackend(), ["predict"], sample=1)
+    ... except ConformanceError as error:
+    ...     print(str(error).split(":")[0])
+    DoubledBackend() is not like the reference
+    predict
+    """
 
 
 @dataclass(frozen=True)
@@ -396,7 +413,14 @@ def _checks_on_stderr() -> Callable[[int, int, Case], None]:
 
 @dataclass(frozen=True)
 class Setting:
-    """A network, a way to train it, and the data to train it on."""
+    """A network, a way to train it, and the data to train it on.
+
+    Examples
+    --------
+    >>> setting = Setting(sizes=(3, 4, 2), n_rows=5)
+    >>> setting.network().layer_sizes
+    (3, 4, 2)
+    """
 
     sizes: tuple[int, ...] = (5, 18, 3, 4)
     hidden: str | tuple[str | Activation, ...] = "tanh"

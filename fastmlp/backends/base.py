@@ -265,6 +265,17 @@ class Session(ABC):
         As given.
     step : int
         Number of updates so far; dropout, noise and bias corrections depend on it.
+
+    Examples
+    --------
+    >>> session = get_backend("numpy").bind(MLP([1, 1], output_activation="linear"), batch_size=2)
+    >>> gradient = np.empty(2, dtype=np.float32)
+    >>> before = session.loss_and_gradient([[0.0], [1.0]], [1.0, 3.0], gradient)
+    >>> session.update(gradient, learning_rate=0.1)
+    >>> session.step
+    1
+    >>> session.loss_and_gradient([[0.0], [1.0]], [1.0, 3.0], gradient) < before
+    True
     """
 
     def __init__(

@@ -49,7 +49,14 @@ class NumpyBackend(Backend):
 
 
 class NumpySession(Session):
-    """A session whose parameters are a network's own flat vector."""
+    """A session whose parameters are a network's own flat vector.
+
+    Examples
+    --------
+    >>> session = NumpyBackend().bind(MLP([2, 3]))
+    >>> type(session).__name__, session.network.parameters.shape
+    ('NumpySession', (9,))
+    """
 
     def __init__(
         self,

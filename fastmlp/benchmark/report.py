@@ -81,6 +81,14 @@ class Report:
     tasks : dict of str to Task
         By workload.
     rows : list of Row
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Report({"date": "2026-11-22"}).save(Path(folder, "result.json"))
+    ...     Report.load(Path(folder, "result.json")).environment
+    {'date': '2026-11-22'}
     """
 
     environment: dict[str, str]
