@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+RESULTS = HERE.parent / "bench" / "results"
 sys.path.insert(0, str(HERE))  # for what lies beside this file
 
 from public_names import write_reference
 
 import fastmlp
+from fastmlp.benchmark.report import Report, markdown
 
 project = "fastmlp"
 author = "The fastmlp maintainers"
@@ -29,7 +31,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["gallery", "notebooks"]
+exclude_patterns = ["gallery", "notebooks", "measured.md"]
 default_role = "py:obj"
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -67,7 +69,9 @@ def skip_generated(app: Any, what: str, name: str, value: Any, skip: bool, optio
 
 
 def setup(app: Any) -> None:
-    """Write the pages of the reference before Sphinx looks for pages."""
+    """Write what is made of code and results before Sphinx looks for pages."""
     logging.getLogger("fastmlp").setLevel(logging.WARNING)  # no line for every epoch
     app.connect("autodoc-skip-member", skip_generated)
     write_reference(HERE / "reference")
+    tables = [markdown(Report.load(path)) for path in sorted(RESULTS.glob("*.json"))]
+    (HERE / "measured.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")

@@ -7,8 +7,9 @@ In a page's Markdown,
 
 - blocks of ``python`` run one after another as one program, and blocks of ``sh`` in a shell, in the
   same folder; both must succeed. In the folder lie the files that pages call the reader's own;
-- lines that install, or that run the tests of this repository, are left out: .ci/run has them; and
-  so are commands that read MNIST, where FASTMLP_DATA names no folder;
+- lines that install, that run the tests of this repository (as .ci/run does), or that serve until
+  they are stopped are left out; and so are commands that read MNIST, where FASTMLP_DATA names no
+  folder;
 - a block of ``text`` right below is what the code printed: its numbers may differ by a
   twentieth from machine to machine, all else is the same, and ``...`` stands for anything;
 - a comment ``<!-- needs: mnist -->`` above a block, or ``needs: torch``, says where the block runs:
@@ -41,7 +42,7 @@ _BLOCK = re.compile(
 #: Languages of blocks that run; others only show something.
 _RUN = ("python", "sh")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]\d+)?")
-_LEFT_OUT = re.compile(r"^(pip install|git clone|cd fastmlp|pytest|python -m pytest|sphinx-build)")
+_LEFT_OUT = re.compile(r"^(pip install|pytest|python -m pytest|sphinx-build|fastmlp serve [^&]*$)")
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ class Block:
 
 def pages() -> list[Path]:
     """Return all pages that hold code: those of the site, and the README."""
-    written = [path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts]
-    return [ROOT / "README.md", *sorted(written)]
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(text: str) -> list[Block]:

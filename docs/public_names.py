@@ -44,6 +44,7 @@ PAGES = {
     "fastmlp.targets": "Targets",
     "fastmlp.preprocessing": "Preprocessing of tables",
     "fastmlp.model_file": "Files of models",
+    "fastmlp.serving": "The service",
     "fastmlp.checkpoint": "Files of checkpoints",
 }
 
@@ -55,6 +56,7 @@ INNER_ROOMS = {
     "fastmlp.backends.numba_backend": "kernels; CONTRIBUTING.md walks through them",
     "fastmlp.cli": "the command line, which has a page of its own",
     "fastmlp.datasets": "offered by the package itself",
+    "fastmlp.serving": "offered by the package itself",
     "fastmlp.exchange": "methods of MLP: to_onnx, from_torch and the like",
 }
 

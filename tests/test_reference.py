@@ -13,6 +13,7 @@ import pytest
 import fastmlp
 
 pytest.importorskip("sklearn", reason="fastmlp.sklearn is public")
+pytest.importorskip("fastapi", reason="fastmlp.serving is public")
 pytest.importorskip("sphinx", reason="the reference is made with fastmlp[docs]")
 
 

@@ -1,0 +1,31 @@
+"""
+Speed
+=====
+
+Seconds per epoch, as a committed result of ``fastmlp bench --json`` has them: how many times longer
+than the Numba backend each takes. The networks are those of the page on benchmarks.
+"""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+import fastmlp
+from fastmlp.benchmark import Report
+
+results = Path(fastmlp.__file__).parents[1] / "bench" / "results"  # of a checkout
+report = Report.load(results / "epyc-2-cores.json")
+
+others = ["numpy", "jax", "pytorch", "scikit-learn"]
+figure, axes = plt.subplots(
+    1, len(report.tasks), figsize=(10, 3), sharey=True, layout="constrained"
+)
+for ax, workload in zip(axes, report.tasks, strict=True):
+    seconds = {row.contestant: row.seconds for row in report.of(workload) if row.n_threads == 2}
+    times = [(seconds.get(name) or 0) / seconds["numba"] for name in others]
+    ax.bar_label(ax.barh(others, times, color="C0"), fmt="%.1f", padding=2)
+    ax.axvline(1, color="black", linewidth=1)
+    ax.set(title=workload, xlim=(0, max(times) * 1.3))
+    ax.invert_yaxis() if workload == "first" else None
+figure.supxlabel(f"times the Numba backend's seconds, 2 threads, {report.environment['processor']}")
+plt.show()
