@@ -46,6 +46,7 @@ def handful():
     return (images, labels), (images[:50], labels[:50])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES.pages(), ids=lambda path: path.name)
 def test_the_code_of_a_page_runs_and_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch):
     """On a handful of images in the place of MNIST, which takes minutes."""

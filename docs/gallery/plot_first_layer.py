@@ -2,9 +2,10 @@
 First-layer weights of MNIST
 ============================
 
-Each picture is what one unit of the first hidden layer looks for: its 784 weights, as an image. Blue
-pixels speak for the unit, red ones against it. A penalty on the weights keeps those of the empty rim
-from staying as they were drawn at first. It needs MNIST: ``pip install 'fastmlp[datasets]'``.
+Each picture is what one unit of the first hidden layer looks for: its 784 weights, as an image.
+Blue pixels speak for the unit, red ones against it. A penalty on the weights keeps those of the
+empty rim from staying as they were drawn at first. MNIST is downloaded by
+``pip install 'fastmlp[datasets]'``.
 """
 
 import matplotlib.pyplot as plt

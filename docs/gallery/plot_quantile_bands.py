@@ -17,7 +17,7 @@ x = rng.uniform(-3, 3, 1500)
 y = np.sin(x) + rng.normal(0, 0.1 + 0.1 * np.abs(x))
 
 model = MLPRegressor(
-    (64, 64), loss=Quantile(levels=(0.1, 0.5, 0.9)), max_iter=100, tol=0, random_state=0
+    (64, 64), loss=Quantile(levels=(0.1, 0.5, 0.9)), early_stopping=True, random_state=0
 )
 model.fit(x[:, None], y)
 
