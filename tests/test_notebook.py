@@ -22,7 +22,9 @@ def outputs() -> list[list[Any]]:
     nbformat = pytest.importorskip("nbformat", reason="notebooks run with fastmlp[docs]")
     preprocessors = pytest.importorskip("nbconvert.preprocessors")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    preprocessors.ExecutePreprocessor(timeout=300, kernel_name="python3").preprocess(notebook)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MPLBACKEND", raising=False)  # a notebook has its own
+        preprocessors.ExecutePreprocessor(timeout=300, kernel_name="python3").preprocess(notebook)
     return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
 
 
