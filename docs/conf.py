@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import re
@@ -17,6 +19,7 @@ from public_names import write_reference
 
 import fastmlp
 from fastmlp.benchmark.report import Report, markdown
+from fastmlp.cli import main
 
 project = "fastmlp"
 author = "The fastmlp maintainers"
@@ -68,10 +71,27 @@ def skip_generated(app: Any, what: str, name: str, value: Any, skip: bool, optio
     return True if re.fullmatch(r"set_\w+_request", name) else None
 
 
+def help_of(*words: str) -> str:
+    """Return what the command line says of itself after some words."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+    return said.getvalue()
+
+
+def command_line() -> str:
+    """Return the page of the command line: what `--help` says of every command."""
+    commands = re.findall(r"^    (\w+) ", help_of(), flags=re.MULTILINE)
+    texts = [f"## fastmlp {name}\n\n```text\n{help_of(name)}```\n" for name in commands]
+    return "\n".join(["# Command line\n", *texts])
+
+
 def setup(app: Any) -> None:
     """Write what is made of code and results before Sphinx looks for pages."""
+    os.environ["COLUMNS"] = "80"  # how wide the help of commands is
     logging.getLogger("fastmlp").setLevel(logging.WARNING)  # no line for every epoch
     app.connect("autodoc-skip-member", skip_generated)
     write_reference(HERE / "reference")
+    (HERE / "command-line.md").write_text(command_line(), encoding="utf-8")
     tables = [markdown(Report.load(path)) for path in sorted(RESULTS.glob("*.json"))]
     (HERE / "measured.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
