@@ -61,7 +61,8 @@ class Block:
 
 def pages() -> list[Path]:
     """Return all pages that hold code: those of the site, and the README."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    written = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [path for path in written if blocks(path.read_text(encoding="utf-8"))]
 
 
 def blocks(text: str) -> list[Block]:
