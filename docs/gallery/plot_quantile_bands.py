@@ -17,7 +17,10 @@ x = rng.uniform(-3, 3, 1500)
 y = np.sin(x) + rng.normal(0, 0.1 + 0.1 * np.abs(x))
 
 model = MLPRegressor(
-    (64, 64), loss=Quantile(levels=(0.1, 0.5, 0.9)), early_stopping=True, random_state=0
+    loss=Quantile(levels=(0.1, 0.5, 0.9)),
+    hidden_layer_sizes=(64, 64),
+    early_stopping=True,
+    random_state=0,
 )
 model.fit(x[:, None], y)
 
