@@ -38,8 +38,6 @@ exclude_patterns = ["gallery", "notebooks", "measured.md"]
 default_role = "py:obj"
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-# Types in docstrings are prose: "ndarray of shape (n_moments, n_parameters)" names no object.
-suppress_warnings = ["ref.python"]
 
 html_theme = "furo"
 html_title = f"fastmlp {version}"
@@ -48,6 +46,8 @@ html_copy_source = False
 autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
 napoleon_google_docstring = False
+# Types in docstrings are prose: "ndarray of shape (n_parameters,)" is a link to nothing.
+napoleon_use_param = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 
@@ -86,11 +86,18 @@ def command_line() -> str:
     return "\n".join(["# Command line\n", *texts])
 
 
+def without_ways_back(app: Any, name: str, template: str, context: Any, doctree: Any) -> None:
+    """Take the links to the reference from pages of source: they take each name's first home."""
+    if name.startswith("_modules/"):
+        context["body"] = re.sub(r'<a class="viewcode-back".*?</a>', "", context["body"])
+
+
 def setup(app: Any) -> None:
     """Write what is made of code and results before Sphinx looks for pages."""
     os.environ["COLUMNS"] = "80"  # how wide the help of commands is
     logging.getLogger("fastmlp").setLevel(logging.WARNING)  # no line for every epoch
     app.connect("autodoc-skip-member", skip_generated)
+    app.connect("html-page-context", without_ways_back)
     write_reference(HERE / "reference")
     (HERE / "command-line.md").write_text(command_line(), encoding="utf-8")
     tables = [markdown(Report.load(path)) for path in sorted(RESULTS.glob("*.json"))]
