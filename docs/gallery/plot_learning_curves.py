@@ -3,7 +3,7 @@ Learning curves
 ===============
 
 A history holds every epoch's losses and scores, and draws them. Here the same network is trained
-with and without dropout: dropout raises the training loss and lowers the validation loss's rise.
+without dropout and with it: with it the training loss is higher, and nearer to the validation loss.
 """
 
 from fastmlp import MLP, Regularization, Trainer
