@@ -54,11 +54,6 @@ def test_the_code_of_a_page_runs_and_prints_what_it_shows(page: Path, tmp_path: 
     assert list(PAGES.differences(page, tmp_path)) == []
 
 
-@pytest.mark.slow
-def test_the_readme_is_right_of_mnist(mnist_folder: Path, tmp_path: Path) -> None:
-    assert list(PAGES.differences(PAGES.ROOT / "README.md", tmp_path)) == []
-
-
 def test_a_page_is_told_apart_from_what_its_code_prints(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     for shown, right in [("0.50 s", True), ("0.51 s", True), ("0.60 s", False), ("1 s", False)]:
