@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging
 import os
@@ -50,6 +51,7 @@ napoleon_google_docstring = False
 napoleon_use_param = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+strip_signature_backslash = True  # so that attributes keep the underscore at their end
 
 # The first layer of a network that reads MNIST is drawn where MNIST is at hand.
 _everywhere = r"/plot_(?!first_layer)"
@@ -67,8 +69,10 @@ sphinx_gallery_conf = {
 
 
 def skip_generated(app: Any, what: str, name: str, value: Any, skip: bool, options: Any) -> Any:
-    """Leave out the methods that scikit-learn makes by itself: set_fit_request and its kin."""
-    return True if re.fullmatch(r"set_\w+_request", name) else None
+    """Leave out the methods that scikit-learn brings: set_fit_request and its kin."""
+    ours = (getattr(value, "__module__", None) or "fastmlp").startswith("fastmlp")
+    made = re.fullmatch(r"set_\w+_request", name)
+    return True if made or (inspect.isroutine(value) and not ours) else None
 
 
 def help_of(*words: str) -> str:

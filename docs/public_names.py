@@ -110,7 +110,16 @@ def _entry(module: ModuleType, name: str) -> str:
         directive = "autoexception" if issubclass(value, BaseException) else "autoclass"
     else:
         directive = "autofunction"
-    return f".. {directive}:: {shown_name(module, name)}\n"
+    entry = f".. {directive}:: {shown_name(module, name)}\n"
+    # What a base in a private module offers is the class's own.
+    if inspect.isclass(value) and any("fastmlp" in m and "._" in m for m in _bases(value)):
+        entry += "   :inherited-members: CallbackSupportMixin, BaseEstimator\n"
+    return entry
+
+
+def _bases(kind: type) -> list[str]:
+    """Return the modules that the bases of a class are written in."""
+    return [base.__module__ for base in kind.__mro__[1:]]
 
 
 def page(name: str, title: str) -> str:
