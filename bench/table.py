@@ -1,4 +1,4 @@
-"""Write the comparison of a measured result into the README.
+"""Write the comparison of a measured result into the README, and draw the picture above it.
 
 python bench/table.py bench/results/NAME.json
 """
@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import argparse
 import re
+import runpy
 from pathlib import Path
+from typing import Any
 
 from fastmlp.benchmark.report import Report, markdown
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PICTURE = ROOT / "docs" / "speed.svg"
 TABLE = re.compile(
     r"<!-- comparison table: begin.*?-->.*?<!-- comparison table: end -->", flags=re.DOTALL
 )
@@ -21,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("result", type=Path, help="what `fastmlp bench --json` wrote")
     parser.add_argument("--readme", type=Path, default=README)
+    parser.add_argument("--picture", type=Path, default=PICTURE)
     options = parser.parse_args()
     table = markdown(Report.load(options.result))
     text = options.readme.read_text(encoding="utf-8")
@@ -29,6 +34,19 @@ def main() -> None:
     begin = f"<!-- comparison table: begin (python bench/table.py {options.result.as_posix()}) -->"
     block = f"{begin}\n{table}\n<!-- comparison table: end -->"
     options.readme.write_text(TABLE.sub(lambda _: block, text), encoding="utf-8")
+    draw(options.picture)
+
+
+def draw(picture: Path) -> None:
+    """Write what the gallery draws of the committed result, its texts as texts."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    # Equal results are equal files.
+    plain: dict[str, Any] = {"svg.fonttype": "none", "svg.hashsalt": "fastmlp"}
+    with mpl.rc_context(plain):
+        figure = runpy.run_path(str(ROOT / "docs" / "gallery" / "plot_speed.py"))["figure"]
+        figure.savefig(picture, metadata={"Date": None})
 
 
 if __name__ == "__main__":

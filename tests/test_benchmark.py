@@ -372,13 +372,17 @@ def readme_after(report, tmp_path, monkeypatch, text: str) -> str:
     report.save(tmp_path / "result.json")
     readme = tmp_path / "README.md"
     readme.write_text(text, encoding="utf-8")
+    picture = str(tmp_path / "speed.svg")
     arguments = ["table.py", str(tmp_path / "result.json"), "--readme", str(readme)]
+    arguments += ["--picture", picture]
     monkeypatch.setattr("sys.argv", arguments)
     module.main()
+    assert ">pytorch<" in Path(picture).read_text(encoding="utf-8")
     return readme.read_text(encoding="utf-8")
 
 
 def test_the_readme_table_is_replaced_between_its_marks(report, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
     old = (
         "before\n<!-- comparison table: begin (x) -->\nold\n<!-- comparison table: end -->\nafter\n"
     )

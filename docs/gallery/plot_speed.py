@@ -26,7 +26,7 @@ for ax, workload in zip(axes, report.tasks, strict=True):
     labels = [f"{time:.1f}" if time else "cannot" for time in times]
     ax.bar_label(ax.barh(others, times, color="C0"), labels, padding=4)
     ax.axvline(1, color="black", linewidth=1)
-    ax.set(title=workload, xlim=(0, max(times) * 1.4))
+    ax.set(title=workload, xlim=(0, max(times) * 1.5))
 axes[0].invert_yaxis()
 figure.supxlabel(f"times the Numba backend's seconds, 2 threads, {report.environment['processor']}")
 plt.show()
