@@ -268,10 +268,11 @@ def test_a_huge_body_is_refused_and_its_client_reads_why(running: Process, says:
 
     more = {"Content-Length": str(30 * 10**5)} if says else {}
     headers = {"Content-Type": "application/json", **more}
-    with httpx.Client(base_url=running.address, timeout=20) as client:
-        response = client.post("/predict", content=parts(), headers=headers)
-        assert response.status_code == 413
-        assert client.get("/health").status_code == 200
+    # On a connection of its own: whether that can be used again depends on what was still sent.
+    response = httpx.post(
+        f"{running.address}/predict", content=parts(), headers=headers, timeout=20
+    )
+    assert response.status_code == 413
     assert is_well(running)
 
 
