@@ -683,6 +683,7 @@ def test_silence_on_request(capfd):
 
 def test_a_bar_on_a_terminal(capfd, monkeypatch):
     pytest.importorskip("tqdm")
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # other tests may import it
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     fit(make_trainer(), epochs=2, verbose=True)
     out, err = capfd.readouterr()
