@@ -58,9 +58,9 @@ class ThreadChoice:
 
     def for_prediction(self, n_samples: int) -> int:
         """Return the number of threads for the forward pass of so many rows."""
-        if self.at_most is None:
-            return self.most
-        return self.most if n_samples * self._row_work / 3 > WORTH_WAKING else 1
+        asked_for = self.at_most is None
+        many = n_samples * self._row_work / 3 > WORTH_WAKING
+        return self.most if asked_for or many else 1
 
     def next_call(self, batches: int) -> tuple[int, int]:
         """Return the number of threads and of batches, at most `batches`, of the next call."""
