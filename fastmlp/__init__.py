@@ -6,7 +6,7 @@ from fastmlp.errors import CheckpointError, DivergenceError, ModelFileError, Tra
 from fastmlp.history import History
 from fastmlp.lbfgs import LBFGS
 from fastmlp.network import MLP
-from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop
+from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RateFactors, RMSprop
 from fastmlp.predictor import Predictor
 from fastmlp.regularization import Regularization
 from fastmlp.trainer import Trainer
@@ -32,6 +32,7 @@ __all__ = [
     "ModelFileError",
     "Predictor",
     "RMSprop",
+    "RateFactors",
     "Regularization",
     "TensorBoard",
     "Trainer",

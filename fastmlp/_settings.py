@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,8 @@ def described(thing: Any) -> Any:
 def recreated(description: Any, kinds: Mapping[str, type], where: str = "content") -> Any:
     """Return the object that `described` described, if its class is one of `kinds`.
 
-    Nothing is looked up by a name but in `kinds`. Fields that the description lacks have their
+    Nothing is looked up by a name but in `kinds`, and a field's metadata, whose ``kind`` is the
+    class of the description that the field may be. Fields that the description lacks have their
     defaults; lists become tuples.
 
     Parameters
@@ -66,18 +67,27 @@ def recreated(description: Any, kinds: Mapping[str, type], where: str = "content
     """
     Fields({"kind": OneOf(tuple(kinds))}, Anything()).check(description, where)
     kind = kinds[description["kind"]]
-    known: dict[str, Kind] = {
-        item.name: _Setting(is_truth=isinstance(item.default, bool)) for item in fields(kind)
-    }
-    given = {name: item for name, item in description.items() if name != "kind"}
-    for name, item in given.items():
+    known = {item.name: item for item in fields(kind)}
+    given = {}
+    for name, value in description.items():
+        if name == "kind":
+            continue
         if name not in known:
             raise ValueError(f"{where} has {shown(name)}, which no {kind.__name__} has")
-        known[name].check(item, f"{where}.{name}")
+        given[name] = _field_value(known[name], value, f"{where}.{name}")
     try:
-        return kind(**{name: _as_tuples(item) for name, item in given.items()})
+        return kind(**given)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where} is no {kind.__name__}: {error}") from error
+
+
+def _field_value(item: Field[Any], value: Any, where: str) -> Any:
+    """Return what a description's field is made of, which may be one description more."""
+    inner = item.metadata.get("kind")
+    if inner is not None and isinstance(value, dict):
+        return recreated(value, {inner.__name__: inner}, where)
+    _Setting(is_truth=isinstance(item.default, bool)).check(value, where)
+    return _as_tuples(value)
 
 
 @dataclass(frozen=True)
@@ -206,7 +216,7 @@ def _completed(theirs: Any, ours: Any) -> Any:
 
 
 def readable(thing: Any) -> str:
-    """Return a setting as a person would write it.
+    """Return a setting as a person would write it: what is None is left out.
 
     Examples
     --------
@@ -220,7 +230,9 @@ def readable(thing: Any) -> str:
 def _readable(setting: Any) -> str:
     if isinstance(setting, dict) and "kind" in setting:
         items = ", ".join(
-            f"{name}={_readable(item)}" for name, item in setting.items() if name != "kind"
+            f"{name}={_readable(item)}"
+            for name, item in setting.items()
+            if name != "kind" and item is not None
         )
         return f"{setting['kind']}({items})"
     if isinstance(setting, list):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,10 +21,105 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
+class RateFactors:
+    """Factors on the learning rate, for weights and biases of every layer.
+
+    A pure factor on the rate of every step, as the rates of PyTorch's parameter groups: decoupled
+    weight decay follows it, moments do not, and 0 leaves parameters as they are.
+
+    Parameters
+    ----------
+    weights, biases : float or sequence of float, default 1.0
+        At least 0. A number holds for every layer; several are those of each weight layer.
+    scale : float, default 1.0
+        Of the scaling layer, at least 0; it means nothing to a network without one.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP, Adam, RateFactors, Trainer
+    >>> factors = RateFactors(weights=(1.0, 0.5), biases=0.1)
+    >>> trainer = Trainer(MLP([4, 8, 2]), optimizer=Adam(0.01, rate_factors=factors))
+    """
+
+    weights: float | tuple[float, ...] = 1.0
+    biases: float | tuple[float, ...] = 1.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "biases"):
+            given: Any = getattr(self, name)
+            if isinstance(given, list | np.ndarray):
+                object.__setattr__(self, name, tuple(given))
+            several = isinstance(given, list | tuple | np.ndarray)
+            for factor in given if several else (given,):
+                _checks.real(factor, f"a rate factor of {name}", at_least=0)
+        _checks.real(self.scale, "the rate factor of scale", at_least=0)
+
+    def of_layers(self, n_layers: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the factors of each layer's weights, and those of its biases.
+
+        Raises
+        ------
+        ValueError
+            If a tuple of factors does not match the number of layers.
+
+        Examples
+        --------
+        >>> RateFactors(weights=(1.0, 0.5), biases=0.1).of_layers(2)
+        ((1.0, 0.5), (0.1, 0.1))
+        """
+        return self._each("weights", n_layers), self._each("biases", n_layers)
+
+    def _each(self, name: str, n_layers: int) -> tuple[float, ...]:
+        given = getattr(self, name)
+        if not isinstance(given, tuple):
+            return (float(given),) * n_layers
+        if len(given) != n_layers:
+            raise ValueError(
+                f"rate factors of {name} as a tuple need {n_layers} numbers, one for each weight "
+                f"layer, got {len(given)}"
+            )
+        return tuple(float(factor) for factor in given)
+
+    def of_parameters(self, layer_shapes: Sequence[tuple[int, int]], dtype: np.dtype[Any]) -> Array:
+        """Return every parameter's factor, in the layout of `MLP.parameters`.
+
+        Parameters
+        ----------
+        layer_shapes : sequence of (int, int)
+            (n_in, n_out) of every weight layer.
+        dtype : dtype
+
+        Raises
+        ------
+        ValueError
+            If a tuple of factors does not match the number of layers.
+
+        Examples
+        --------
+        >>> RateFactors(0.5, 2.0).of_parameters([(2, 1), (1, 1)], np.dtype("float64"))
+        array([0.5, 0.5, 2. , 0.5, 2. ])
+        """
+        weights, biases = self.of_layers(len(layer_shapes))
+        parts = []
+        for (n_in, n_out), weight, bias in zip(layer_shapes, weights, biases, strict=True):
+            parts += [np.full(n_in * n_out, weight, dtype), np.full(n_out, bias, dtype)]
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True, repr=False)
 class Optimizer(ABC):
     """How a gradient changes the parameters.
 
-    Every optimizer has a `learning_rate`; a schedule may replace it at every step.
+    Every optimizer has a `learning_rate`; a schedule may replace it at every step. Every one takes
+    `rate_factors`, by keyword: factors on that rate for weights and biases of every layer.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.01
+        Above 0.
+    rate_factors : RateFactors or None, default None
+        None takes the rate for all parameters alike.
 
     Examples
     --------
@@ -41,9 +137,32 @@ class Optimizer(ABC):
     #: Moments that are sums or means of squares, which are never negative.
     squares: ClassVar[tuple[int, ...]] = ()
     learning_rate: float = 0.01
+    rate_factors: RateFactors | None = field(
+        default=None, kw_only=True, metadata={"kind": RateFactors}
+    )
 
     def __post_init__(self) -> None:
         _checks.real(self.learning_rate, "learning_rate", above=0)
+        if not isinstance(self.rate_factors, RateFactors | None):
+            raise TypeError(f"rate_factors must be RateFactors or None, got {self.rate_factors!r}")
+
+    def __repr__(self) -> str:
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.repr}
+        if self.rate_factors is None:
+            del values["rate_factors"]
+        shown = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        return f"{type(self).__qualname__}({shown})"
+
+    def layer_factors(self, n_layers: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the factors on the rate of each layer's weights, and those of its biases.
+
+        Raises
+        ------
+        ValueError
+            If a tuple of factors does not match the number of layers.
+        """
+        factors = RateFactors() if self.rate_factors is None else self.rate_factors
+        return factors.of_layers(n_layers)
 
     @property
     def n_moments(self) -> int:
@@ -56,7 +175,7 @@ class Optimizer(ABC):
         parameters: Array,
         gradient: Array,
         moments: Array,
-        learning_rate: float,
+        learning_rate: float | Array,
         step: int,
     ) -> None:
         """Change `parameters` and `moments` in place.
@@ -67,14 +186,15 @@ class Optimizer(ABC):
         gradient : ndarray of shape (n_parameters,)
             Used as scratch: it holds no gradient afterwards.
         moments : ndarray of shape (n_moments, n_parameters)
-        learning_rate : float
-            The rate of this step.
+        learning_rate : float or ndarray of shape (n_parameters,)
+            The rate of this step; an array, each parameter's own, only where there are
+            `rate_factors`.
         step : int
             Counts updates from 1.
         """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum or Nesterov momentum on request.
 
@@ -122,7 +242,7 @@ class SGD(Optimizer):
         parameters: Array,
         gradient: Array,
         moments: Array,
-        learning_rate: float,
+        learning_rate: float | Array,
         step: int,
     ) -> None:
         if self.weight_decay:
@@ -138,7 +258,7 @@ class SGD(Optimizer):
         parameters -= gradient
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2014, arXiv 1412.6980).
 
@@ -191,7 +311,7 @@ class Adam(Optimizer):
         parameters: Array,
         gradient: Array,
         moments: Array,
-        learning_rate: float,
+        learning_rate: float | Array,
         step: int,
     ) -> None:
         if self.weight_decay and self.decoupled_decay:
@@ -212,7 +332,7 @@ class Adam(Optimizer):
         parameters -= gradient
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2017, arXiv 1711.05101).
 
@@ -230,7 +350,7 @@ class AdamW(Adam):
     weight_decay: float = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EpsilonHatAdam(AdamW):
     """Adam as scikit-learn writes it, with `epsilon` before the correction of bias; decay as AdamW.
 
@@ -243,7 +363,7 @@ class EpsilonHatAdam(AdamW):
     epsilon_hat: ClassVar[bool] = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RMSprop(Optimizer):
     """RMSprop (Tieleman & Hinton 2012, Lecture 6.5 of "Neural Networks for Machine Learning").
 
@@ -289,7 +409,7 @@ class RMSprop(Optimizer):
         parameters: Array,
         gradient: Array,
         moments: Array,
-        learning_rate: float,
+        learning_rate: float | Array,
         step: int,
     ) -> None:
         if self.weight_decay:
@@ -305,7 +425,7 @@ class RMSprop(Optimizer):
         parameters -= gradient
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adagrad(Optimizer):
     """Adagrad (Duchi et al. 2011).
 
@@ -343,7 +463,7 @@ class Adagrad(Optimizer):
         parameters: Array,
         gradient: Array,
         moments: Array,
-        learning_rate: float,
+        learning_rate: float | Array,
         step: int,
     ) -> None:
         if self.weight_decay:
@@ -354,7 +474,7 @@ class Adagrad(Optimizer):
         parameters -= gradient
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Lion(Optimizer):
     """Lion: the sign of an interpolated momentum (Chen et al. 2023, arXiv 2302.06675).
 
@@ -397,7 +517,7 @@ class Lion(Optimizer):
         parameters: Array,
         gradient: Array,
         moments: Array,
-        learning_rate: float,
+        learning_rate: float | Array,
         step: int,
     ) -> None:
         if self.weight_decay:

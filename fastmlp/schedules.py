@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -60,6 +61,12 @@ def _in_equal_epochs(steps: Array, epoch: int, total_epochs: int) -> tuple[Array
     """Return the numbers of an epoch's steps, and of all, if all epochs had as many."""
     n_steps = len(steps)
     return epoch * n_steps + np.arange(n_steps), total_epochs * n_steps
+
+
+def _shares_over(steps: Array, epoch: int, total_epochs: int) -> Array:
+    """Return the share of the training that is over before each step of an epoch."""
+    numbers, total_steps = _in_equal_epochs(steps, epoch, total_epochs)
+    return np.asarray(numbers / total_steps)
 
 
 @dataclass(frozen=True)
@@ -193,6 +200,70 @@ class Cosine(Schedule):
         phase = np.clip((steps - rising) / falling, 0, 1)
         fall = self.final + (1 - self.final) * 0.5 * (1 + np.cos(np.pi * phase))
         return np.where(steps < rising, (steps + 1) / (rising + 1), fall)
+
+
+@dataclass(frozen=True)
+class CosineLog(Schedule):
+    """Cycles of a cosine, each twice as long as the one before (arXiv 2407.04491, "coslog").
+
+    0.5 (1 - cos(2 pi log2(1 + (2^cycles - 1) t))), where t in [0, 1) is the share of the training
+    that is over: every cycle rises from 0 to 1 and falls again, and the training ends near 0.
+
+    Parameters
+    ----------
+    cycles : int, default 4
+        From 1 to 52.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> CosineLog(cycles=2).factors(np.arange(6), epoch=0, total_epochs=1).round(2)
+    array([0.  , 0.93, 0.  , 0.72, 0.93, 0.32])
+    """
+
+    name: ClassVar[str] = "cosine_log"
+    cycles: int = 4
+
+    def __post_init__(self) -> None:
+        _checks.integer(self.cycles, "cycles", at_least=1)
+        _checks.real(self.cycles, "cycles", at_most=52)  # beyond it, steps are lost in rounding
+
+    def factors(self, steps: Array, epoch: int, total_epochs: int) -> Array:
+        t = _shares_over(steps, epoch, total_epochs)
+        cycle = np.log2(1 + (2.0**self.cycles - 1) * t)
+        return np.asarray(0.5 * (1 - np.cos(2 * np.pi * cycle)))
+
+
+@dataclass(frozen=True)
+class FunctionSchedule(Schedule):
+    """A user's own function of the share of the training that is over.
+
+    A function that is given as a schedule becomes one.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an array of t, in [0, 1), for the steps of an epoch: the number of each step divided
+        by that of all. Returns as many factors, finite and at least 0. Without a state of its own:
+        a resumed training calls it anew.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> linear = FunctionSchedule(lambda t: 1 - t)
+    >>> linear.factors(np.arange(4), epoch=0, total_epochs=1)
+    array([1.  , 0.75, 0.5 , 0.25])
+    """
+
+    name: ClassVar[str] = "function"
+    function: Callable[[Array], Array]
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"function must be a function of t, got {self.function!r}")
+
+    def factors(self, steps: Array, epoch: int, total_epochs: int) -> Array:
+        return self.function(_shares_over(steps, epoch, total_epochs))
 
 
 @dataclass(frozen=True)
@@ -352,6 +423,7 @@ SCHEDULES: _checks.Vocabulary[Schedule] = _checks.Vocabulary(
             Exponential,
             InverseScaling,
             Cosine,
+            CosineLog,
             OneCycle,
             ReduceOnPlateau,
         )
@@ -361,7 +433,37 @@ SCHEDULES: _checks.Vocabulary[Schedule] = _checks.Vocabulary(
         "exponential": ("ExponentialLR", "exponential_decay"),
         "inverse_scaling": ("invscaling",),
         "cosine": ("CosineAnnealingLR", "cosine_decay"),
+        "cosine_log": ("coslog", "coslog4"),
         "one_cycle": ("OneCycleLR",),
         "reduce_on_plateau": ("ReduceLROnPlateau",),
     },
 )
+
+
+def choose_schedule(given: str | Schedule | Callable[[Array], Array]) -> Schedule:
+    """Return the schedule that a name, an instance or a function of t stands for.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If it is none of them.
+
+    Examples
+    --------
+    >>> choose_schedule("coslog4")
+    CosineLog(cycles=4)
+    >>> choose_schedule(lambda t: 1 - t).name
+    'function'
+    """
+    if isinstance(given, str | Schedule):
+        return _checks.choose(given, Schedule, SCHEDULES, "schedule")
+    if callable(given) and not isinstance(
+        given, type
+    ):  # a class is a mistake: Cosine, not Cosine()
+        return FunctionSchedule(given)
+    raise TypeError(
+        f"schedule must be a name ({_checks.listing(SCHEDULES)}), a Schedule instance or a "
+        f"function of t, got {given!r}"
+    )

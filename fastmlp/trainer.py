@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,10 @@ from fastmlp.network import MLP, check_finite, check_logits
 from fastmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastmlp.regularization import Regularization
 from fastmlp.schedules import (
-    SCHEDULES,
     Constant,
     ReduceOnPlateau,
     Schedule,
+    choose_schedule,
     epoch_factors,
 )
 from fastmlp.targets import dense_targets, prepare_targets, weight_shares
@@ -166,9 +166,11 @@ class Trainer:
         None lets the backend choose. Results do not depend on it.
     seed : int or None, default None
         Of the sample order, dropout and noise. None takes the network's seed.
-    schedule : str, Schedule or None, default None
+    schedule : str, Schedule, callable or None, default None
         Of the learning rate; None keeps it constant. It counts the epochs of all fits, whatever
-        their sizes, and stretches over all epochs that fits were asked for so far.
+        their sizes, and stretches over all epochs that fits were asked for so far. A function
+        ``f(t)`` returns the factors on the rate for an array of t, the shares of the training
+        that are over, in [0, 1).
     regularization : Regularization or None, default None
     class_weight : dict, "balanced" or None, default None
         Weights of classes in the training loss, for softmax and a single sigmoid output; classes
@@ -211,7 +213,7 @@ class Trainer:
         backend: str | Backend = "auto",
         n_threads: int | None = None,
         seed: int | None = None,
-        schedule: str | Schedule | None = None,
+        schedule: str | Schedule | Callable[[Array], Array] | None = None,
         regularization: Regularization | None = None,
         class_weight: ClassWeight = None,
         metrics: Sequence[Any] | Mapping[str, Any] = (),
@@ -224,7 +226,7 @@ class Trainer:
         )
         self.loss.check_output(network.output_activation)
         self.loss.target_width(network.n_outputs)
-        self._optimizer = _optimizer(optimizer)
+        self._optimizer = _optimizer(optimizer, network.n_layers)
         self.batch_size = _checks.integer(batch_size, "batch_size", at_least=1)
         self.backend = get_backend(backend)
         self.n_threads = (
@@ -308,7 +310,7 @@ class Trainer:
 
     @optimizer.setter
     def optimizer(self, given: str | Optimizer | LBFGS) -> None:
-        optimizer = _optimizer(given)
+        optimizer = _optimizer(given, self.network.n_layers)
         if type(optimizer) is not type(self._optimizer):
             raise ValueError(
                 f"this trainer's optimizer is {self._optimizer!r}, whose moments mean nothing to "
@@ -335,7 +337,7 @@ class Trainer:
         return self._schedule
 
     @schedule.setter
-    def schedule(self, given: str | Schedule | None) -> None:
+    def schedule(self, given: str | Schedule | Callable[[Array], Array] | None) -> None:
         schedule = self._checked_schedule(given)
         with (turn := threading.Lock()):
             self._claim(turn)
@@ -820,10 +822,12 @@ class Trainer:
         )
         return optimizer.learning_rate * progress.plateau.factor * factors
 
-    def _checked_schedule(self, given: str | Schedule | None) -> Schedule:
+    def _checked_schedule(
+        self, given: str | Schedule | Callable[[Array], Array] | None
+    ) -> Schedule:
         schedule: Schedule = Constant()
         if given is not None:
-            schedule = _checks.choose(given, Schedule, SCHEDULES, "schedule")
+            schedule = choose_schedule(given)
         if isinstance(self.optimizer, LBFGS):
             _check_full_batch(schedule, self.regularization)
         return schedule
@@ -1042,12 +1046,14 @@ class Trainer:
         )
 
 
-def _optimizer(given: Any) -> Optimizer | LBFGS:
+def _optimizer(given: Any, n_layers: int) -> Optimizer | LBFGS:
     if isinstance(given, LBFGS):
         return given
     if isinstance(given, str) and _checks.plain(given) == LBFGS.name:
         return LBFGS()
-    return _checks.choose(given, Optimizer, OPTIMIZERS, "optimizer")
+    optimizer = _checks.choose(given, Optimizer, OPTIMIZERS, "optimizer")
+    optimizer.layer_factors(n_layers)
+    return optimizer
 
 
 def _check_full_batch(schedule: Schedule, regularization: Regularization) -> None:

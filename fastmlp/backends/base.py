@@ -145,6 +145,7 @@ class Backend(ABC):
         loss.target_width(network.n_outputs)
         regularization = Regularization() if regularization is None else regularization
         regularization.dropout_rates(network.n_layers)
+        optimizer.layer_factors(network.n_layers)
         if n_threads is not None:
             n_threads = _checks.integer(n_threads, "n_threads", at_least=1)
         batch_size = _checks.integer(batch_size, "batch_size", at_least=1)
@@ -611,6 +612,10 @@ class Session(ABC):
         (a norm taken in float64), count the step, apply the optimizer's rule (whose steps count
         from 1), scale each unit's incoming weights down to `max_norm`, move the average by what
         has become of the parameters.
+
+        Where the optimizer has `rate_factors`, the rule's rate is, for every parameter, the
+        learning rate times its factor; `optimizer.layer_factors` says them by layer,
+        `RateFactors.of_parameters` in the layout of `MLP.parameters`.
 
         Parameters
         ----------

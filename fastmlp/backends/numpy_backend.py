@@ -72,6 +72,11 @@ class NumpySession(Session):
         self.rates = regularization.dropout_rates(network.n_layers)
         initial = TrainingState.initial(network, optimizer, regularization)
         self.moments, self.average = initial.moments, initial.average
+        factors = optimizer.rate_factors
+        #: Every parameter's factor on the learning rate.
+        self.rate_factors = (
+            None if factors is None else factors.of_parameters(self.layer_shapes, self.dtype)
+        )
 
     def _load(self, state: TrainingState) -> None:
         self.network.parameters = state.parameters
@@ -163,7 +168,8 @@ class NumpySession(Session):
         if regularization.clip_norm is not None:
             _limit_norm(gradient, regularization.clip_norm)
         self.step += 1
-        self.optimizer.update(parameters, gradient, self.moments, learning_rate, self.step)
+        rates = learning_rate if self.rate_factors is None else learning_rate * self.rate_factors
+        self.optimizer.update(parameters, gradient, self.moments, rates, self.step)
         if regularization.max_norm is not None:
             _limit_norms(list(self.network.weights), regularization.max_norm)
         if self.average is not None and regularization.ema is not None:

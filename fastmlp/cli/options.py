@@ -88,7 +88,8 @@ def described(
         if not equals:
             raise ValueError(f"{option} wants PARAMETER=VALUE behind {name}, got {pair!r}")
         parameters[parameter] = _value(value)
-    known = [field.name for field in fields(found)]
+    # A description within a description has no words.
+    known = [field.name for field in fields(found) if "kind" not in field.metadata]
     for parameter in parameters:
         if parameter not in known:
             raise ValueError(

@@ -14,7 +14,7 @@ from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.callbacks import Checkpoint, EarlyStopping
 from fastmlp.losses import Loss
 from fastmlp.optimizers import OPTIMIZERS, SGD, EpsilonHatAdam, Optimizer
-from fastmlp.schedules import SCHEDULES, ReduceOnPlateau, Schedule
+from fastmlp.schedules import ReduceOnPlateau, Schedule, choose_schedule
 from fastmlp.sklearn._callbacks import column_directions
 from fastmlp.sklearn._parameters import Parameters
 
@@ -87,9 +87,7 @@ class Choices(Parameters):
         return list(given) if isinstance(given, list | tuple) else [given] * n_hidden
 
     def _resolve_schedule(self) -> Schedule | None:
-        if self.schedule is None:
-            return None
-        return _checks.choose(self.schedule, Schedule, SCHEDULES, "schedule")
+        return None if self.schedule is None else choose_schedule(self.schedule)
 
     def _resolve_optimizer(self, n_terms: int) -> Optimizer:
         """Return the library's optimizer whose updates are those of the solver."""

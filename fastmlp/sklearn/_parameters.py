@@ -273,12 +273,13 @@ class Parameters:
         Takes the place of `solver`: a name of `fastmlp.optimizers`, with `learning_rate_init`, or
         an instance, with its own rate.""",
     )
-    schedule: str | Schedule | None = parameter(
+    schedule: str | Schedule | Callable[..., Any] | None = parameter(
         default=None,
-        allowed=[str, Schedule, None],
-        kind="str, Schedule or None",
+        allowed=[str, Schedule, callable, None],
+        kind="str, Schedule, callable or None",
         text="""
-        Takes the place of `learning_rate`, for any solver but "lbfgs". With `warm_start` and in
+        Takes the place of `learning_rate`, for any solver but "lbfgs"; a function as `Trainer`
+        takes it. With `warm_start` and in
         `partial_fit` it counts on from the epochs before. One that stretches over the training,
         such as "cosine", ends with the `max_iter` epochs that a `fit` may add, as with a second
         fit of a `Trainer`; in `partial_fit` it ends with epoch `max_iter` of all, which is for

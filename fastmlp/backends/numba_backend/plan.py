@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fastmlp.backends.numba_backend.vectors.pointers import Numbers
 from fastmlp.backends.numba_backend.vectors.records import Record, Records, record, value
-from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, inlined
+from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Scalar, inlined
 
 
 class Plan(Record):
@@ -77,6 +77,8 @@ class Layer(Record):
     out_panels: int
     activation: int  # code; of the layer's outputs; the last layer's is unused
     weights: int  # offset in a block
+    weights_rate: float  # factor on the learning rate
+    biases_rate: float
     inputs: int  # offset of [batch_size][input_stride]
     input_stride: int
     slopes: int  # derivatives of the activations that are the layer's inputs; same stride
@@ -128,6 +130,16 @@ class Visits(NamedTuple):
 
 
 @value
+class Rows(NamedTuple):
+    """Rows of a panel side by side, of weights or of biases, and what is to be done with them."""
+
+    offset: Index  # in a block
+    n: Index
+    penalized: bool
+    rate: Scalar  # factor on the learning rate
+
+
+@value
 class Share(NamedTuple):
     """A thread's share of a batch in a layer: some panels of some rows."""
 
@@ -147,6 +159,20 @@ def layer_of(net: Net, number: Index) -> Layer:
 def panel_of(layer: Layer, panel: Index, step: Index) -> Index:
     """Return the offset in a block of a panel of `step` lanes."""
     return layer.weights + panel * (layer.n_in + 1) * step
+
+
+@inlined
+def weights_of_panel(layer: Layer, panel: Index, first: Index, last: Index, step: Index) -> Rows:
+    """Return rows first to last of a panel of `step` lanes, which are weights."""
+    offset = panel_of(layer, panel, step) + first * step
+    return Rows(offset, last - first, True, layer.weights_rate)
+
+
+@inlined
+def biases_of_panel(layer: Layer, panel: Index, step: Index) -> Rows:
+    """Return the last row of a panel of `step` lanes, which are biases."""
+    offset = panel_of(layer, panel, step) + layer.n_in * step
+    return Rows(offset, 1, False, layer.biases_rate)
 
 
 @inlined

@@ -125,6 +125,8 @@ class NumbaSession(Session):
         rates = regularization.dropout_rates(network.n_layers)
         hidden = network.hidden_activations
         self.layout = Layout(network.layer_shapes, hidden, rates, self.dtype)
+        layers = self.layout.layers
+        layers.weights_rate, layers.biases_rate = optimizer.layer_factors(network.n_layers)
         plan = describe(network, loss, optimizer, regularization)
         plan.batch_size, plan.seed_key = batch_size, seed_key(seed)
         try:

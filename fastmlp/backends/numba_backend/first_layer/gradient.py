@@ -26,7 +26,14 @@ from fastmlp.backends.numba_backend.first_layer.plan import (
 )
 from fastmlp.backends.numba_backend.kernels.optimizers import descend, is_plain
 from fastmlp.backends.numba_backend.kernels.parameters import apply_rows, is_whole
-from fastmlp.backends.numba_backend.plan import Net, StepRates, Visits, layer_of, panel_of
+from fastmlp.backends.numba_backend.plan import (
+    Net,
+    StepRates,
+    Visits,
+    layer_of,
+    panel_of,
+    weights_of_panel,
+)
 from fastmlp.backends.numba_backend.products.chunks import (
     CHUNK,
     Task,
@@ -109,15 +116,16 @@ def multiply_with_deltas(
 
 @kernel
 def apply_zeros(
-    net: Net, offset: Index, first: Index, last: Index, scratch: Pointer, rates: StepRates
+    net: Net, panel: Index, first: Index, last: Index, scratch: Pointer, rates: StepRates
 ) -> None:
-    """Apply a gradient of zeros to rows first to last of a panel at `offset`."""
+    """Apply a gradient of zeros to rows first to last of a panel."""
     step = lanes(scratch)
     for begin in range(first, last, CHUNK):
-        n_rows = smaller(CHUNK, last - begin)
-        for i in range(0, n_rows * step, step):
+        end = smaller(begin + CHUNK, last)
+        for i in range(0, (end - begin) * step, step):
             store(scratch, i, zero(scratch))
-        apply_rows(net, offset + begin * step, n_rows, scratch, True, rates)
+        rows = weights_of_panel(layer_of(net, 0), panel, begin, end, step)
+        apply_rows(net, rows, scratch, rates)
 
 
 @kernel
@@ -128,7 +136,7 @@ def apply_columns(net: Net, used: Used, task: Task, room: Room, rates: StepRates
     of all if the task is the first.
     """
     step, columns, gradient = lanes(net.memory), used.columns, room.scratch
-    offset, first, last = panel_of(layer_of(net, 0), task.panel, step), task.first, task.last
+    layer, first, last = layer_of(net, 0), task.first, task.last
     start = used.begin if first == 0 else load_index(columns.active, first)
     stop = used.stop
     if last < columns.counts.n_active:
@@ -136,7 +144,8 @@ def apply_columns(net: Net, used: Used, task: Task, room: Room, rates: StepRates
     if not is_whole(net.plan) and is_plain(net.plan, rates):
         # Weights whose gradient is zero stay as they are.
         active = advance_index(columns.active, first)
-        descend(advance(net.memory, offset), active, last - first, gradient, rates.rate)
+        panel = advance(net.memory, panel_of(layer, task.panel, step))
+        descend(panel, active, last - first, gradient, rates.rate * layer.weights_rate)
         return start, stop
     zeros = advance(gradient, CHUNK * step)
     at, passed = start, 0  # rows before `at` are done; so many active columns are passed
@@ -146,14 +155,15 @@ def apply_columns(net: Net, used: Used, task: Task, room: Room, rates: StepRates
         low, high = larger(first - passed, 0), smaller(last - passed, length)
         if low < high:
             begin, end = run + low, run + high
-            apply_zeros(net, offset, at, begin, zeros, rates)
+            apply_zeros(net, task.panel, at, begin, zeros, rates)
             own = advance(gradient, (passed + low - first) * step)
-            apply_rows(net, offset + begin * step, end - begin, own, True, rates)
+            rows = weights_of_panel(layer, task.panel, begin, end, step)
+            apply_rows(net, rows, own, rates)
             at = end
         passed += length
         if passed >= last:
             break
-    apply_zeros(net, offset, at, stop, zeros, rates)
+    apply_zeros(net, task.panel, at, stop, zeros, rates)
     return start, stop
 
 

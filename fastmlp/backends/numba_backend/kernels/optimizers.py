@@ -42,6 +42,7 @@ class Update(NamedTuple):
     n: Index
     gradient: Pointer
     factor: Scalar  # multiplies the gradient
+    rate: Scalar  # multiplies the learning rate
     moments: Pointer  # the first moment
     moment_stride: Index  # from there to the second
 
@@ -50,7 +51,7 @@ class Update(NamedTuple):
 def sgd(u: Update, plan: Plan, rates: StepRates) -> None:
     """Gradient descent, with or without (Nesterov's) momentum."""
     w, g, moments = u.weights, u.gradient, u.moments
-    factor, step = full(w, u.factor), full(w, rates.rate)
+    factor, step = full(w, u.factor), full(w, rates.rate * u.rate)
     decay, momentum = full(w, plan.weight_decay), full(w, plan.momentum)
     has_momentum, nesterov = plan.momentum > 0.0, plan.nesterov > 0.0
     for i in range(0, u.n, lanes(w)):
@@ -71,9 +72,9 @@ def adam(u: Update, plan: Plan, rates: StepRates) -> None:
     factor, decay = full(w, u.factor), full(w, plan.weight_decay)
     b1, b2 = full(w, plan.beta_1), full(w, plan.beta_2)
     c1, c2 = full(w, 1.0 - plan.beta_1), full(w, 1.0 - plan.beta_2)
-    epsilon, corrected = full(w, rates.epsilon), full(w, rates.corrected_rate)
+    epsilon, corrected = full(w, rates.epsilon), full(w, rates.corrected_rate * u.rate)
     root = full(w, rates.corrected_root)
-    shrink, decoupled = full(w, 1.0 - rates.rate * plan.weight_decay), plan.decoupled > 0.0
+    shrink, decoupled = full(w, 1.0 - rates.rate * u.rate * plan.weight_decay), plan.decoupled > 0.0
     for i in range(0, u.n, lanes(w)):
         weight, gradient = load(w, i), load(g, i) * factor
         if decoupled:
@@ -93,7 +94,8 @@ def rmsprop(u: Update, plan: Plan, rates: StepRates) -> None:
     w, g, squares = u.weights, u.gradient, u.moments
     has_momentum = plan.momentum > 0.0
     velocities = advance(squares, u.moment_stride if has_momentum else 0)
-    factor, step, decay = full(w, u.factor), full(w, rates.rate), full(w, plan.weight_decay)
+    factor, step = full(w, u.factor), full(w, rates.rate * u.rate)
+    decay = full(w, plan.weight_decay)
     smoothing, rest = full(w, plan.beta_2), full(w, 1.0 - plan.beta_2)
     epsilon, momentum = full(w, rates.epsilon), full(w, plan.momentum)
     for i in range(0, u.n, lanes(w)):
@@ -112,7 +114,8 @@ def rmsprop(u: Update, plan: Plan, rates: StepRates) -> None:
 def adagrad(u: Update, plan: Plan, rates: StepRates) -> None:
     """Adagrad."""
     w, g, squares = u.weights, u.gradient, u.moments
-    factor, step, decay = full(w, u.factor), full(w, rates.rate), full(w, plan.weight_decay)
+    factor, step = full(w, u.factor), full(w, rates.rate * u.rate)
+    decay = full(w, plan.weight_decay)
     epsilon = full(w, rates.epsilon)
     for i in range(0, u.n, lanes(w)):
         weight = load(w, i)
@@ -126,10 +129,10 @@ def adagrad(u: Update, plan: Plan, rates: StepRates) -> None:
 def lion(u: Update, plan: Plan, rates: StepRates) -> None:
     """Lion: the sign of a moving average."""
     w, g, average = u.weights, u.gradient, u.moments
-    factor, step, one = full(w, u.factor), full(w, rates.rate), full(w, 1.0)
+    factor, step, one = full(w, u.factor), full(w, rates.rate * u.rate), full(w, 1.0)
     b1, b2 = full(w, plan.beta_1), full(w, plan.beta_2)
     c1, c2 = full(w, 1.0 - plan.beta_1), full(w, 1.0 - plan.beta_2)
-    shrink = full(w, 1.0 - rates.rate * plan.weight_decay)
+    shrink = full(w, 1.0 - rates.rate * u.rate * plan.weight_decay)
     for i in range(0, u.n, lanes(w)):
         gradient, m = load(g, i) * factor, load(average, i)
         direction = fma(b1, m, c1 * gradient)

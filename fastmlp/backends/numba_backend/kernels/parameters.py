@@ -6,7 +6,7 @@ import numpy as np
 
 from fastmlp.backends.numba_backend.kernels.optimizers import Update, update
 from fastmlp.backends.numba_backend.kernels.regularization import average, finish_gradient
-from fastmlp.backends.numba_backend.plan import Net, Plan, StepRates
+from fastmlp.backends.numba_backend.plan import Net, Plan, Rows, StepRates
 from fastmlp.backends.numba_backend.vectors.simd import advance, lanes, load, store
 from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Scalar, inlined, kernel
 
@@ -18,32 +18,29 @@ def is_whole(plan: Plan) -> bool:
 
 
 @kernel
-def update_rows(
-    net: Net, offset: Index, n_rows: Index, gradient: Pointer, factor: Scalar, rates: StepRates
-) -> None:
-    """Update `n_rows` rows of a panel, which begin at `offset` of a block."""
-    plan, w = net.plan, advance(net.memory, offset)
+def update_rows(net: Net, rows: Rows, gradient: Pointer, factor: Scalar, rates: StepRates) -> None:
+    """Update rows of a panel by their gradient, times its factor."""
+    plan, w = net.plan, advance(net.memory, rows.offset)
     first = plan.block_size if plan.n_moments > 0 else 0
-    moments = advance(net.memory, offset + first)
-    changed = Update(w, n_rows * lanes(w), gradient, factor, moments, plan.block_size)
+    moments = advance(net.memory, rows.offset + first)
+    n = rows.n * lanes(w)
+    changed = Update(w, n, gradient, factor, rows.rate, moments, plan.block_size)
     update(changed, plan, rates)
 
 
 @kernel
-def apply_rows(
-    net: Net, offset: Index, n_rows: Index, gradient: Pointer, penalized: bool, rates: StepRates
-) -> None:
-    """Finish the gradient of some rows of a panel; apply it, or keep it if it is wanted whole."""
+def apply_rows(net: Net, rows: Rows, gradient: Pointer, rates: StepRates) -> None:
+    """Finish the gradient of rows of a panel; apply it, or keep it if it is wanted whole."""
     plan, step = net.plan, lanes(gradient)
-    if plan.clip_value < np.inf or (penalized and (plan.l1 > 0.0 or rates.l2 > 0.0)):
-        w = advance(net.memory, offset)
-        finish_gradient(gradient, w, n_rows * step, penalized, plan, rates)
+    if plan.clip_value < np.inf or (rows.penalized and (plan.l1 > 0.0 or rates.l2 > 0.0)):
+        w = advance(net.memory, rows.offset)
+        finish_gradient(gradient, w, rows.n * step, rows.penalized, plan, rates)
     if is_whole(plan):
-        out = advance(net.memory, plan.gradient + offset)
-        for i in range(0, n_rows * step, step):
+        out = advance(net.memory, plan.gradient + rows.offset)
+        for i in range(0, rows.n * step, step):
             store(out, i, load(gradient, i))
     else:
-        update_rows(net, offset, n_rows, gradient, 1.0, rates)
+        update_rows(net, rows, gradient, 1.0, rates)
 
 
 @kernel

@@ -9,7 +9,15 @@ from fastmlp.backends.numba_backend.kernels.parameters import (
     average_rows,
     is_whole,
 )
-from fastmlp.backends.numba_backend.plan import Layer, Net, StepRates, panel_of, size_of
+from fastmlp.backends.numba_backend.plan import (
+    Layer,
+    Net,
+    StepRates,
+    biases_of_panel,
+    panel_of,
+    size_of,
+    weights_of_panel,
+)
 from fastmlp.backends.numba_backend.products.chunks import CHUNK, FAR, Task, Tasks
 from fastmlp.backends.numba_backend.products.packing import (
     PACKED_ROWS,
@@ -102,10 +110,8 @@ def change_biases(
     net: Net, layer: Layer, panel: Index, n: Index, room: Room, rates: StepRates
 ) -> None:
     """Compute the gradient of a panel's biases from `n` rows of deltas, and apply it."""
-    step = lanes(net.memory)
     bias_gradient(deltas_of(net, layer, panel), n, room.scratch)
-    where = panel_of(layer, panel, step) + layer.n_in * step
-    apply_rows(net, where, 1, room.scratch, False, rates)
+    apply_rows(net, biases_of_panel(layer, panel, lanes(net.memory)), room.scratch, rates)
 
 
 @inlined
@@ -126,8 +132,8 @@ def change_rows(
         ask_for_weights(net, layer, task.panel, first, last - 1, room)
     product = product_with_deltas(net, layer, task.panel, inputs, room)
     multiply_panel(inputs.packed, last - first, product)
-    where = panel_of(layer, task.panel, step) + first * step
-    apply_rows(net, where, last - first, room.scratch, True, rates)
+    rows = weights_of_panel(layer, task.panel, first, last, step)
+    apply_rows(net, rows, room.scratch, rates)
     if task.ends_panel:
         change_biases(net, layer, task.panel, inputs.n, room, rates)
         last = layer.n_in + 1

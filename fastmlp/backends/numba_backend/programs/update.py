@@ -12,7 +12,14 @@ from fastmlp.backends.numba_backend.kernels.regularization import (
     measure_norm,
     penalty_of,
 )
-from fastmlp.backends.numba_backend.plan import Net, StepRates, layer_of, panel_of
+from fastmlp.backends.numba_backend.plan import (
+    Net,
+    StepRates,
+    biases_of_panel,
+    layer_of,
+    panel_of,
+    weights_of_panel,
+)
 from fastmlp.backends.numba_backend.team.barrier import Team, begin_of, end_of
 from fastmlp.backends.numba_backend.vectors.records import Records, record
 from fastmlp.backends.numba_backend.vectors.simd import advance, lanes
@@ -82,9 +89,11 @@ def update_whole(net: Net, team: Team, norms: Records, rates: StepRates) -> None
     for number in range(plan.n_layers):
         layer = layer_of(net, number)
         for p in range(begin_of(layer.out_panels, team), end_of(layer.out_panels, team)):
-            offset, n_rows = panel_of(layer, p, step), layer.n_in + 1
-            gradient = advance(net.memory, plan.gradient + offset)
-            update_rows(net, offset, n_rows, gradient, factor, rates)
+            weights = weights_of_panel(layer, p, 0, layer.n_in, step)
+            biases = biases_of_panel(layer, p, step)
+            gradient = advance(net.memory, plan.gradient)
+            update_rows(net, weights, advance(gradient, weights.offset), factor, rates)
+            update_rows(net, biases, advance(gradient, biases.offset), factor, rates)
             if plan.max_norm < np.inf:
-                limit_norms(advance(net.memory, offset), layer.n_in, plan.max_norm)
-            average_rows(net, offset, n_rows)
+                limit_norms(advance(net.memory, weights.offset), layer.n_in, plan.max_norm)
+            average_rows(net, weights.offset, layer.n_in + 1)
