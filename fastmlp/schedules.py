@@ -459,9 +459,8 @@ def choose_schedule(given: str | Schedule | Callable[[Array], Array]) -> Schedul
     """
     if isinstance(given, str | Schedule):
         return _checks.choose(given, Schedule, SCHEDULES, "schedule")
-    if callable(given) and not isinstance(
-        given, type
-    ):  # a class is a mistake: Cosine, not Cosine()
+    # A class is a mistake: Cosine for Cosine().
+    if callable(given) and not isinstance(given, type):
         return FunctionSchedule(given)
     raise TypeError(
         f"schedule must be a name ({_checks.listing(SCHEDULES)}), a Schedule instance or a "

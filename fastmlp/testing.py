@@ -40,7 +40,16 @@ from fastmlp.activations import ACTIVATIONS, ELU, OUTPUT_ACTIVATIONS, Activation
 from fastmlp.backends.base import Backend, Session, TrainingState, get_backend
 from fastmlp.losses import LOSSES, CrossEntropy, CustomLoss, Huber, Loss, Quantile
 from fastmlp.network import MLP, decide
-from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop
+from fastmlp.optimizers import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Lion,
+    Optimizer,
+    RateFactors,
+    RMSprop,
+)
 from fastmlp.regularization import DividedL2, Regularization
 from fastmlp.targets import prepare_targets
 from fastmlp.trainer import Trainer
@@ -70,6 +79,8 @@ OPTIMIZER_CASES: tuple[Optimizer, ...] = (
     Adagrad(0.05),
     Adagrad(0.05, weight_decay=0.1),
     Lion(0.005, weight_decay=0.1),
+    SGD(0.05, rate_factors=RateFactors(0.5, 2.0)),
+    AdamW(0.01, weight_decay=0.1, rate_factors=RateFactors(0.5, 2.0)),
 )
 
 #: Every regularization, alone and all together, for networks of three weight layers.
@@ -641,6 +652,9 @@ def _updates() -> Iterator[Setting]:
     for regularization in single:
         for optimizer in (SGD(0.05), Adam(0.01, weight_decay=0.1)):
             yield from _twice(optimizer=optimizer, regularization=regularization)
+    for optimizer in _WITH_FACTORS:
+        for regularization in (plain, Regularization(clip_norm=0.3)):
+            yield from _twice(optimizer=optimizer, regularization=regularization)
 
 
 def _trainings() -> Iterator[Setting]:
@@ -663,6 +677,20 @@ _CONSTANTS: tuple[Optimizer, ...] = (
     Lion(0.005, beta_1=0.5, beta_2=0.7),
 )
 
+#: Every optimizer with factors on its rate that differ from layer to layer, of three.
+_WITH_FACTORS: tuple[Optimizer, ...] = tuple(
+    replace(optimizer, rate_factors=RateFactors((0.5, 0.0, 2.0), (3.0, 0.25, 1.5)))
+    for optimizer in (
+        SGD(0.05),
+        SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.1),
+        Adam(0.01, weight_decay=0.1),
+        AdamW(0.01, weight_decay=0.1),
+        RMSprop(0.01, momentum=0.9, weight_decay=0.1),
+        Adagrad(0.05, weight_decay=0.1),
+        Lion(0.005, weight_decay=0.1),
+    )
+)
+
 #: Hidden activations that differ from layer to layer, with parameters of their own.
 _MIXED: tuple[str | Activation, ...] = (LeakyReLU(0.3), ELU(0.4))
 
@@ -674,6 +702,7 @@ def _odd() -> Iterator[Setting]:
     yield from _twice(hidden=("relu", "sigmoid"))
     for rows in ("gaps", "blank second", "blank first"):
         yield from _twice(rows=rows, hidden="relu")
+        yield from _twice(rows=rows, hidden="relu", optimizer=_WITH_FACTORS[0])
     for weightless in ("some", "first", "all"):
         yield from _twice(weightless=weightless)
     yield from _twice(regularization=noisy, seed=2**40 + 3)

@@ -180,6 +180,14 @@ class TorchSession(Session):
         gradient[:] = parameters.grad.numpy()
         return float(loss.detach())
 
+    def _factors(self):
+        factors = np.ones(self.n_parameters)
+        given = self.optimizer.layer_factors(self.n_layers)
+        for parts, each in zip(layer_views(factors, self.layer_shapes), given, strict=True):
+            for part, factor in zip(parts, each, strict=True):
+                part[:] = factor
+        return factors
+
     def _is_weight(self):
         flags = np.zeros(self.n_parameters)
         for w in layer_views(flags, self.layer_shapes)[0]:
@@ -193,7 +201,8 @@ class TorchSession(Session):
             g = g.clamp(-r.clip_value, r.clip_value)
         if r.clip_norm is not None:
             g = g * min(1.0, r.clip_norm / max(float(g.double().norm()), 1e-300))
-        p = stepped(self.optimizer, p, g, self.moments, learning_rate, self.step)
+        rates = torch.tensor(learning_rate * self._factors()).to(p.dtype)
+        p = stepped(self.optimizer, p, g, self.moments, rates, self.step)
         if r.max_norm is not None:
             for w in layer_views(p, self.layer_shapes)[0]:
                 w *= torch.clamp(r.max_norm / w.norm(dim=0).clamp(min=1e-30), max=1)

@@ -172,6 +172,49 @@ class IgnoresTheRate(Wrong):
         super()._update(gradient, self.optimizer.learning_rate)
 
 
+class WithFactors(Wrong):
+    """Wrong where the optimizer has factors on its rate."""
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        if self.rate_factors is not None:
+            self.change(*layer_views(self.rate_factors, self.layer_shapes))
+
+    def change(self, weights, biases):
+        """Change the factors in place."""
+
+
+class IgnoresTheFactorsOfBiases(WithFactors):
+    def change(self, weights, biases):
+        for factors in biases:
+            factors[:] = 1
+
+
+class TakesTheFactorsOfTheNextLayer(WithFactors):
+    def change(self, weights, biases):
+        each = [factors[0, 0] for factors in weights]
+        for factors, other in zip(weights, np.roll(each, -1), strict=True):
+            factors[:] = other
+
+
+class TakesFactorsForTheGradient(WithFactors):
+    def _update(self, gradient, learning_rate):
+        factors, self.rate_factors = self.rate_factors, None
+        if factors is not None:
+            gradient *= factors
+        super()._update(gradient, learning_rate)
+        self.rate_factors = factors
+
+
+class DecaysAtTheWholeRate(WithFactors):
+    def _update(self, gradient, learning_rate):
+        before = self.network.parameters.copy()
+        super()._update(gradient, learning_rate)
+        if self.rate_factors is not None and getattr(self.optimizer, "decoupled_decay", False):
+            rest = learning_rate * (1 - self.rate_factors)
+            self.network.parameters -= rest * self.optimizer.weight_decay * before
+
+
 class ComputesInHalfPrecision(Wrong):
     def _logits(self, X):
         return super()._logits(X).astype(np.float16).astype(self.dtype)
@@ -567,6 +610,10 @@ MUTANTS = {
     AveragesTooSlowly: "update",
     CountsAdamsStepsFromZero: "update",
     IgnoresTheRate: "update",
+    IgnoresTheFactorsOfBiases: "update",
+    TakesTheFactorsOfTheNextLayer: "update",
+    TakesFactorsForTheGradient: "update",
+    DecaysAtTheWholeRate: "update",
     LoadsNoMoments: "update",
     DividesByTheBatchSize: "epoch",
     DropsThePartialBatch: "epoch",

@@ -27,7 +27,16 @@ from fastmlp.losses import (
     MeanSquaredError,
     Quantile,
 )
-from fastmlp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop
+from fastmlp.optimizers import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Lion,
+    Optimizer,
+    RateFactors,
+    RMSprop,
+)
 from fastmlp.regularization import DividedL2, Regularization
 
 Rng = np.random.Generator
@@ -175,7 +184,7 @@ def draw(seed: int) -> Setting:
     zero_parameters = _pick(rng, (0.0, 0.0, 0.0, 0.3, 1.0))
     if regularization.l1 and n_batches > 1:
         zero_parameters = 0.0  # on which side of its kink a zero then falls, roundings decide
-    return Setting(
+    setting = Setting(
         seed=seed,
         sizes=sizes,
         hidden=hidden,
@@ -208,6 +217,8 @@ def draw(seed: int) -> Setting:
         n_predicted=_n_predicted(rng, sizes, dtype),
         n_gradient=int(rng.integers(1, batch_size * min(n_batches, 3) + 1)),
     )
+    factors = _rate_factors(rng, len(sizes) - 1)
+    return replace(setting, optimizer=replace(setting.optimizer, rate_factors=factors))
 
 
 def _pick(rng: Rng, options: Any) -> Any:
@@ -360,6 +371,18 @@ def _optimizer(rng: Rng) -> Optimizer:
     )
 
 
+def _rate_factors(rng: Rng, n_layers: int) -> RateFactors | None:
+    """Return none, or factors on the rate that are one number or each layer's own."""
+    if rng.random() < 0.6:
+        return None
+
+    def some() -> Any:
+        each = tuple(_pick(rng, (0.0, 0.1, 0.5, 1.0, 1.7)) for _ in range(n_layers))
+        return each if rng.random() < 0.7 else each[0]
+
+    return RateFactors(weights=some(), biases=some())
+
+
 def _regularization(rng: Rng, n_layers: int) -> Regularization:
     """Return none, one or several regularizations."""
     share = _pick(rng, (0.0, 0.15, 0.5))
@@ -438,6 +461,7 @@ def simpler(setting: Setting) -> Any:
             s,
             sizes=s.sizes[: layer + 1] + s.sizes[layer + 2 :],
             hidden=s.hidden[:layer] + s.hidden[layer + 1 :],
+            optimizer=replace(s.optimizer, rate_factors=None),
             regularization=replace(s.regularization, dropout=_one_share(s.regularization)),
         )
     plain = Setting(s.seed)
@@ -446,6 +470,8 @@ def simpler(setting: Setting) -> Any:
     for name in (*same, *more, "threads", "n_gradient", "labels"):
         if getattr(s, name) != getattr(plain, name):
             yield replace(s, **{name: getattr(plain, name)})
+    if s.optimizer.rate_factors is not None:
+        yield replace(s, optimizer=replace(s.optimizer, rate_factors=None))
     for f in fields(s.regularization):
         if getattr(s.regularization, f.name) != f.default:
             yield replace(s, regularization=replace(s.regularization, **{f.name: f.default}))

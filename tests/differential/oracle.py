@@ -89,7 +89,9 @@ class _Oracle:
 
     def train(self) -> dict[str, Any]:
         torch, r = self.torch, self.s.regularization
-        optimizer = _optimizer(torch, self.problem.optimizer, self.parameters)
+        groups = [{"params": [p]} for p in self.parameters]
+        optimizer = _optimizer(torch, self.problem.optimizer, groups)
+        factors = _rate_factors(self.problem.optimizer, len(self.weights))
         average = [p.detach().clone() for p in self.parameters]
         losses, logits = [], []
         for step, rate in enumerate(self.problem.rates):
@@ -106,7 +108,8 @@ class _Oracle:
                 norm = math.sqrt(sum(float((p.grad**2).sum()) for p in self.parameters))
                 for p in self.parameters:
                     p.grad *= min(1.0, r.clip_norm / max(norm, 1e-300))
-            optimizer.param_groups[0]["lr"] = float(rate)
+            for group, factor in zip(optimizer.param_groups, factors, strict=True):
+                group["lr"] = float(rate) * factor
             optimizer.step()
             with torch.no_grad():
                 for w in self.weights if r.max_norm is not None else ():
@@ -152,6 +155,15 @@ def _optimizer(torch: Any, optimizer: Any, parameters: list[Any]) -> Any:
     if kind is optimizers.Adagrad:
         return torch.optim.Adagrad(parameters, eps=o.epsilon, **decay)
     return _lion(torch)(parameters, {**decay, "betas": (o.beta_1, o.beta_2)})
+
+
+def _rate_factors(optimizer: Any, n_layers: int) -> list[float]:
+    """Return the factors on the rate of every layer's weights and biases, in turns."""
+    given = optimizer.rate_factors
+    if given is None:
+        return [1.0] * (2 * n_layers)
+    pair = [f if isinstance(f, tuple) else (f,) * n_layers for f in (given.weights, given.biases)]
+    return [factor for layer in zip(*pair, strict=True) for factor in layer]
 
 
 def _lion(torch: Any) -> Any:
