@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmlp import MLP, SGD, Trainer
+from fastmlp import LBFGS, MLP, SGD, CheckpointError, Trainer
 from fastmlp.schedules import (
     SCHEDULES,
     Constant,
     Cosine,
+    CosineLog,
     Exponential,
+    FunctionSchedule,
     InverseScaling,
     OneCycle,
     ReduceOnPlateau,
     Schedule,
     StepDecay,
+    choose_schedule,
 )
 
 RNG = np.random.default_rng(0)
@@ -95,6 +101,30 @@ def test_what_a_schedule_of_ones_own_returns_is_checked(returned, message, of_an
         start()
 
 
+@pytest.mark.parametrize("of_an_estimator", [False, True])
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda t: 0.5, r"FunctionSchedule must return 5 factors, one for each step .* shape \(\)"),
+        (lambda t: t[1:], r"FunctionSchedule must return 5 factors, .* shape \(4,\)"),
+        (lambda t: 1 - 3 * t, r"finite factors of at least 0, got -0.2.* for step 2"),
+        (lambda t: t / (t > 0.5), r"FunctionSchedule must return finite factors .* for step 0"),
+    ],
+)
+def test_what_a_function_returns_is_checked(function, message, of_an_estimator):
+    if of_an_estimator:
+        sklearn = pytest.importorskip("fastmlp.sklearn")
+        model = sklearn.MLPClassifier(
+            (), schedule=function, batch_size=8, max_iter=1, backend="numpy"
+        )
+        start = lambda: model.fit(X, Y)  # noqa: E731
+    else:
+        trainer = make_trainer(function)
+        start = lambda: trainer.fit(X, Y, 1, verbose=False)  # noqa: E731
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match=message):
+        start()
+
+
 def torch_rates(make, n_steps: int) -> np.ndarray:
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
@@ -137,6 +167,21 @@ def test_inverse_scaling_counts_epochs():
     np.testing.assert_allclose(factors(InverseScaling()), expected)
 
 
+@pytest.mark.parametrize("cycles", [1, 2, 4])
+def test_cosine_log_follows_its_paper(cycles):
+    """Each cycle is twice as long as the one before."""
+    t = np.arange(TOTAL) / TOTAL
+    ends = (2.0 ** np.arange(cycles + 1) - 1) / (2.0**cycles - 1)
+    each = np.searchsorted(ends, t, side="right") - 1
+    share = np.log2(1 + (t - ends[each]) / (ends[each + 1] - ends[each]))
+    expected = 0.5 * (1 - np.cos(2 * np.pi * share))
+    np.testing.assert_allclose(factors(CosineLog(cycles)), expected, atol=1e-12)
+
+
+def test_cosine_log_has_the_names_that_people_know():
+    assert choose_schedule("coslog4") == choose_schedule("cosine_log") == CosineLog(cycles=4)
+
+
 def test_cosine_warms_up_in_a_line():
     values = factors(Cosine(warm_up=0.25))
     np.testing.assert_allclose(np.diff(values[:10]), 1 / 11)
@@ -153,6 +198,8 @@ def test_cosine_warms_up_in_a_line():
         (lambda: InverseScaling(-1.0), "power must be at least 0"),
         (lambda: Cosine(warm_up=1.0), "warm_up must be .* less than 1"),
         (lambda: OneCycle(rise=0.0), "rise must be greater than 0"),
+        (lambda: CosineLog(cycles=0), "cycles must be at least 1, got 0"),
+        (lambda: CosineLog(cycles=53), "cycles must be at most 52, got 53"),
         (lambda: ReduceOnPlateau(factor=1.0), "factor must be .* less than 1"),
         (lambda: ReduceOnPlateau(patience=-1), "patience must be at least 0"),
     ],
@@ -232,3 +279,96 @@ def test_a_plateau_of_a_score_counts_upward():
 def test_a_plateau_of_what_is_not_recorded_is_an_error():
     with pytest.raises(ValueError, match="'val_loss' is not recorded"):
         make_trainer(ReduceOnPlateau(metric="val_loss")).fit(X, Y, 3, verbose=False)
+
+
+# A function of ones own ----------------------------------------------------------------------
+
+
+def falling(t):
+    return 1 - t
+
+
+def test_a_function_is_a_schedule(backend):
+    trainer = make_trainer(falling, backend)
+    assert trainer.schedule == FunctionSchedule(falling)
+    history = trainer.fit(X, Y, EPOCHS, verbose=False)
+    last = np.arange(STEPS_PER_EPOCH - 1, TOTAL, STEPS_PER_EPOCH)
+    assert history["learning_rate"] == pytest.approx(0.2 * (1 - last / TOTAL))
+
+
+def test_a_function_gets_the_shares_that_are_over():
+    given = []
+
+    def note(t):
+        given.extend(t)
+        return np.ones(len(t))
+
+    make_trainer(note).fit(X, Y, 4, verbose=False)
+    np.testing.assert_allclose(given, np.arange(20) / 20)
+
+
+def test_a_function_may_be_assigned():
+    trainer = make_trainer(None)
+    trainer.schedule = falling
+    assert trainer.fit(X, Y, 1, verbose=False)["learning_rate"] == pytest.approx([0.2 / 5])
+
+
+def test_a_function_of_a_module_is_pickled_with_its_trainer():
+    trainer = make_trainer(falling)
+    trainer.fit(X, Y, 2, verbose=False)
+    twin = pickle.loads(pickle.dumps(trainer))
+    assert twin.schedule == trainer.schedule
+    for one in (trainer, twin):
+        one.fit(X, Y, 2, verbose=False)
+    np.testing.assert_array_equal(twin.network.parameters, trainer.network.parameters)
+
+
+def test_a_checkpoint_goes_on_with_a_function_but_not_without(tmp_path: Path):
+    """Functions cannot be compared; that there is one can."""
+    path, trainer = tmp_path / "run.npz", make_trainer(falling)
+    trainer.fit(X, Y, 2, verbose=False)
+    trainer.save_checkpoint(path)
+    resumed = make_trainer(falling)
+    resumed.load_checkpoint(path)
+    for one in (trainer, resumed):
+        one.fit(X, Y, 2, verbose=False)
+    np.testing.assert_array_equal(resumed.network.parameters, trainer.network.parameters)
+    with pytest.raises(CheckpointError, match=r"saved with schedule FunctionSchedule\(\), but"):
+        make_trainer("cosine").load_checkpoint(path)
+
+
+@pytest.mark.parametrize("given", [Cosine, 3, [1.0, 0.5]])
+def test_what_is_no_schedule_is_refused(given):
+    message = r"schedule must be a name \('constant', .*\), a Schedule instance or a function of t"
+    with pytest.raises(TypeError, match=message):
+        make_trainer(given)
+    sklearn = pytest.importorskip("fastmlp.sklearn")
+    with pytest.raises((TypeError, ValueError), match="schedule"):
+        sklearn.MLPClassifier((), schedule=given).fit(X, Y)
+
+
+def test_a_function_schedule_needs_a_function():
+    with pytest.raises(TypeError, match=r"must be a function of t, got 0\.5"):
+        FunctionSchedule(0.5)
+
+
+def test_l_bfgs_has_no_rate_for_a_function():
+    with pytest.raises(ValueError, match="no learning rate for the schedule 'function' to set"):
+        Trainer(MLP([3, 2]), optimizer=LBFGS(), schedule=falling, backend="numpy")
+
+
+def test_an_estimator_follows_a_function_and_leaves_it_out_of_its_file(tmp_path: Path):
+    pytest.importorskip("safetensors")
+    sklearn = pytest.importorskip("fastmlp.sklearn")
+    models = [
+        sklearn.MLPClassifier((), schedule=schedule, max_iter=3, random_state=0, backend="numpy")
+        for schedule in (falling, FunctionSchedule(falling), "constant")
+    ]
+    for model in models:
+        with pytest.warns(match="Maximum iterations"):
+            model.fit(X, Y)
+    np.testing.assert_array_equal(models[0].coefs_[0], models[1].coefs_[0])
+    assert np.any(models[0].coefs_[0] != models[2].coefs_[0])
+    for model in models[:2]:
+        with pytest.warns(UserWarning, match="schedule cannot be kept in a model file"):
+            model.save(tmp_path / "model.safetensors")
