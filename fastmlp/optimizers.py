@@ -160,6 +160,11 @@ class Optimizer(ABC):
         ------
         ValueError
             If a tuple of factors does not match the number of layers.
+
+        Examples
+        --------
+        >>> OPTIMIZERS["sgd"].layer_factors(2)
+        ((1.0, 1.0), (1.0, 1.0))
         """
         factors = RateFactors() if self.rate_factors is None else self.rate_factors
         return factors.of_layers(n_layers)
@@ -211,6 +216,8 @@ class SGD(Optimizer):
         Needs a momentum above 0.
     weight_decay : float, default 0.0
         Adds weight_decay * p to the gradient, biases included.
+    rate_factors : RateFactors or None, default None
+        By keyword: factors on the rate of every layer.
 
     Examples
     --------
@@ -272,6 +279,8 @@ class Adam(Optimizer):
         Added to the root of the second moment, above 0.
     weight_decay : float, default 0.0
         Adds weight_decay * p to the gradient, biases included.
+    rate_factors : RateFactors or None, default None
+        By keyword: factors on the rate of every layer.
 
     Examples
     --------
@@ -379,6 +388,8 @@ class RMSprop(Optimizer):
         In [0, 1).
     weight_decay : float, default 0.0
         Adds weight_decay * p to the gradient, biases included.
+    rate_factors : RateFactors or None, default None
+        By keyword: factors on the rate of every layer.
 
     Examples
     --------
@@ -437,6 +448,8 @@ class Adagrad(Optimizer):
         Added to the root of the sum of squares, above 0.
     weight_decay : float, default 0.0
         Adds weight_decay * p to the gradient, biases included.
+    rate_factors : RateFactors or None, default None
+        By keyword: factors on the rate of every layer.
 
     Examples
     --------
@@ -486,6 +499,8 @@ class Lion(Optimizer):
         Interpolation of the update and decay of the momentum, in [0, 1).
     weight_decay : float, default 0.0
         Decoupled, as in `AdamW`.
+    rate_factors : RateFactors or None, default None
+        By keyword: factors on the rate of every layer.
 
     Examples
     --------
