@@ -130,7 +130,7 @@ class Visits(NamedTuple):
 
 
 @value
-class Rows(NamedTuple):
+class PanelRows(NamedTuple):
     """Rows of a panel side by side, of weights or of biases, and what is to be done with them."""
 
     offset: Index  # in a block
@@ -162,17 +162,19 @@ def panel_of(layer: Layer, panel: Index, step: Index) -> Index:
 
 
 @inlined
-def weights_of_panel(layer: Layer, panel: Index, first: Index, last: Index, step: Index) -> Rows:
+def weights_of_panel(
+    layer: Layer, panel: Index, first: Index, last: Index, step: Index
+) -> PanelRows:
     """Return rows first to last of a panel of `step` lanes, which are weights."""
     offset = panel_of(layer, panel, step) + first * step
-    return Rows(offset, last - first, True, layer.weights_rate)
+    return PanelRows(offset, last - first, True, layer.weights_rate)
 
 
 @inlined
-def biases_of_panel(layer: Layer, panel: Index, step: Index) -> Rows:
+def biases_of_panel(layer: Layer, panel: Index, step: Index) -> PanelRows:
     """Return the last row of a panel of `step` lanes, which are biases."""
     offset = panel_of(layer, panel, step) + layer.n_in * step
-    return Rows(offset, 1, False, layer.biases_rate)
+    return PanelRows(offset, 1, False, layer.biases_rate)
 
 
 @inlined

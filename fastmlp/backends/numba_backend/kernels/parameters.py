@@ -6,7 +6,7 @@ import numpy as np
 
 from fastmlp.backends.numba_backend.kernels.optimizers import Update, update
 from fastmlp.backends.numba_backend.kernels.regularization import average, finish_gradient
-from fastmlp.backends.numba_backend.plan import Net, Plan, Rows, StepRates
+from fastmlp.backends.numba_backend.plan import Net, PanelRows, Plan, StepRates
 from fastmlp.backends.numba_backend.vectors.simd import advance, lanes, load, store
 from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Scalar, inlined, kernel
 
@@ -18,7 +18,9 @@ def is_whole(plan: Plan) -> bool:
 
 
 @kernel
-def update_rows(net: Net, rows: Rows, gradient: Pointer, factor: Scalar, rates: StepRates) -> None:
+def update_rows(
+    net: Net, rows: PanelRows, gradient: Pointer, factor: Scalar, rates: StepRates
+) -> None:
     """Update rows of a panel by their gradient, times its factor."""
     plan, w = net.plan, advance(net.memory, rows.offset)
     first = plan.block_size if plan.n_moments > 0 else 0
@@ -29,7 +31,7 @@ def update_rows(net: Net, rows: Rows, gradient: Pointer, factor: Scalar, rates: 
 
 
 @kernel
-def apply_rows(net: Net, rows: Rows, gradient: Pointer, rates: StepRates) -> None:
+def apply_rows(net: Net, rows: PanelRows, gradient: Pointer, rates: StepRates) -> None:
     """Finish the gradient of rows of a panel; apply it, or keep it if it is wanted whole."""
     plan, step = net.plan, lanes(gradient)
     if plan.clip_value < np.inf or (rows.penalized and (plan.l1 > 0.0 or rates.l2 > 0.0)):
