@@ -12,7 +12,7 @@ import pytest
 import sklearn.neural_network
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fastmlp.sklearn import MLPClassifier, MLPRegressor
+from fastmlp.sklearn import MLPClassifier, MLPRegressor, TableEncoder
 
 BACKENDS = ("numpy", "numba")
 
@@ -32,6 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
         for backend in BACKENDS
         for kind in (MLPClassifier, MLPRegressor)
     ]
+    + [TableEncoder()]
 )
 def test_scikit_learns_checks(estimator: object, check: Callable[[object], None]):
     check(estimator)

@@ -18,5 +18,6 @@ except ImportError as error:
 from fastmlp.sklearn._classifier import MLPClassifier
 from fastmlp.sklearn._display import LossCurveDisplay
 from fastmlp.sklearn._regressor import MLPRegressor
+from fastmlp.sklearn._table_encoder import TableEncoder
 
-__all__ = ["LossCurveDisplay", "MLPClassifier", "MLPRegressor"]
+__all__ = ["LossCurveDisplay", "MLPClassifier", "MLPRegressor", "TableEncoder"]

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     class RegressorMixin:
         def score(self, X: Any, y: Any, sample_weight: Any = None) -> float: ...
 
+    class TransformerMixin:
+        def __sklearn_tags__(self) -> Any: ...
+
 else:
-    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
 
     try:  # scikit-learn 1.9 and later
         from sklearn.callback import CallbackSupportMixin
@@ -37,4 +40,10 @@ else:
             """Stands in where scikit-learn has no callbacks yet."""
 
 
-__all__ = ["BaseEstimator", "CallbackSupportMixin", "ClassifierMixin", "RegressorMixin"]
+__all__ = [
+    "BaseEstimator",
+    "CallbackSupportMixin",
+    "ClassifierMixin",
+    "RegressorMixin",
+    "TransformerMixin",
+]
