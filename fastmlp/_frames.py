@@ -120,7 +120,7 @@ def _holds_numbers(column: Any) -> bool:
     array = np.asarray(column)
     if array.dtype.kind != "O":
         return array.dtype.kind in "biuf"
-    return all(isinstance(value, _NUMBERS) or is_missing(value) for value in array.flat)
+    return all(isinstance(value, _NUMBERS) or _is_missing(value) for value in array.flat)
 
 
 def _numbers(column: Any) -> Array:
@@ -128,7 +128,7 @@ def _numbers(column: Any) -> Array:
     if array.dtype.kind != "O":
         return array
     values = list(array.flat)
-    missing = [is_missing(value) for value in values]
+    missing = [_is_missing(value) for value in values]
     if any(missing):
         values = [np.nan if gone else value for value, gone in zip(values, missing, strict=True)]
         return np.array(values, dtype=np.float64).reshape(array.shape)
@@ -136,19 +136,23 @@ def _numbers(column: Any) -> Array:
 
 
 def _has_missing(array: Array) -> bool:
-    return array.dtype.kind == "O" and any(map(is_missing, array.flat))
+    return array.dtype.kind == "O" and any(map(_is_missing, array.flat))
 
 
-def is_missing(value: Any) -> bool:
-    """Return whether an object stands for a missing value, NaN aside.
+def _is_missing(value: Any) -> bool:
+    return is_missing_type(type(value))
+
+
+def is_missing_type(kind: type) -> bool:
+    """Return whether objects of this type stand for missing values, as NaN may do beside them.
 
     Examples
     --------
-    >>> is_missing(None), is_missing(0)
+    >>> is_missing_type(type(None)), is_missing_type(float)
     (True, False)
     """
     # pandas.NA is the one that is neither None nor a number: it has no truth.
-    return value is None or type(value).__name__ == "NAType"
+    return kind is type(None) or kind.__name__ == "NAType"
 
 
 def _some(names: Any) -> str:

@@ -27,8 +27,8 @@ _TRUTHS = (bool, np.bool_)
 _NUMBERS = (int, float, Decimal, np.integer, np.floating)
 _DURATIONS = (dt.timedelta, dt.time, np.timedelta64)
 _MOMENTS = (dt.date, np.datetime64)
-#: Objects that may be unequal to themselves, which is to be missing.
-_MAYBE_MISSING = (*_NUMBERS, *_DURATIONS, *_MOMENTS)
+#: What objects of a column may be.
+_KNOWN = (str, *_NUMBERS, *_TRUTHS, *_DURATIONS, *_MOMENTS)
 
 
 class ColumnError(ValueError):
@@ -339,7 +339,8 @@ def _physical(series: Any) -> Array:
 
 
 def _of_objects(objects: list[Any]) -> Column:
-    values = [one if type(one) is str else _none_if_missing(one) for one in objects]
+    """Return a column of Python's objects; types decide, for there are fewer than values."""
+    values = _none_where_missing(objects)
     missing = np.array([one is None for one in values], dtype=bool)
     types = set(map(type, values)) - {type(None)}
     if not types:
@@ -348,15 +349,30 @@ def _of_objects(objects: list[Any]) -> Column:
         return Durations(missing, np.array([_length(one) for one in values]))
     if _all_are(types, _MOMENTS):
         return _moments(missing, values)
-    _check_scalars(values)
+    if any(issubclass(one, (*_DURATIONS, *_MOMENTS)) for one in types):
+        row, first = _first(values, (*_DURATIONS, *_MOMENTS))
+        raise ColumnError(f"mixes times, such as {first} in row {row}, with other values")
     if _all_are(types, (*_NUMBERS, *_TRUTHS)):
         return Numbers(missing, _numbers([False if one is None else one for one in values]))
-    return _categories(missing, values)
+    return _categories(missing, values, texts_only=_all_are(types, (str,)))
 
 
-def _none_if_missing(value: Any) -> Any:
-    gone = _frames.is_missing(value) or (isinstance(value, _MAYBE_MISSING) and value != value)
-    return None if gone else value
+def _none_where_missing(objects: list[Any]) -> list[Any]:
+    """Return objects of known types, None where one is missing."""
+    types = set(map(type, objects))
+    gone = set(filter(_frames.is_missing_type, types))
+    strange = tuple(one for one in types - gone if not issubclass(one, _KNOWN))
+    if strange:
+        row, first = _first(objects, strange)
+        raise ColumnError(
+            f"holds {shown(first)} in row {row}, which is no number, text, truth value or time"
+        )
+    # NaN and NaT are unequal to themselves.
+    return [None if type(one) in gone or one != one else one for one in objects]
+
+
+def _first(values: list[Any], types: tuple[type, ...]) -> tuple[int, Any]:
+    return next((row, one) for row, one in enumerate(values) if isinstance(one, types))
 
 
 def _all_are(types: set[type], kinds: tuple[type, ...]) -> bool:
@@ -396,17 +412,6 @@ def _without_zone(moment: Any) -> Any:
     return moment.replace(tzinfo=None) if zoned else moment
 
 
-def _check_scalars(values: list[Any]) -> None:
-    """Raise ColumnError unless values are text, numbers, truth values or missing."""
-    for row, one in enumerate(values):
-        if isinstance(one, (*_DURATIONS, *_MOMENTS)):
-            raise ColumnError(f"mixes times, such as {one} in row {row}, with other values")
-        if one is not None and not isinstance(one, (str, *_NUMBERS, *_TRUTHS)):
-            raise ColumnError(
-                f"holds {shown(one)} in row {row}, which is no number, text, truth value or time"
-            )
-
-
 def _numbers(values: list[Any]) -> Array:
     """Return an array of numbers in which none of them changes, if there is one."""
     types = set(map(type, values))
@@ -419,9 +424,7 @@ def _numbers(values: list[Any]) -> Array:
         return np.array(values, dtype=object)
 
 
-def _categories(missing: Array, values: list[Any]) -> Categories:
-    """Return text, or text and numbers, as categories."""
-    texts_only = all(isinstance(one, str) or one is None for one in values)
+def _categories(missing: Array, values: list[Any], *, texts_only: bool) -> Categories:
     # 1 and True are one key of a dict.
     keys = values if texts_only else [None if one is None else (type(one), one) for one in values]
     numbers: dict[Any, int] = {None: -1}

@@ -95,6 +95,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
            [ 0.  ,  0.  , -0.49,  0.  ,  2.4 ]])
     """
 
+    n_features_in_: int
+    feature_names_in_: Array
+
     def __init__(
         self,
         categorical_features: Any = None,
