@@ -244,7 +244,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         """Return a table with rows and columns as scikit-learn checks it."""
         if hasattr(X, "collect"):
             raise TypeError(f"X is a {type(X).__name__}, which holds no rows yet: collect() it")
-        if not is_frame(X) or hasattr(X, "tocsc"):
+        if not is_frame(X):
             _checks.not_masked(X, "X")
             rows = X if hasattr(X, "shape") else _array(X)
             return validate_data(
