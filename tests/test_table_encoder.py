@@ -388,3 +388,220 @@ def test_any_column_is_finite_and_its_rows_are_alone(values: list[Any], random: 
     np.testing.assert_array_equal(some, matrix[rows])
     there = TableEncoder.from_content(json.loads(json.dumps(encoder.to_content())))
     np.testing.assert_array_equal(there.transform(column(values)), matrix)
+
+
+def refusals() -> list[tuple[str, Any, str]]:
+    return [
+        ("infinite", [[1.0], [np.inf]], r"column 'x0' holds an infinite value in row 1"),
+        (
+            "minus infinite",
+            column([1, None, -np.inf]),
+            r"column 'x0' holds an infinite value in row 2",
+        ),
+        ("too large", column([1, 10**400]), r"column 'x0' holds an integer beyond what float64"),
+        ("dict", column(["a", {"b": 1}]), r"column 'x0' holds {'b': 1} in row 1, which is no"),
+        ("bytes", column(["a", b"c"]), r"column 'x0' holds b'c' in row 1, which is no"),
+        (
+            "times beside text",
+            column(["a", dt.date(2020, 1, 2)]),
+            "mixes times, such as 2020-01-02",
+        ),
+        ("array of bytes", np.array([[b"a"]]), r"column 'x0' holds \|S1, and no numbers"),
+        ("complex", np.array([[1j]]), "Complex data not supported"),
+        ("no rows", np.zeros((0, 3)), r"0 sample\(s\)"),
+        ("no columns", np.zeros((3, 0)), r"0 feature\(s\)"),
+        (
+            "no frame's rows",
+            of_pandas({k: [] for k in "ab"} | {"count": [], "colour": [], "flag": []}),
+            r"X has no rows: its shape is \(0, 5\)",
+        ),
+        ("one dimension", [1, 2], "Expected 2D array"),
+        ("masked", np.ma.masked_equal([[1], [2]], 2), "X has masked values"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("X", "sentence"), [one[1:] for one in refusals()], ids=[one[0] for one in refusals()]
+)
+def test_what_no_column_may_hold_is_refused_with_a_sentence(X: Any, sentence: str) -> None:
+    encoder = TableEncoder().fit([[1.0, "a"], [2.0, "b"]])
+    before = encoder.to_content()
+    with pytest.raises(ValueError, match=sentence):
+        encoder.fit(X)
+    assert encoder.to_content() == before  # and the encoder is what it was
+    assert encoder.transform([[1.0, "a"]]).shape == (1, 2)
+
+
+def test_frames_with_names_twice_without_columns_or_of_other_libraries_are_refused() -> None:
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    frame = pandas.DataFrame([[1, 2, 3]], columns=["a", "b", "a"])
+    with pytest.raises(ValueError, match="X has several columns of one name: 'a'"):
+        TableEncoder().fit(frame)
+    with pytest.raises(ValueError, match=r"X has no columns: its shape is \(2, 0\)"):
+        TableEncoder().fit(frame.iloc[[0, 0], :0])
+    with pytest.raises(TypeError, match=r"X is a LazyFrame, which holds no rows yet: collect\(\)"):
+        TableEncoder().fit(polars.LazyFrame({"a": [1]}))
+    with pytest.raises(ValueError, match=r"X's column 'a' holds \[1\] in row 0"):
+        TableEncoder().fit(polars.DataFrame({"a": [[1]]}))
+
+
+@pytest.mark.parametrize("form", [of_pandas, of_polars])
+def test_other_columns_than_at_fit_are_refused(form: Callable[[Any], Any]) -> None:
+    table = columns()
+    encoder = TableEncoder().fit(form(table))
+    more = form({**table, "weight": table["tiny"]})
+    with pytest.raises(ValueError, match=r"unseen at fit time:\n- weight"):
+        encoder.transform(more)
+    order = [*list(table)[1:], "size"]
+    with pytest.raises(ValueError, match="must be in the same order"):
+        encoder.transform(form(table)[order])
+    with pytest.raises(ValueError, match=r"yet now missing:\n- size"):
+        encoder.transform(form(table)[order[:-1]])
+    with (
+        pytest.warns(UserWarning, match="valid feature names"),
+        pytest.raises(ValueError, match="X has 2 features, but TableEncoder is expecting 19"),
+    ):
+        encoder.transform([[1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("fitted", "given", "sentence"),
+    [
+        ([1.0, 2.0], [3.0, "many"], "'many' in row 1, but held numbers"),
+        ([1.0, 2.0], [None, dt.date(2020, 1, 2)], "'2020-01-02T00.*' in row 1, but held numbers"),
+        (["01", "02"], [None, 1], "1 in row 1, but held text"),
+        ([True, False], [True, 1, 0], "1 in row 1, but held truth values"),
+        ([True, "a"], [True, "a", 2.0], "2 in row 2, but held text and truth values"),
+        ([dt.date(2020, 1, 1)], ["2020-01-01"], "'2020-01-01' in row 0, but held times"),
+        ([dt.timedelta(1)], [86_400], "86400 in row 0, but held lengths of time"),
+        ([1, 2], [np.inf], "an infinite value in row 0"),
+    ],
+)
+def test_values_of_another_kind_than_at_fit_are_refused(
+    fitted: list[Any], given: list[Any], sentence: str
+) -> None:
+    encoder = TableEncoder().fit(column(fitted))
+    with pytest.raises(ValueError, match=f"X's column 'x0' holds {sentence}"):
+        encoder.transform(column(given))
+
+
+def test_what_is_nothing_fits_any_column_and_a_column_of_nothing_takes_anything() -> None:
+    for values in ([1, 2], ["a", "b"], [True, False], [dt.date(2020, 1, 1)], [dt.timedelta(3)]):
+        encoder = TableEncoder().fit(column(values))
+        for nothing in (None, np.nan, np.datetime64("NaT"), np.timedelta64("NaT")):
+            assert encoder.transform(column([nothing])).shape == (1, 1)
+        empty = TableEncoder().fit(column([None, None]))
+        np.testing.assert_array_equal(empty.transform(column(values)), 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "sentence"),
+    [
+        ({"max_categories": 0}, ValueError, "max_categories must be at least 1"),
+        ({"max_categories": "all"}, TypeError, "max_categories must be an integer"),
+        ({"dtype": "int32"}, ValueError, "dtype must be float32 or float64, got 'int32'"),
+        ({"dtype": "text"}, ValueError, "dtype must be float32 or float64, got 'text'"),
+        ({"categorical_features": [2]}, ValueError, "has 2, but X has no such columns"),
+        ({"categorical_features": [-1]}, ValueError, "has -1, but X has no such columns"),
+        ({"categorical_features": ["a"]}, ValueError, "has 'a', but X has no such columns"),
+        ({"categorical_features": [True]}, ValueError, "a mask of 1 columns, but X has 2"),
+        ({"categorical_features": [0.5]}, TypeError, "must be a list of names or numbers"),
+        ({"categorical_features": "a"}, TypeError, "must be a list of names or numbers"),
+        ({"categorical_features": 1}, TypeError, "must be a list of names or numbers"),
+    ],
+)
+def test_parameters_out_of_range(settings: Any, error: type[Exception], sentence: str) -> None:
+    with pytest.raises(error, match=sentence):
+        TableEncoder(**settings).fit([[1, 2], [3, 4]])
+
+
+def test_output_can_be_a_frame() -> None:
+    pytest.importorskip("polars")
+    frame = of_pandas(columns())
+    matrix = TableEncoder().fit_transform(frame)
+    for kind in ("pandas", "polars"):
+        encoder = TableEncoder().set_output(transform=kind)
+        there = encoder.fit_transform(frame)
+        assert list(there.columns) == encoder.get_feature_names_out().tolist()
+        np.testing.assert_array_equal(there.to_numpy(), matrix)
+
+
+def test_in_a_pipeline_before_a_network() -> None:
+    from sklearn.pipeline import make_pipeline
+
+    frame = of_pandas(columns())
+    labels = frame["sex"]
+    network = ours.MLPClassifier((8,), solver="lbfgs", random_state=0, backend="numpy")
+    model = make_pipeline(TableEncoder(), network).fit(frame, labels)
+    assert model.score(frame, labels) == 1
+
+
+@FORMS
+def test_copies_and_files_encode_the_same_bits(form: Callable[[Any], Any]) -> None:
+    X = form(columns())
+    encoder = TableEncoder([0, 2], max_categories=20).fit(X)
+    matrix = encoder.transform(X)
+    text = json.dumps(encoder.to_content(), allow_nan=False)
+    loaded = TableEncoder.from_content(json.loads(text))
+    for copy in (pickle.loads(pickle.dumps(encoder)), loaded, clone(loaded).fit(X)):
+        np.testing.assert_array_equal(copy.transform(X), matrix)
+        names = encoder.get_feature_names_out().tolist()
+        assert copy.get_feature_names_out().tolist() == names
+        assert copy.to_content() == encoder.to_content()
+        assert copy.n_features_in_ == encoder.n_features_in_
+    assert not hasattr(clone(encoder), "n_features_in_")
+
+
+def hostile() -> list[tuple[str, Callable[[dict[str, Any]], Any], str]]:
+    """Return names, changes of a content of numbers, text and times, and what is said of them."""
+
+    def feature(i: int, **fields: Any) -> Callable[[dict[str, Any]], Any]:
+        return lambda content: content["features"][i].update(fields)
+
+    return [
+        ("no features", lambda content: content.update(features=[]), "no features"),
+        ("a missing field", lambda content: content.pop("names"), "has no 'names'"),
+        ("another field", lambda content: content.update(code="x"), "may hold only"),
+        ("names of others", lambda content: content.update(names=["a"]), "must be 3 names"),
+        ("names twice", lambda content: content.update(names=["a", "a", "b"]), "each once"),
+        ("a name that is none", lambda content: content.update(names=[1, 2, 3]), "names"),
+        ("a parameter", lambda content: content["parameters"].update(y=1), "may hold only"),
+        ("a dtype", lambda content: content["parameters"].update(dtype="O"), "dtype"),
+        ("no feature", lambda content: content.update(features=[1]), r"features\[0\] is 1"),
+        ("another kind", feature(0, kind="os.system"), r"features\[0\].kind"),
+        ("the wrong kind", feature(0, kind="category"), "missing|categories"),
+        ("NaN", feature(0, center=[np.nan, 0.0]), r"features\[0\].center\[0\]"),
+        ("infinite", feature(0, width=[np.inf, 0.0]), r"features\[0\].width\[0\]"),
+        ("negative", feature(0, width=[-1.0, 0.0]), r"features\[0\].width\[0\]"),
+        ("huge", feature(0, center=[10**400, 0.0]), r"features\[0\].center\[0\]"),
+        ("too many", feature(0, center=[1.0, 2.0, 3.0]), r"features\[0\].center .* a list of 2"),
+        ("text for numbers", feature(0, center="abc"), r"features\[0\].center"),
+        ("no truth", feature(0, missing=1), r"features\[0\].missing"),
+        ("categories twice", feature(1, categories=["a", "a", "b"]), "one stands twice"),
+        ("one twice", feature(1, categories=[1, 1.0, 2]), "one stands twice"),
+        ("out of order", feature(1, categories=["c", "b", "a"]), "out of order"),
+        ("no categories", feature(1, categories=[], center=[], width=[]), "none"),
+        ("lists", feature(1, categories=[["a"], "b", "c"]), r"categories\[0\]"),
+        ("too few", feature(1, categories=["a", "b"]), r"features\[1\].center .* a list of 1"),
+        ("other turns", feature(2, turns=["month"]), r"features\[2\].turns"),
+        ("turns twice", feature(2, turns=["year", "year"]), r"features\[2\].turns"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"), [one[1:] for one in hostile()], ids=[one[0] for one in hostile()]
+)
+def test_what_is_no_content_of_an_encoder_is_refused(change: Any, sentence: str) -> None:
+    times = [dt.datetime(2020, 1, 1, 5), dt.datetime(2020, 3, 1), dt.datetime(2022, 1, 1), None]
+    X = of_objects({"a": [1.0, None, 2.0, 3.0], "b": ["a", "b", "c", "c"], "c": times})
+    content = TableEncoder().fit(X).to_content()
+    TableEncoder.from_content(content)
+    change(content)
+    with pytest.raises(ValueError, match=sentence):
+        TableEncoder.from_content(content)
+
+
+@pytest.mark.parametrize("content", [None, [], "text", 3])
+def test_what_is_no_mapping_is_no_content(content: Any) -> None:
+    with pytest.raises(ValueError, match=r"encoder is .*, but must be a mapping"):
+        TableEncoder.from_content(content)

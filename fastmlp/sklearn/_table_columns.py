@@ -24,11 +24,12 @@ _MICROSECONDS = 10**6  # of a second
 #: Numbers beyond are taken for it, so that differences are finite.
 _MOST = float(np.finfo(np.float64).max) / 4
 _TRUTHS = (bool, np.bool_)
-_NUMBERS = (int, float, Decimal, np.integer, np.floating)
+_INTEGERS = (int, np.integer)
+_FLOATS = (float, Decimal, np.floating)
 _DURATIONS = (dt.timedelta, dt.time, np.timedelta64)
 _MOMENTS = (dt.date, np.datetime64)
 #: What objects of a column may be.
-_KNOWN = (str, *_NUMBERS, *_TRUTHS, *_DURATIONS, *_MOMENTS)
+_KNOWN = (str, *_TRUTHS, *_INTEGERS, *_FLOATS, *_DURATIONS, *_MOMENTS)
 
 
 class ColumnError(ValueError):
@@ -225,6 +226,14 @@ class Categories(Column):
         return self.codes, self.distinct
 
 
+class MixedNumbers(Categories):
+    """Numbers of several types, which are told apart where they are categories."""
+
+    @property
+    def kind(self) -> str:
+        return "number"
+
+
 def read_columns(X: Any) -> list[Any]:
     """Return the columns of a table, each as its table has it.
 
@@ -352,9 +361,19 @@ def _of_objects(objects: list[Any]) -> Column:
     if any(issubclass(one, (*_DURATIONS, *_MOMENTS)) for one in types):
         row, first = _first(values, (*_DURATIONS, *_MOMENTS))
         raise ColumnError(f"mixes times, such as {first} in row {row}, with other values")
-    if _all_are(types, (*_NUMBERS, *_TRUTHS)):
-        return Numbers(missing, _numbers([False if one is None else one for one in values]))
-    return _categories(missing, values, texts_only=_all_are(types, (str,)))
+    # A truth value is also an integer to Python, so the order matters.
+    sorts = {
+        next(sort for sort in ((str,), _TRUTHS, _INTEGERS, _FLOATS) if issubclass(one, sort))
+        for one in types
+    }
+    texts_only = sorts == {(str,)}
+    if len(sorts) == 1 and not texts_only:
+        present = _numbers([one for one in values if one is not None])
+        numbers = np.zeros(len(values), dtype=present.dtype)
+        numbers[~missing] = present
+        return Numbers(missing, numbers)
+    form = Categories if (str,) in sorts else MixedNumbers
+    return form(missing, *_numbered(values, texts_only=texts_only))
 
 
 def _none_where_missing(objects: list[Any]) -> list[Any]:
@@ -418,19 +437,20 @@ def _numbers(values: list[Any]) -> Array:
     try:
         if _all_are(types, _TRUTHS):
             return np.array(values, dtype=bool)
-        whole = _all_are(types, (int, np.integer, *_TRUTHS))
+        whole = _all_are(types, (*_INTEGERS, *_TRUTHS))
         return np.array(values, dtype=np.int64 if whole else np.float64)
     except OverflowError:
         return np.array(values, dtype=object)
 
 
-def _categories(missing: Array, values: list[Any], *, texts_only: bool) -> Categories:
+def _numbered(values: list[Any], *, texts_only: bool) -> tuple[Array, list[Any]]:
+    """Return the number of each value, -1 where it is None, and the values as categories."""
     # 1 and True are one key of a dict.
     keys = values if texts_only else [None if one is None else (type(one), one) for one in values]
     numbers: dict[Any, int] = {None: -1}
     codes = np.array([numbers.setdefault(key, len(numbers) - 1) for key in keys])
     del numbers[None]
-    return Categories(missing, codes, [_category(key if texts_only else key[1]) for key in numbers])
+    return codes, [_category(key if texts_only else key[1]) for key in numbers]
 
 
 def _category(value: Any) -> Any:

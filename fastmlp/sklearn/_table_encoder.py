@@ -348,7 +348,10 @@ def _array(rows: Any) -> Array:
 
 
 def _dtype_name(dtype: Any) -> str:
-    name = np.dtype(dtype).name
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = None
     if name not in _DTYPES:
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
     return name
@@ -357,9 +360,9 @@ def _dtype_name(dtype: Any) -> str:
 def _mask(chosen: Any, names: list[Any], n_features: int) -> Array:
     """Return of each column whether it is one of those chosen by names, numbers or a mask."""
     mask = np.zeros(n_features, dtype=bool)
-    if chosen is None or len(chosen) == 0:
+    given = np.asarray([] if chosen is None else chosen)
+    if given.shape == (0,):
         return mask
-    given = np.asarray(chosen)
     if given.ndim != 1 or given.dtype.kind not in "biuUOT":
         raise TypeError(
             "categorical_features must be a list of names or numbers of columns, or a mask, "
