@@ -344,6 +344,30 @@ def test_pandas_own_dtypes() -> None:
     assert np.isfinite(encoder.transform(frame)).all()
 
 
+def test_columns_of_arrow() -> None:
+    pandas = pytest.importorskip("pandas")
+    pa = pytest.importorskip("pyarrow", reason="pandas' columns of Arrow need it")
+    when = columns()["when"]
+    kinds = {
+        "size": pa.float64(),
+        "count": pa.int8(),
+        "price": pa.decimal128(6, 2),
+        "zip": pa.string(),
+        "flag": pa.bool_(),
+        "when": pa.timestamp("us"),
+        "day": pa.date32(),
+        "took": pa.duration("us"),
+        "at": pa.time64("us"),
+    }
+    table = {name: columns()[name] for name in kinds}
+    table["zoned"] = [None if one is None else one.replace(tzinfo=dt.UTC) for one in when]
+    kinds["zoned"] = pa.timestamp("us", "UTC")
+    frame = pandas.DataFrame(
+        {name: pandas.array(table[name], pandas.ArrowDtype(kind)) for name, kind in kinds.items()}
+    )
+    np.testing.assert_array_equal(encoded(frame), encoded(of_objects(table)))
+
+
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1.0, 1e30, 1e300])
 def test_numbers_of_any_scale(scale: float) -> None:
     x = np.random.default_rng(0).normal(size=(50, 1))
@@ -399,6 +423,16 @@ def refusals() -> list[tuple[str, Any, str]]:
             r"column 'x0' holds an infinite value in row 2",
         ),
         ("too large", column([1, 10**400]), r"column 'x0' holds an integer beyond what float64"),
+        (
+            "infinite category",
+            column(["a", np.inf]),
+            "column 'x0' holds inf, and a category must be finite",
+        ),
+        (
+            "huge category",
+            column(["a", 10**400]),
+            r"column 'x0' holds 1.*, and a category must be finite",
+        ),
         ("dict", column(["a", {"b": 1}]), r"column 'x0' holds {'b': 1} in row 1, which is no"),
         ("bytes", column(["a", b"c"]), r"column 'x0' holds b'c' in row 1, which is no"),
         (

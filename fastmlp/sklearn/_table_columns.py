@@ -21,8 +21,9 @@ from fastmlp._settings import own_scalar
 Array = NDArray[Any]
 
 _MICROSECONDS = 10**6  # of a second
+_LARGEST = float(np.finfo(np.float64).max)
 #: Numbers beyond are taken for it, so that differences are finite.
-_MOST = float(np.finfo(np.float64).max) / 4
+_MOST = _LARGEST / 4
 _TRUTHS = (bool, np.bool_)
 _INTEGERS = (int, np.integer)
 _FLOATS = (float, Decimal, np.floating)
@@ -125,16 +126,17 @@ class Numbers(Column):
             raise ColumnError("holds an integer beyond what float64 can hold") from None
         values[self.missing] = np.nan
         if np.isinf(values).any():
-            raise _infinite(int(np.argmax(np.isinf(values))))
+            row = int(np.argmax(np.isinf(values)))
+            raise ColumnError(
+                f"holds an infinite value in row {row}; make it missing, or a finite number"
+            )
         return np.clip(values, -_MOST, _MOST, out=values)
 
     def categories(self) -> tuple[Array, list[Any]]:
         there = ~self.missing
-        if self.values.dtype.kind == "f" and np.isinf(self.values).any():
-            raise _infinite(int(np.argmax(np.isinf(self.values))))
         codes = np.full(len(self.values), -1)
         distinct, codes[there] = np.unique(self.values[there], return_inverse=True)
-        return codes, [_category(value) for value in distinct.tolist()]
+        return codes, _finite([_category(value) for value in distinct.tolist()])
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,7 @@ class Categories(Column):
         return Numbers(self.missing, _numbers(numbers)[self.codes]).numbers()
 
     def categories(self) -> tuple[Array, list[Any]]:
-        return self.codes, self.distinct
+        return self.codes, _finite(self.distinct)
 
 
 class MixedNumbers(Categories):
@@ -297,6 +299,8 @@ def _of_pandas(series: Any) -> Column:
         return _of_pandas(series.astype("category"))
     if dtype.name.startswith("period"):
         return _of_pandas(series.dt.to_timestamp())
+    if dtype.name.startswith(("date32", "date64")):  # Arrow's
+        return _of_objects(series.to_numpy(dtype=object).tolist())
     if dtype.kind == "M" and series.dt.tz is not None:
         instants, clock = (
             _of_array(there.to_numpy(dtype="datetime64[us]"))
@@ -308,7 +312,8 @@ def _of_pandas(series: Any) -> Column:
     if dtype.kind == "m":
         return _of_array(series.to_numpy(dtype="timedelta64[us]"))
     if dtype.kind in "biuf" and hasattr(dtype, "numpy_dtype"):  # those that know missing values
-        values = series.to_numpy(dtype=dtype.numpy_dtype, na_value=0)
+        zero = dtype.numpy_dtype.type(0).item()
+        values = series.to_numpy(dtype=dtype.numpy_dtype, na_value=zero)
         return Numbers(series.isna().to_numpy(dtype=bool), values)
     if dtype.kind in "biufc":
         return _of_array(np.asarray(series))
@@ -361,6 +366,11 @@ def _of_objects(objects: list[Any]) -> Column:
     if any(issubclass(one, (*_DURATIONS, *_MOMENTS)) for one in types):
         row, first = _first(values, (*_DURATIONS, *_MOMENTS))
         raise ColumnError(f"mixes times, such as {first} in row {row}, with other values")
+    return _of_scalars(missing, values, types)
+
+
+def _of_scalars(missing: Array, values: list[Any], types: set[type]) -> Column:
+    """Return a column of text, truth values and numbers."""
     # A truth value is also an integer to Python, so the order matters.
     sorts = {
         next(sort for sort in ((str,), _TRUTHS, _INTEGERS, _FLOATS) if issubclass(one, sort))
@@ -463,5 +473,9 @@ def _category(value: Any) -> Any:
     return value
 
 
-def _infinite(row: int) -> ColumnError:
-    return ColumnError(f"holds an infinite value in row {row}; make it missing, or a finite number")
+def _finite(categories: list[Any]) -> list[Any]:
+    """Return categories of which no number is beyond what a file holds."""
+    for one in categories:
+        if not isinstance(one, str) and abs(one) > _LARGEST:
+            raise ColumnError(f"holds {shown(one)}, and a category must be finite")
+    return categories
