@@ -321,6 +321,41 @@ def test_arrays_of_text_and_times() -> None:
     np.testing.assert_array_equal(encoded(lengths), encoded(lengths.astype(object)))
 
 
+@pytest.mark.parametrize("first", [[True, False], ["1", "2"], [1, 2.5], [None, True]])
+def test_what_a_list_holds_does_not_depend_on_its_other_columns(first: list[Any]) -> None:
+    rows = [[first[0], 2.5], [first[1], 3]]
+    np.testing.assert_array_equal(encoded(rows)[:, :-1], encoded(column(first)))
+
+
+@st.composite
+def typed_columns(draw: Any) -> list[Any]:
+    kinds = st.sampled_from(
+        [
+            st.floats(allow_infinity=False, allow_nan=False),
+            st.integers(-(2**63), 2**63 - 1),
+            st.booleans(),
+            st.text(),
+            st.datetimes(dt.datetime(1700, 1, 1), dt.datetime(2250, 1, 1)),
+            st.timedeltas(dt.timedelta(-90_000), dt.timedelta(90_000)),
+        ]
+    )
+    values = draw(st.lists(draw(kinds), min_size=1, max_size=20))
+    return [draw(st.sampled_from([one, one, None])) for one in values]
+
+
+@given(typed_columns())
+@settings(max_examples=40, deadline=None)
+def test_any_column_is_the_same_in_any_form(values: list[Any]) -> None:
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    matrix = encoded(column(values))
+    for frame in (
+        pandas.DataFrame({"a": values}),
+        pandas.DataFrame({"a": pandas.Series(values, dtype=object)}),
+        polars.DataFrame({"a": values}),
+    ):
+        np.testing.assert_array_equal(encoded(frame), matrix)
+
+
 def test_pandas_own_dtypes() -> None:
     pandas = pytest.importorskip("pandas")
     numbers = [0.5, 1.5, 7.0, 3.0]

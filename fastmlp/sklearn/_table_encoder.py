@@ -246,7 +246,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             raise TypeError(f"X is a {type(X).__name__}, which holds no rows yet: collect() it")
         if not is_frame(X):
             _checks.not_masked(X, "X")
-            rows = X if hasattr(X, "shape") else _array(X)
+            # As objects, for NumPy would make text of numbers beside text, and 1 of True.
+            rows = X if hasattr(X, "shape") else np.array(X, dtype=object)
             return validate_data(
                 self, rows, reset=reset, dtype=None, accept_sparse="csc", ensure_all_finite=False
             )
@@ -284,6 +285,11 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         ------
         NotFittedError
             If the encoder is not fitted.
+
+        Examples
+        --------
+        >>> TableEncoder().fit([["red"], ["blue"]]).to_content()["features"]
+        [{'kind': 'category', 'categories': ['blue', 'red'], 'center': [0.0], 'width': [1.0]}]
         """
         check_is_fitted(self)
         names = getattr(self, "feature_names_in_", None)
@@ -313,6 +319,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         ------
         ValueError
             If it is no content of an encoder.
+
+        Examples
+        --------
+        >>> import json
+        >>> text = json.dumps(TableEncoder().fit([[1.0], [3.0], [7.0]]).to_content())
+        >>> TableEncoder.from_content(json.loads(text)).transform([[3.0]])
+        array([[0.]], dtype=float32)
         """
         _SCHEMA.check(content, where)
         features = [
@@ -339,12 +352,6 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _array(rows: Any) -> Array:
-    """Return rows of a list as an array in which numbers beside text stay numbers."""
-    array = np.asarray(rows)
-    return array if array.dtype.kind in "biufcO" else np.array(rows, dtype=object)
 
 
 def _dtype_name(dtype: Any) -> str:
