@@ -7,6 +7,7 @@ import json
 import pickle
 from collections.abc import Callable
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def columns() -> dict[str, list[Any]]:
         "tiny": (1e-30 * random.normal(size=N_ROWS)).tolist(),
         "huge": (1e30 * random.normal(size=N_ROWS)).tolist(),
         "tail": np.exp(20 * random.normal(size=N_ROWS)).tolist(),
-        "price": [Decimal(int(cents)) / 100 for cents in random.integers(0, 9999, N_ROWS)],
+        "price": [Decimal(int(cents)).scaleb(-2) for cents in random.integers(0, 9999, N_ROWS)],
         "colour": [None if i % 11 == 0 else one for i, one in enumerate(colour)],
         "sex": random.choice(["f", "m"], N_ROWS).tolist(),
         "zip": random.choice(["01067", "10115"], N_ROWS).tolist(),
@@ -281,6 +282,8 @@ def test_columns_can_be_made_categories(chosen: Any) -> None:
     names = encoder.get_feature_names_out().tolist()
     assert names[:4] == ["a", "b=7", f"b={2**62}", f"b={2**62 + 1}"]
     assert len(names) == 5
+    lengths = TableEncoder([0]).fit(column([dt.timedelta(1), dt.timedelta(2)]))
+    assert lengths.get_feature_names_out().tolist() == ["x0=172800"]
     # A gap makes pandas' integers floats: they are the same categories.
     encoder = TableEncoder(["n"]).fit(pandas.DataFrame({"n": [1, 2, 3]}))
     with_gap = encoder.transform(pandas.DataFrame({"n": [1, None, 3]}))
@@ -510,6 +513,8 @@ def test_frames_with_names_twice_without_columns_or_of_other_libraries_are_refus
         TableEncoder().fit(frame.iloc[[0, 0], :0])
     with pytest.raises(TypeError, match=r"X is a LazyFrame, which holds no rows yet: collect\(\)"):
         TableEncoder().fit(polars.LazyFrame({"a": [1]}))
+    with pytest.raises(TypeError, match="X must be a frame of pandas or polars, or an array"):
+        TableEncoder().fit(SimpleNamespace(columns=["a"], shape=(1, 1)))
     with pytest.raises(ValueError, match=r"X's column 'a' holds \[1\] in row 0"):
         TableEncoder().fit(polars.DataFrame({"a": [[1]]}))
 
@@ -543,6 +548,7 @@ def test_other_columns_than_at_fit_are_refused(form: Callable[[Any], Any]) -> No
         ([True, "a"], [True, "a", 2.0], "2 in row 2, but held text and truth values"),
         ([dt.date(2020, 1, 1)], ["2020-01-01"], "'2020-01-01' in row 0, but held times"),
         ([dt.timedelta(1)], [86_400], "86400 in row 0, but held lengths of time"),
+        ([1, 2], [dt.timedelta(seconds=5)], "'5000000 microseconds' in row 0, but held numbers"),
         ([1, 2], [np.inf], "an infinite value in row 0"),
     ],
 )

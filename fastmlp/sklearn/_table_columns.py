@@ -189,8 +189,7 @@ class Durations(Column):
         return np.where(self.missing, np.nan, self.microseconds / _MICROSECONDS)
 
     def categories(self) -> tuple[Array, list[Any]]:
-        codes, lengths = Numbers(self.missing, self.microseconds).categories()
-        return codes, [str(np.timedelta64(one, "us")) for one in lengths]
+        return Numbers(self.missing, self.seconds()).categories()
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Scaling:
         Parameters
         ----------
         rows : ndarray of float64 and shape (n_rows, n_columns)
-            NaN where a value is missing; it counts for nothing.
+            NaN where a value is missing; it counts for nothing, but not all of a column are.
         counts : ndarray of int and shape (n_rows,), optional
             How often there is each row. Default: once.
         """
@@ -74,8 +74,6 @@ def _center_and_width(column: Array, counts: Array | None) -> tuple[float, float
     there = ~np.isnan(column)
     if counts is not None:
         there &= counts > 0
-    if not there.any():
-        return 0.0, 0.0
     low, first, median, third, high = (
         np.quantile(column[there], (0, 0.25, 0.5, 0.75, 1))
         if counts is None
