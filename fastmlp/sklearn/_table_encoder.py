@@ -251,14 +251,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             return validate_data(
                 self, rows, reset=reset, dtype=None, accept_sparse="csc", ensure_all_finite=False
             )
-        if not (hasattr(X, "iloc") or hasattr(X, "get_columns")):
-            raise TypeError(f"X must be a frame of pandas or polars, or an array, got {type(X)}")
-        twice = [name for name, count in Counter(X.columns).items() if count > 1]
-        if twice:
-            raise ValueError(f"X has several columns of one name: {_checks.listing(twice[:6])}")
-        for what, size in zip(("rows", "columns"), X.shape, strict=True):
-            if size == 0:
-                raise ValueError(f"X has no {what}: its shape is {X.shape}")
+        _check_frame(X)
         validate_data(self, X, reset=reset, skip_check_array=True)
         return X
 
@@ -352,6 +345,18 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _check_frame(X: Any) -> None:
+    """Raise TypeError or ValueError unless it is a frame with rows, and columns of own names."""
+    if not (hasattr(X, "iloc") or hasattr(X, "get_columns")):
+        raise TypeError(f"X must be a frame of pandas or polars, or an array, got {type(X)}")
+    twice = [name for name, count in Counter(X.columns).items() if count > 1]
+    if twice:
+        raise ValueError(f"X has several columns of one name: {_checks.listing(twice[:6])}")
+    for what, size in zip(("rows", "columns"), X.shape, strict=True):
+        if size == 0:
+            raise ValueError(f"X has no {what}: its shape is {X.shape}")
 
 
 def _dtype_name(dtype: Any) -> str:
