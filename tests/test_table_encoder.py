@@ -245,6 +245,22 @@ def test_only_what_varies_turns(step: dt.timedelta, turns: set[str]) -> None:
     assert {name[2:-4] for name in names if name.endswith("_sin")} == turns
 
 
+@pytest.mark.parametrize(
+    ("days", "turns"),
+    [(7, set()), (8, {"weekday"}), (365, {"weekday"}), (366, {"weekday", "year"})],
+)
+def test_more_than_a_week_or_a_year_turns(days: int, turns: set[str]) -> None:
+    first = dt.date(2021, 1, 1)
+    names = by_name({"t": [first, first + dt.timedelta(days)]})
+    assert {name[2:-4] for name in names if name.endswith("_sin")} == turns
+
+
+def test_what_was_constant_stays_0() -> None:
+    encoder = TableEncoder().fit([[3.5, True, "a"], [3.5, True, "a"]])
+    assert encoder.get_feature_names_out().tolist() == ["x0", "x1=True", "x2=a"]
+    np.testing.assert_array_equal(encoder.transform([[7.0, False, "b"], [None, None, None]]), 0)
+
+
 def test_time_zones_tell_the_hour_and_utc_tells_the_time() -> None:
     pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
     utc = [dt.datetime(2023, 3, 25, 22, tzinfo=dt.UTC) + dt.timedelta(hours=i) for i in range(12)]
