@@ -438,6 +438,9 @@ def test_the_widest_range_of_all() -> None:
     matrix = encoded([[-most], [0.0], [1.0], [most]])
     assert np.isfinite(matrix).all()
     assert (np.diff(matrix[:, 0]) >= 0).all()
+    np.testing.assert_allclose(
+        encoded([[-most], [-most], [most], [most]]), clipped([[-0.5], [-0.5], [0.5], [0.5]])
+    )
 
 
 CELLS = st.one_of(
