@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from fastmlp.optimizers import OPTIMIZERS
 from fastmlp.schedules import Cosine, OneCycle, ReduceOnPlateau
 
 CHILD = Path(__file__).with_name("checkpoint_child.py")
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # by which Windows ends a process at once
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 4)).astype(np.float32)
@@ -246,46 +250,74 @@ def test_a_replaced_file_keeps_its_permissions(tmp_path):
     assert file.stat().st_mode & 0o777 == 0o640
 
 
-def run_and_kill(file: Path, rng: random.Random, *, after_an_epoch: bool) -> None:
+@contextlib.contextmanager
+def child(file: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(CHILD), str(file), "1000000", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as started:
+        yield started
+
+
+def kill_when_ready(
+    process: subprocess.Popen[str], file: Path, rng: random.Random, *, after_an_epoch: bool
+) -> None:
     before = file.stat().st_mtime_ns if file.exists() else None
-    command = [sys.executable, str(CHILD), str(file), "1000000"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    ) as child:
-        assert child.stdout.readline() == b"ready\n"
-        while after_an_epoch and (not file.exists() or file.stat().st_mtime_ns == before):
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0.0, 0.06))
-        child.kill()
+    ready, number = process.stdout.readline().split()
+    assert ready == "ready"
+    while after_an_epoch and (not file.exists() or file.stat().st_mtime_ns == before):
+        time.sleep(0.001)
+    time.sleep(rng.uniform(0.0, 0.06))
+    os.kill(int(number), KILL)
 
 
-def check_killed_runs(file: Path, n_kills: int) -> None:
-    spec = importlib.util.spec_from_file_location("checkpoint_child", CHILD)
-    child = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(child)
-    rng, epochs = random.Random(0), 0
+def kill_processes(file: Path, n_kills: int) -> Iterator[None]:
+    """Yield whenever a run in a process of its own has been killed."""
+    rng = random.Random(0)
     for kill in range(n_kills):
-        run_and_kill(file, rng, after_an_epoch=kill % 2 == 1)
+        with child(file) as process:
+            kill_when_ready(process, file, rng, after_an_epoch=kill % 2 == 1)
+        yield
+
+
+def kill_forks(file: Path, n_kills: int) -> Iterator[None]:
+    """Yield whenever a run in a child of one process has been killed: many, in little time."""
+    rng = random.Random(0)
+    with child(file, "--forked") as process:
+        for kill in range(n_kills):
+            print(file=process.stdin, flush=True)
+            kill_when_ready(process, file, rng, after_an_epoch=kill % 2 == 1)
+            assert process.stdout.readline() == f"ended by {-KILL}\n"
+            yield
+
+
+def check_killed_runs(kills: Callable[[Path, int], Iterator[None]], file: Path, n: int) -> None:
+    spec = importlib.util.spec_from_file_location("checkpoint_child", CHILD)
+    runs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(runs)
+    epochs = 0
+    for _ in kills(file, n):
         if file.exists():
-            trainer = child.make_trainer()
+            trainer = runs.make_trainer()
             trainer.load_checkpoint(file)
             assert len(trainer.history) >= epochs
             epochs = len(trainer.history)
-    assert epochs >= n_kills // 2
-    reference = child.make_trainer()
-    reference.fit(child.X, child.Y, epochs, verbose=False)
+    assert epochs >= n // 2
+    reference = runs.make_trainer()
+    reference.fit(runs.X, runs.Y, epochs, verbose=False)
     np.testing.assert_array_equal(trainer.network.parameters, reference.network.parameters)
     assert timeless(trainer) == timeless(reference)
     assert len(list(file.parent.iterdir())) <= 2  # the last one killed may leave its part
 
 
 def test_killed_runs_leave_a_file_to_go_on_from(tmp_path):
-    check_killed_runs(tmp_path / "run.npz", n_kills=4)
+    check_killed_runs(kill_processes, tmp_path / "run.npz", 4)
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_200_killed_runs_leave_a_file_to_go_on_from(tmp_path):
-    check_killed_runs(tmp_path / "run.npz", n_kills=200)
+    check_killed_runs(kill_forks, tmp_path / "run.npz", 200)
 
 
 def test_the_names_of_columns_come_back(tmp_path):
