@@ -16,8 +16,12 @@ Array = NDArray[Any]
 ClassWeight = Mapping[Any, float] | str | None
 
 
-def sample_weights(given: ArrayLike, n_samples: int, dtype: DTypeLike) -> Array:
+def sample_weights(
+    given: ArrayLike, n_samples: int, dtype: DTypeLike, rows: Array | None = None
+) -> Array:
     """Return weights, checked, whose sum is no more and no less than a float64 can hold.
+
+    Of some rows alone, those are checked and summed, and the others weigh 0.
 
     Raises
     ------
@@ -36,6 +40,57 @@ def sample_weights(given: ArrayLike, n_samples: int, dtype: DTypeLike) -> Array:
             f"sample_weight must be {n_samples} numbers, one for each row, "
             f"got shape {weights.shape} and dtype {weights.dtype}"
         )
+    chosen = weights if rows is None else weights[rows]
+    return spread(_summable(chosen, dtype), rows, n_samples)
+
+
+def spread(values: Array, rows: Array | None, n_rows: int) -> Array:
+    """Return the values of some rows in their places among all, where the others have 0.
+
+    Examples
+    --------
+    >>> spread(np.array([5.0, 7.0, 5.0]), np.array([2, 0, 2]), 4)
+    array([7., 0., 5., 0.])
+    """
+    if rows is None:
+        return values
+    whole = np.zeros(n_rows, dtype=values.dtype)
+    whole[rows] = values
+    return whole
+
+
+def row_numbers(given: ArrayLike, what: str, n_rows: int) -> Array:
+    """Return numbers of rows, in any order and as often as they are named, as int64.
+
+    Raises
+    ------
+    ValueError
+        If they are no integers, none, or out of range.
+
+    Examples
+    --------
+    >>> row_numbers([2, 0, 2], "rows", 3)
+    array([2, 0, 2])
+    """
+    _checks.not_masked(given, what)
+    rows = np.asarray(given)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+        hint = "; np.flatnonzero(mask) gives them" if rows.dtype.kind == "b" else ""
+        raise ValueError(
+            f"{what} must be a vector of row numbers, got {rows.dtype} of shape {rows.shape}{hint}"
+        )
+    if len(rows) == 0:
+        raise ValueError(f"{what} must name at least one row, got none")
+    if rows.min() < 0 or rows.max() >= n_rows:
+        wrong = rows.min() if rows.min() < 0 else rows.max()
+        raise ValueError(
+            f"{what} must lie between 0 and {n_rows - 1} for {n_rows} rows, got {wrong}"
+        )
+    return np.ascontiguousarray(rows, dtype=np.int64)
+
+
+def _summable(weights: Array, dtype: DTypeLike) -> Array:
+    """Return weights in a unit in which their sum can be held."""
     weights = np.ascontiguousarray(weights, dtype=dtype)
     if not (np.all(np.isfinite(weights)) and weights.min() >= 0 and weights.max() > 0):
         raise ValueError("sample_weight must be finite, at least 0, and not all 0")

@@ -26,7 +26,9 @@ from fastmlp._weights import (
     batch_weights,
     check_class_weight,
     class_weights,
+    row_numbers,
     sample_weights,
+    spread,
 )
 from fastmlp.backends.base import Backend, Session, TrainingState, default_loss, get_backend
 from fastmlp.backends.bound import Bound
@@ -92,15 +94,32 @@ class _Data:
     sample_weights: Array | None
     #: The same times the weights of classes, for the loss.
     weights: Array | None
+    #: Where the samples lie in all of the above, in their order; None if those are the samples.
+    rows: Array | None = None
 
     @property
     def n_samples(self) -> int:
-        return len(self.targets)
+        return len(self.targets if self.rows is None else self.rows)
+
+    def at(self, samples: Any) -> Any:
+        """Return where some samples lie, a slice or numbers of them."""
+        return samples if self.rows is None else self.rows[samples]
 
     def split(self, n_first: int) -> tuple[_Data, _Data]:
-        """Return the first rows and the others."""
+        """Return the first samples and the others."""
         first, others = slice(n_first), slice(n_first, None)
+        if self.rows is not None:
+            return replace(self, rows=self.rows[first]), replace(self, rows=self.rows[others])
         return self._part(self.X[first], first), self._part(self.X[others], others)
+
+    def inputs(self, samples: slice) -> Any:
+        """Return the rows of X of some samples: a view, or where they lie anywhere, a copy."""
+        rows = self.at(samples)
+        return (
+            gather_rows(self.X, rows)
+            if self.rows is not None and is_mapped(self.X)
+            else self.X[rows]
+        )
 
     def gathered(self, rows: Array) -> _Data:
         """Return some rows of a memory map as data of their own."""
@@ -249,7 +268,8 @@ class Trainer:
         #: The parameters that the network was last given.
         self._published = self._progress.visible
         self._seconds_per_batch = _CHUNK_SECONDS
-        self._stopping = False
+        #: The running fit ends after the epoch of this number.
+        self._last = 0
         self._bind_later()
 
     def _bind_later(self) -> None:
@@ -381,6 +401,7 @@ class Trainer:
         *,
         validation_split: float = 0.0,
         sample_weight: ArrayLike | None = None,
+        rows: ArrayLike | None = None,
         callbacks: Iterable[Any] = (),
         verbose: bool | int | str = True,
         shuffle: bool = True,
@@ -407,6 +428,10 @@ class Trainer:
             that are sorted first.
         sample_weight : array-like of shape (n_samples,), optional
             Weights at least 0 of each batch's mean loss, and of the training score.
+        rows : array-like of int, optional
+            The numbers of the rows to train on, of X, y and `sample_weight` alike, each as often
+            as it is named. Nothing of X is copied, and the result has the bits of a fit of
+            ``X[rows]``, ``y[rows]`` and ``sample_weight[rows]``. Default: all rows.
         callbacks : iterable of Callback or function, default ()
             Functions are called after each epoch with the trainer and the epoch's record, and end
             the fit by returning True.
@@ -454,7 +479,7 @@ class Trainer:
             self._adopt()
             try:
                 data, validation = self._training_data(
-                    X, y, sample_weight, validation_data, validation_split
+                    X, y, sample_weight, rows, validation_data, validation_split
                 )
                 self.network.feature_names = column_names(X) or known
                 with quiet(level == 0):
@@ -484,8 +509,19 @@ class Trainer:
         scores = {name: value for name, value in last.items() if name not in _NO_SCORES}
         return training_summary(len(self._progress.records), scores, self.loss, self.optimizer)
 
-    def stop(self) -> None:
-        """End the running fit after this epoch; for callbacks.
+    def stop(self, after: int | None = None) -> None:
+        """End the running fit after this epoch, or after a later one; for callbacks.
+
+        Parameters
+        ----------
+        after : int, optional
+            The number of the last epoch, as the history counts. Schedules stretch to it from now
+            on. Default: this epoch, whatever schedules were planned for.
+
+        Raises
+        ------
+        ValueError
+            If `after` is an epoch of the past.
 
         Examples
         --------
@@ -496,7 +532,11 @@ class Trainer:
         >>> len(trainer.fit([[0.0]], [0], epochs=9, callbacks=[stop], verbose=False))
         1
         """
-        self._stopping = True
+        if after is None:
+            self._last = 0
+            return
+        self._last = _checks.integer(after, "after", at_least=len(self._progress.records))
+        self._progress = replace(self._progress, planned_epochs=after)
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Write everything that training changes to one file, whole or not at all.
@@ -655,10 +695,9 @@ class Trainer:
         shuffle: bool,
     ) -> None:
         first = len(self._progress.records)
-        last = first + epochs
+        self._last = last = first + epochs
         planned = max(self._progress.planned_epochs, last)
         self._progress = replace(self._progress, planned_epochs=planned)
-        self._stopping = False
         self._directions = self._column_directions(validation=validation is not None)
         if isinstance(self.schedule, ReduceOnPlateau):
             check_watched(self.schedule.metric, self.schedule.mode, self._directions)
@@ -673,14 +712,14 @@ class Trainer:
             n_batches = -(-data.n_samples // self.batch_size)
             shown = display(verbose, first + 1, last, n_batches)
             stack.callback(shown.close)
-            while len(self._progress.records) < last and not self._stopping:
+            while len(self._progress.records) < self._last:
                 self._adopt()
                 record = self._run_epoch(data, validation, shuffle, shown)
                 shown.epoch(record, last)
                 logger.info(line(record, last))
                 for callback in callbacks:
                     if callback.on_epoch_end(self, dict(record)):
-                        self._stopping = True
+                        self.stop()
             for callback in callbacks:
                 callback.on_fit_end(self, History(self._progress.records[first:]))
                 said = callback.outcome()
@@ -729,7 +768,8 @@ class Trainer:
         generator = np.random.default_rng()
         generator.bit_generator.state = before.generator
         n_samples = data.n_samples
-        order = generator.permutation(n_samples) if shuffle else np.arange(n_samples)
+        samples = generator.permutation(n_samples) if shuffle else np.arange(n_samples)
+        order = data.at(samples)
         rates = self._learning_rates(optimizer, n_samples)
         scores = self._run_batches(bound.changing(before.state), data, order, rates, shown)
         state, drawn = bound.store(), dict(generator.bit_generator.state)
@@ -750,8 +790,9 @@ class Trainer:
                 block = slice(start, start + _ROWS_AT_ONCE)
                 share = float(np.sum(_shares(data, block))) / total
                 # The penalties are in every block's loss, and the blocks' shares sum to 1.
+                rows = data.at(block)
                 loss += share * session.loss_and_gradient(
-                    data.X[block], data.targets[block], part, _rows(data.weights, block)
+                    data.inputs(block), data.targets[rows], part, _rows(data.weights, rows)
                 )
                 gradient += share * part
                 release_pages(data.X)
@@ -761,7 +802,8 @@ class Trainer:
             found, n_steps, converged = optimizer.minimize(
                 loss_and_gradient, before.state.parameters
             )
-        self._stopping = self._stopping or converged
+        if converged:
+            self.stop()
         step = before.state.step + n_steps
         state = replace(before.state, parameters=found.astype(dtype), step=step)
         after = replace(before, state=state)
@@ -770,9 +812,10 @@ class Trainer:
     def _run_batches(
         self, session: Session, data: _Data, order: Array, rates: Array, shown: Display
     ) -> dict[str, float]:
-        """Train over `order` in chunks short enough for a progress bar and Ctrl-C."""
+        """Train over the rows of `order` in chunks short enough for a progress bar and Ctrl-C."""
         size = self.batch_size
-        score = running_score(self.network.output_activation, data.score_targets, size)
+        targets = data.score_targets[data.at(slice(None))]
+        score = running_score(self.network.output_activation, targets, size)
         losses = np.empty(len(rates))
         seen: list[Array] = []
         mapped = is_mapped(data.X)
@@ -915,26 +958,28 @@ class Trainer:
     ) -> dict[str, float]:
         """Return loss and score of prepared samples, block by block."""
         output, network = self.network.output_activation, self.network
-        score = running_score(output, data.score_targets, _ROWS_AT_ONCE)
+        all_targets = data.score_targets[data.at(slice(None))]
+        score = running_score(output, all_targets, _ROWS_AT_ONCE)
         total = weight = 0.0
         seen: list[Array] = []
         for start in range(0, data.n_samples, _ROWS_AT_ONCE):
             block = slice(start, start + _ROWS_AT_ONCE)
-            logits = session.logits(data.X[block])
+            rows = data.at(block)
+            logits = session.logits(data.inputs(block))
             if refuse_nan:
                 check_logits(logits)
             outputs = output.forward(logits, out=np.empty_like(logits))
-            targets = dense_targets(data.targets[block], network.n_outputs, network.dtype)
+            targets = dense_targets(data.targets[rows], network.n_outputs, network.dtype)
             values = self.loss.value(logits, outputs, targets, output)
             shares = _shares(data, block)
             total += float(np.sum(values.astype(np.float64) * shares))
             weight += float(shares.sum())
-            score.add(logits, data.score_targets[block], _rows(data.sample_weights, block))
+            score.add(logits, data.score_targets[rows], _rows(data.sample_weights, rows))
             if self.metrics:
                 seen.append(logits)
             release_pages(data.X)
         scores = {"loss": total / weight, score_name(output): score.value()}
-        return scores | self._metric_values(seen, data.score_targets)
+        return scores | self._metric_values(seen, all_targets)
 
     def _metric_values(self, logits: list[Array], score_targets: Array) -> dict[str, float]:
         """Return the extra metrics, given the logits of all rows in blocks."""
@@ -955,6 +1000,7 @@ class Trainer:
         X: Any,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
+        chosen: ArrayLike | None = None,
     ) -> _Data:
         rows, single = self.network.as_rows(X)
         if single:
@@ -971,32 +1017,33 @@ class Trainer:
             raise ValueError("X must hold at least one row, got none")
         check_finite(rows, self.network.dtype, self.network.input_scale)
         labels = score_targets(network.output_activation, targets)
-        weights = (
-            None
-            if sample_weight is None
-            else sample_weights(sample_weight, len(targets), network.dtype)
-        )
-        return _Data(rows, targets, labels, weights, weights)
+        numbers = None if chosen is None else row_numbers(chosen, "rows", len(targets))
+        weights = None
+        if sample_weight is not None:
+            weights = sample_weights(sample_weight, len(targets), network.dtype, numbers)
+        return _Data(rows, targets, labels, weights, weights, numbers)
 
     def _with_class_weights(self, data: _Data) -> _Data:
         if self.class_weight is None:
             return data
-        n_classes, labels = max(self.network.n_outputs, 2), data.score_targets
-        each = class_weights(self.class_weight, labels.reshape(-1).astype(np.int64), n_classes)
-        given = 1.0 if data.sample_weights is None else data.sample_weights
+        n_classes, labels = max(self.network.n_outputs, 2), data.score_targets.reshape(-1)
+        rows = data.at(slice(None))
+        each = class_weights(self.class_weight, labels[rows].astype(np.int64), n_classes)
+        given = 1.0 if data.sample_weights is None else data.sample_weights[rows]
         with np.errstate(over="ignore"):
             weights = (each * given).astype(self.network.dtype)
         if not np.all(np.isfinite(weights)):
             raise ValueError(f"class_weight times sample_weight overflows {weights.dtype}")
         if not weights.any():
             raise ValueError("all samples weigh 0, by their class_weight and sample_weight")
-        return replace(data, weights=weights)
+        return replace(data, weights=spread(weights, data.rows, len(labels)))
 
     def _training_data(
         self,
         X: Any,
         y: ArrayLike,
         sample_weight: ArrayLike | None,
+        rows: ArrayLike | None,
         validation_data: tuple[Any, ArrayLike] | None,
         validation_split: float,
     ) -> tuple[_Data, _Data | None]:
@@ -1004,7 +1051,7 @@ class Trainer:
         share = _checks.real(validation_split, "validation_split", at_least=0, below=1)
         if share and validation_data is not None:
             raise ValueError("give validation_data or validation_split, not both")
-        data, validation = self._data(X, y, sample_weight), None
+        data, validation = self._data(X, y, sample_weight, rows), None
         if validation_data is not None:
             validation = self._pair(validation_data)
             check_names(column_names(validation_data[0]), column_names(X))
@@ -1064,11 +1111,11 @@ def _check_full_batch(schedule: Schedule, regularization: Regularization) -> Non
         raise ValueError(f"with L-BFGS, regularization takes only l1 and l2, got {regularization}")
 
 
-def _shares(data: _Data, rows: slice) -> Array:
-    """Return the weights of some rows in the loss, as float64."""
+def _shares(data: _Data, samples: slice) -> Array:
+    """Return the weights of some samples in the loss, as float64."""
     if data.weights is None:
-        return np.ones(len(data.targets[rows]))
-    return data.weights[rows].astype(np.float64)
+        return np.ones(len(range(*samples.indices(data.n_samples))))
+    return np.asarray(data.weights[data.at(samples)].astype(np.float64))
 
 
 def _rows(values: Array | None, rows: Any) -> Array | None:

@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "basics": (
         {
             "_checks",
+            "_cores",
             "_files",
             "_frames",
             "_json",

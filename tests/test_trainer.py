@@ -565,7 +565,7 @@ def test_a_custom_loss_of_a_batch_without_weight_is_0(backend):
 
 def test_a_thousand_threads_are_no_more_than_help():
     pytest.importorskip("numba")
-    from fastmlp.backends.numba_backend.team.cores import most_threads
+    from fastmlp._cores import most_threads
 
     trainer, one = make_trainer("numba", n_threads=1000), make_trainer("numba", n_threads=1)
     fit(trainer)

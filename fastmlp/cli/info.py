@@ -67,10 +67,10 @@ def info(options: argparse.Namespace) -> None:
 
 def _numba_facts(peak: bool) -> list[tuple[str, str]]:
     """Return what the Numba backend finds on this machine, for `fastmlp info`."""
+    from fastmlp._cores import usable_cores
     from fastmlp.backends.numba_backend.machine import VECTORS
     from fastmlp.backends.numba_backend.numba_target import COMPILER
     from fastmlp.backends.numba_backend.peak import measure_peak
-    from fastmlp.backends.numba_backend.team.cores import usable_cores
 
     facts = [
         ("SIMD", str(VECTORS)),

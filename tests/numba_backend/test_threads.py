@@ -14,10 +14,10 @@ import pytest
 from numba import config
 
 from fastmlp import MLP, Predictor
+from fastmlp import _cores as process_cores
 from fastmlp.backends import get_backend
 from fastmlp.backends.numba_backend import session
 from fastmlp.backends.numba_backend.team import choice, workers
-from fastmlp.backends.numba_backend.team import cores as process_cores
 from fastmlp.backends.numba_backend.team.barrier import ABANDONED
 from tests.tracing import raise_at
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from fastmlp._cores import most_threads, usable_cores
 from fastmlp.backends.numba_backend.numba_target import JIT_DISABLED
-from fastmlp.backends.numba_backend.team.cores import most_threads, usable_cores
 
 #: Compiled calls are kept about this short, so that Ctrl-C answers.
 _CALL_SECONDS = 0.1
