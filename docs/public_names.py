@@ -22,6 +22,7 @@ import fastmlp
 PAGES = {
     "fastmlp.network": "Networks",
     "fastmlp.trainer": "Training",
+    "fastmlp.ensemble": "Ensembles",
     "fastmlp.history": "History",
     "fastmlp.predictor": "Prediction",
     "fastmlp.sklearn": "scikit-learn estimators",

@@ -1,7 +1,8 @@
 """fastmlp: multilayer perceptrons, trained fast on a CPU."""
 
 from fastmlp.backends import Backend
-from fastmlp.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, TensorBoard
+from fastmlp.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, KeepBest, TensorBoard
+from fastmlp.ensemble import Ensemble
 from fastmlp.errors import CheckpointError, DivergenceError, ModelFileError, TrainingInterrupted
 from fastmlp.history import History
 from fastmlp.lbfgs import LBFGS
@@ -26,7 +27,9 @@ __all__ = [
     "CheckpointError",
     "DivergenceError",
     "EarlyStopping",
+    "Ensemble",
     "History",
+    "KeepBest",
     "LBFGS",
     "Lion",
     "ModelFileError",

@@ -95,7 +95,7 @@ class Bar:
         self._bar.close()
 
 
-def verbosity(verbose: bool | int | str) -> int:
+def verbosity(verbose: bool | int | str | Silent) -> int:
     """Return 0 for silence, 1 for what suits where the output goes, 2 for a line an epoch.
 
     Raises
@@ -108,7 +108,7 @@ def verbosity(verbose: bool | int | str) -> int:
     >>> verbosity("auto"), verbosity(False), verbosity(10)
     (1, 0, 2)
     """
-    if verbose == "auto" or verbose is True:
+    if isinstance(verbose, Silent) or verbose == "auto" or verbose is True:
         return 1
     if isinstance(verbose, np.bool_ | bool):
         return int(verbose)
@@ -117,13 +117,13 @@ def verbosity(verbose: bool | int | str) -> int:
     return min(_checks.integer(verbose, "verbose", at_least=0), 2)
 
 
-def display(verbose: bool | int | str, first: int, last: int, n_batches: int) -> Display:
+def display(verbose: bool | int | str | Silent, first: int, last: int, n_batches: int) -> Display:
     """Return the display that suits where the output goes.
 
     Parameters
     ----------
-    verbose : bool, int or "auto"
-        As `verbosity` reads it.
+    verbose : bool, int or "auto", or a display
+        As `verbosity` reads it. A display of the library's own is taken as it is.
     first, last : int
         Numbers of the epochs to come.
     n_batches : int
@@ -134,6 +134,8 @@ def display(verbose: bool | int | str, first: int, last: int, n_batches: int) ->
     >>> isinstance(display(False, 1, 3, 10), Silent)
     True
     """
+    if isinstance(verbose, Silent):
+        return verbose
     level = verbosity(verbose)
     if level == 0:
         return Silent()
@@ -141,6 +143,81 @@ def display(verbose: bool | int | str, first: int, last: int, n_batches: int) ->
         return Lines()
     tqdm = _bar_of_choice()
     return Lines() if tqdm is None else Bar(tqdm, first, last, n_batches)
+
+
+class Members:
+    """Shows the fits of many networks: a bar over all their epochs, else lines.
+
+    Parameters
+    ----------
+    verbose : bool, int or "auto"
+        As `verbosity` reads it; 2 is a line an epoch, 1 a line a member, under the bar or without.
+    n_members : int
+    n_epochs : int
+        Of each.
+
+    Examples
+    --------
+    >>> from contextlib import redirect_stderr
+    >>> with redirect_stderr(sys.stdout):
+    ...     shown = Members(2, 8, 64)
+    ...     shown.epoch(2, {"epoch": 12, "loss": 0.5, "seconds": 0.55}, 64)
+    Member 3/8  Epoch 12/64  loss 0.5000  0.55 s
+    """
+
+    def __init__(self, verbose: bool | int | str, n_members: int, n_epochs: int) -> None:
+        self._level = verbosity(verbose)
+        self._n_members, self._n_epochs = n_members, n_epochs
+        #: Of each member, how many epochs the bar has counted, and its last line.
+        self._counted, self._lines = [0] * n_members, [""] * n_members
+        tqdm = _bar_of_choice() if self._level == 1 else None
+        self._bar = (
+            None if tqdm is None else tqdm(total=n_members * n_epochs, unit="epoch", leave=False)
+        )
+
+    def epoch(self, member: int, record: Mapping[str, float], last: int) -> None:
+        """Show an epoch's record; `last` is the number of the last epoch planned."""
+        text = self._lines[member] = line(record, last)
+        if self._level == 2:
+            self._print(member, text)
+        self._count(member, min(self._counted[member] + 1, self._n_epochs))
+        if self._bar is not None:
+            self._bar.set_description(self._prefix(member) + _short(record, last))
+
+    def note(self, member: int, text: str) -> None:
+        """Show a sentence on how a member's fit ended."""
+        self._show_last(member)
+        if self._level:
+            self._print(member, text)
+
+    def end(self, member: int) -> None:
+        """Show that a member's fit is over."""
+        self._show_last(member)
+        self._count(member, self._n_epochs)
+
+    def close(self) -> None:
+        """Show no more."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show_last(self, member: int) -> None:
+        if self._level == 1 and self._lines[member]:
+            self._print(member, self._lines[member])
+            self._lines[member] = ""
+
+    def _count(self, member: int, n_epochs: int) -> None:
+        if self._bar is not None:
+            self._bar.update(n_epochs - self._counted[member])
+        self._counted[member] = n_epochs
+
+    def _prefix(self, member: int) -> str:
+        return f"Member {member + 1:{len(str(self._n_members))}}/{self._n_members}  "
+
+    def _print(self, member: int, text: str) -> None:
+        if self._bar is not None:
+            self._bar.write(self._prefix(member) + text, file=sys.stderr)
+        else:
+            print(self._prefix(member) + text, file=sys.stderr, flush=True)
 
 
 def _bar_of_choice() -> Any:
@@ -157,6 +234,12 @@ def _bar_of_choice() -> Any:
     except ImportError:
         return None
     return tqdm
+
+
+def _short(record: Mapping[str, float], last: int) -> str:
+    """Return what a bar has room for: the epoch, and the loss that tells most."""
+    name = "val_loss" if "val_loss" in record else "loss"
+    return f"Epoch {int(record['epoch'])}/{last}  {name} {format_value(name, record[name])}"
 
 
 def line(record: Mapping[str, float], last: int) -> str:

@@ -121,14 +121,120 @@ class FunctionCallback(Callback):
 
 @dataclass(frozen=True)
 class _Seen:
-    """What early stopping has seen, in one piece: no interrupt finds half of it."""
+    """What a watching callback has seen, in one piece: no interrupt finds half of it."""
 
     watch: Watch = field(default_factory=Watch)
     best_epoch: int | None = None
     best_parameters: Any = None
 
 
-class EarlyStopping(Callback):
+class KeepBest(Callback):
+    """Ends a fit with the parameters of its best epoch, without ending it sooner.
+
+    What Keras does by ``ModelCheckpoint(save_best_only=True)`` and loading the file. Every fit
+    starts anew; one that goes on from a checkpoint goes on.
+
+    Parameters
+    ----------
+    metric : str, default "val_loss"
+        A column of the history.
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether less or more is better. "auto" asks the metric: the library knows its own, more of
+        scikit-learn's scorers is better, and a function says it by `greater_is_better`.
+
+    Attributes
+    ----------
+    best : float or None
+        The best value seen.
+    best_epoch : int or None
+        When it was seen first, counted as in the history.
+
+    Raises
+    ------
+    ValueError
+        When a fit starts, if it does not record the metric or nobody said which way it counts.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP, SGD, Trainer
+    >>> trainer = Trainer(MLP([1, 2]), optimizer=SGD(1000.0), backend="numpy")
+    >>> keep = KeepBest("loss")
+    >>> X, y = [[0.5], [1.0]], [0, 1]
+    >>> _ = trainer.fit(X, y, epochs=9, callbacks=[keep], verbose=False)
+    >>> keep.best == min(trainer.history["loss"])
+    True
+    """
+
+    #: What early stopping adds to it.
+    min_delta: float = 0.0
+    restore_best: bool = True
+
+    def __init__(self, metric: str = "val_loss", mode: str = "auto") -> None:
+        self.metric = _checks.text(metric, "metric")
+        self.mode = _checks.mode(mode)
+        self._seen = _Seen()
+
+    @property
+    def best(self) -> float | None:
+        """The best value seen."""
+        return self._seen.watch.best
+
+    @property
+    def best_epoch(self) -> int | None:
+        """When it was seen, counted as in the history."""
+        return self._seen.best_epoch
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        check_watched(self.metric, self.mode, trainer.directions)
+        self._seen = _Seen()
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
+        upward = counts_upward(self.metric, self.mode, trainer.directions)
+        value = recorded(record, self.metric)
+        watch = self._seen.watch.seen(value, upward=upward, threshold=self.min_delta)
+        if watch.waited:
+            self._seen = replace(self._seen, watch=watch)
+        else:
+            parameters = trainer.network.parameters.copy() if self.restore_best else None
+            self._seen = _Seen(watch, int(record["epoch"]), parameters)
+        return None
+
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        if self._seen.best_parameters is not None:
+            trainer.network.parameters = self._seen.best_parameters
+
+    def outcome(self) -> str | None:
+        seen = self._seen
+        if seen.best_epoch is None:
+            return None
+        return f"The best {self.metric} was {self.best:.6g}, in epoch {self.best_epoch}{self._kept}"
+
+    @property
+    def _kept(self) -> str:
+        """What the network ends with, if that is an earlier epoch."""
+        seen = self._seen
+        if seen.best_parameters is None or not seen.watch.waited:
+            return ""
+        return f"; the network is as it was after epoch {seen.best_epoch}"
+
+    def state_name(self) -> str:
+        return f"metric={self.metric!r}, mode={self.mode!r}"
+
+    def state(self) -> dict[str, Any]:
+        seen = self._seen
+        return {
+            "best": seen.watch.best,
+            "waited": seen.watch.waited,
+            "best_epoch": seen.best_epoch,
+            "best_parameters": seen.best_parameters,
+        }
+
+    def load_state(self, trainer: Trainer, state: dict[str, Any]) -> None:
+        watch = Watch(state["best"], state["waited"])
+        self._seen = _Seen(watch, state["best_epoch"], state["best_parameters"])
+
+
+class EarlyStopping(KeepBest):
     """Ends a fit when a metric stops improving.
 
     Every fit starts anew, as Keras's do; one that goes on from a checkpoint goes on.
@@ -180,41 +286,14 @@ class EarlyStopping(Callback):
         mode: str = "auto",
         restore_best: bool = True,
     ) -> None:
-        self.metric = _checks.text(metric, "metric")
+        super().__init__(metric, mode)
         self.patience = _checks.integer(patience, "patience", at_least=1)
         self.min_delta = _checks.real(min_delta, "min_delta", at_least=0)
-        self.mode = _checks.mode(mode)
         self.restore_best = _checks.boolean(restore_best, "restore_best")
-        self._seen = _Seen()
-
-    @property
-    def best(self) -> float | None:
-        """The best value seen."""
-        return self._seen.watch.best
-
-    @property
-    def best_epoch(self) -> int | None:
-        """When it was seen, counted as in the history."""
-        return self._seen.best_epoch
-
-    def on_fit_begin(self, trainer: Trainer) -> None:
-        check_watched(self.metric, self.mode, trainer.directions)
-        self._seen = _Seen()
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
-        upward = counts_upward(self.metric, self.mode, trainer.directions)
-        value = recorded(record, self.metric)
-        watch = self._seen.watch.seen(value, upward=upward, threshold=self.min_delta)
-        if watch.waited:
-            self._seen = replace(self._seen, watch=watch)
-        else:
-            parameters = trainer.network.parameters.copy() if self.restore_best else None
-            self._seen = _Seen(watch, int(record["epoch"]), parameters)
-        return watch.waited >= self.patience
-
-    def on_fit_end(self, trainer: Trainer, history: History) -> None:
-        if self._seen.best_parameters is not None:
-            trainer.network.parameters = self._seen.best_parameters
+        super().on_epoch_end(trainer, record)
+        return self._seen.watch.waited >= self.patience
 
     def outcome(self) -> str | None:
         seen = self._seen
@@ -223,11 +302,8 @@ class EarlyStopping(Callback):
         last = seen.best_epoch + seen.watch.waited
         stopped = seen.watch.waited >= self.patience
         said = f"stopped after epoch {last}: " if stopped else ""
-        kept = f"; the network is as it was after epoch {seen.best_epoch}"
-        if seen.best_parameters is None or last == seen.best_epoch:
-            kept = ""
         best = f"the best {self.metric} was {self.best:.6g}, in epoch {self.best_epoch}"
-        return f"Early stopping: {said}{best}{kept}"
+        return f"Early stopping: {said}{best}{self._kept}"
 
     def state_name(self) -> str:
         delta = own_scalar(self.min_delta)
@@ -236,19 +312,9 @@ class EarlyStopping(Callback):
             f"mode={self.mode!r}, restore_best={self.restore_best}"
         )
 
-    def state(self) -> dict[str, Any]:
-        seen = self._seen
-        return {
-            "best": seen.watch.best,
-            "waited": seen.watch.waited,
-            "best_epoch": seen.best_epoch,
-            "best_parameters": seen.best_parameters,
-        }
-
     def load_state(self, trainer: Trainer, state: dict[str, Any]) -> None:
-        watch = Watch(state["best"], state["waited"])
-        self._seen = _Seen(watch, state["best_epoch"], state["best_parameters"])
-        if watch.waited >= self.patience:
+        super().load_state(trainer, state)
+        if self._seen.watch.waited >= self.patience:
             trainer.stop()
 
 
@@ -456,7 +522,7 @@ def _watch_schema(n_epochs: int) -> dict[str, Kind]:
     return {"best": Maybe(Number(infinite=True)), "waited": Integer(0, n_epochs)}
 
 
-def _early_stopping_schema(parameters: Kind, n_epochs: int) -> Fields:
+def _best_schema(parameters: Kind, n_epochs: int) -> Fields:
     best = {"best_epoch": Maybe(Integer(1, n_epochs)), "best_parameters": Maybe(parameters)}
     return Fields({**_watch_schema(n_epochs), **best})
 
@@ -468,7 +534,11 @@ def _checkpoint_schema(parameters: Kind, n_epochs: int) -> Fields:
 #: What the built-in callbacks keep in a checkpoint, or kept in earlier versions, by class: made
 #: from what parameters are, and from the number of epochs so far.
 STATES: Mapping[str, Callable[[Kind, int], Fields]] = MappingProxyType(
-    {"EarlyStopping": _early_stopping_schema, "Checkpoint": _checkpoint_schema}
+    {
+        "EarlyStopping": _best_schema,
+        "KeepBest": _best_schema,
+        "Checkpoint": _checkpoint_schema,
+    }
 )
 
 

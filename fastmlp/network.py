@@ -296,6 +296,29 @@ class MLP:
         twin.__setstate__(self.__getstate__())
         return twin
 
+    def drawn_anew(self, seed: int) -> MLP:
+        """Return an untrained network with the same architecture and names, of another seed.
+
+        Its parameters are those that ``MLP(..., seed=seed)`` draws.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the seed is no integer of at least 0.
+
+        Examples
+        --------
+        >>> network = MLP([2, 2], seed=1)
+        >>> bool((network.drawn_anew(5).parameters == MLP([2, 2], seed=5).parameters).all())
+        True
+        """
+        twin = self.copy()
+        twin.__dict__["seed"] = _checks.integer(seed, "seed", at_least=0)
+        twin.training = None
+        twin.parameters[:] = 0
+        twin._initialize()
+        return twin
+
     def logits(self, X: ArrayLike) -> Array:
         """Return the last layer's values before the output activation.
 

@@ -268,8 +268,8 @@ class Trainer:
         #: The parameters that the network was last given.
         self._published = self._progress.visible
         self._seconds_per_batch = _CHUNK_SECONDS
-        #: The running fit ends after the epoch of this number.
-        self._last = 0
+        #: The running fit ends after the epoch of this number, or this one.
+        self._last, self._stopping = 0, False
         self._bind_later()
 
     def _bind_later(self) -> None:
@@ -483,7 +483,7 @@ class Trainer:
                 )
                 self.network.feature_names = column_names(X) or known
                 with quiet(level == 0):
-                    self._fit(data, validation, epochs, as_callbacks(callbacks), level, shuffle)
+                    self._fit(data, validation, epochs, as_callbacks(callbacks), verbose, shuffle)
             except KeyboardInterrupt:
                 self._publish()
                 warnings.warn(
@@ -533,7 +533,7 @@ class Trainer:
         1
         """
         if after is None:
-            self._last = 0
+            self._stopping = True
             return
         self._last = _checks.integer(after, "after", at_least=len(self._progress.records))
         self._progress = replace(self._progress, planned_epochs=after)
@@ -691,11 +691,12 @@ class Trainer:
         validation: _Data | None,
         epochs: int,
         callbacks: list[Callback],
-        verbose: int,
+        verbose: bool | int | str,
         shuffle: bool,
     ) -> None:
         first = len(self._progress.records)
-        self._last = last = first + epochs
+        last = first + epochs
+        self._last, self._stopping = last, False
         planned = max(self._progress.planned_epochs, last)
         self._progress = replace(self._progress, planned_epochs=planned)
         self._directions = self._column_directions(validation=validation is not None)
@@ -712,14 +713,14 @@ class Trainer:
             n_batches = -(-data.n_samples // self.batch_size)
             shown = display(verbose, first + 1, last, n_batches)
             stack.callback(shown.close)
-            while len(self._progress.records) < self._last:
+            while len(self._progress.records) < self._last and not self._stopping:
                 self._adopt()
                 record = self._run_epoch(data, validation, shuffle, shown)
                 shown.epoch(record, last)
                 logger.info(line(record, last))
                 for callback in callbacks:
                     if callback.on_epoch_end(self, dict(record)):
-                        self.stop()
+                        self._stopping = True
             for callback in callbacks:
                 callback.on_fit_end(self, History(self._progress.records[first:]))
                 said = callback.outcome()
@@ -802,8 +803,7 @@ class Trainer:
             found, n_steps, converged = optimizer.minimize(
                 loss_and_gradient, before.state.parameters
             )
-        if converged:
-            self.stop()
+        self._stopping = self._stopping or converged
         step = before.state.step + n_steps
         state = replace(before.state, parameters=found.astype(dtype), step=step)
         after = replace(before, state=state)
