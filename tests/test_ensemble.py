@@ -709,8 +709,8 @@ def test_lines_name_the_member(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     fit(ensemble, epochs=1, verbose=True, keep_best="loss")
     lines = capsys.readouterr().err.splitlines()
-    assert [line[:29] for line in lines] == [
-        f"Member {i}/2  {what}" for i in (1, 2) for what in ("Epoch 3/3  loss ", "The best loss w")
+    assert [line[:27] for line in lines] == [
+        f"Member {i}/2  {what}" for i in (1, 2) for what in ("Epoch 3/3  loss", "The best loss w")
     ]
     fit(ensemble, epochs=1, verbose=False, keep_best="loss")
     assert capsys.readouterr().err == ""
