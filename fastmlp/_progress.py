@@ -16,6 +16,9 @@ from fastmlp.history import format_value
 class Display(Protocol):
     """Told of every chunk and every epoch."""
 
+    #: What a log says in front of all that is shown, to tell fits apart.
+    prefix: str
+
     def advance(self, n_batches: int) -> None:
         """Count batches."""
 
@@ -36,6 +39,8 @@ class Silent:
     --------
     >>> Silent().epoch({"epoch": 1}, 1)
     """
+
+    prefix = ""
 
     def advance(self, n_batches: int) -> None:
         """Count batches."""
@@ -72,6 +77,8 @@ class Lines(Silent):
 
 class Bar:
     """A tqdm bar over all batches of a fit, above it a line an epoch."""
+
+    prefix = ""
 
     def __init__(self, tqdm: Any, first: int, last: int, n_batches: int) -> None:
         self._bar = tqdm(total=(last - first + 1) * n_batches, unit="batch", leave=False)
@@ -182,7 +189,7 @@ class Members:
             self._print(member, text)
         self._count(member, min(self._counted[member] + 1, self._n_epochs))
         if self._bar is not None:
-            self._bar.set_description(self._prefix(member) + _short(record, last))
+            self._bar.set_description(self.prefix(member) + _short(record, last))
 
     def note(self, member: int, text: str) -> None:
         """Show a sentence on how a member's fit ended."""
@@ -210,14 +217,15 @@ class Members:
             self._bar.update(n_epochs - self._counted[member])
         self._counted[member] = n_epochs
 
-    def _prefix(self, member: int) -> str:
+    def prefix(self, member: int) -> str:
+        """Return what stands in front of all that is shown of a member."""
         return f"Member {member + 1:{len(str(self._n_members))}}/{self._n_members}  "
 
     def _print(self, member: int, text: str) -> None:
         if self._bar is not None:
-            self._bar.write(self._prefix(member) + text, file=sys.stderr)
+            self._bar.write(self.prefix(member) + text, file=sys.stderr)
         else:
-            print(self._prefix(member) + text, file=sys.stderr, flush=True)
+            print(self.prefix(member) + text, file=sys.stderr, flush=True)
 
 
 def _bar_of_choice() -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -590,12 +590,18 @@ class _Fit:
         self._jobs.tell(partial(self._shown.end, number))
 
     def _compile(self) -> None:
-        """Train a copy on a batch: what is compiled at first use takes no member's time."""
-        table, rows = self._table, self._splits[0].rows
-        trial, shown = copy.deepcopy(self._members[0]), cast(Any, Silent())
-        rows = rows[: trial.batch_size]
+        """Train a network on a batch: what is compiled at first use takes no member's time."""
+        table, rows, like = self._table, self._splits[0].rows[:32], self._members[0]
+        trial = Trainer(
+            like.network.copy(),
+            like.loss,
+            like.optimizer,
+            backend=like.backend,
+            regularization=like.regularization,
+        )
+        silent: Any = Silent()
         with contextlib.suppress(DivergenceError):  # which is for the members to find
-            trial.fit(table.X, table.targets, 1, table.some(rows[:1]), rows=rows, verbose=shown)
+            trial.fit(table.X, table.targets, 1, table.some(rows), rows=rows, verbose=silent)
 
 
 class _Told(Silent):
@@ -603,6 +609,7 @@ class _Told(Silent):
 
     def __init__(self, jobs: Jobs, shown: Members, number: int) -> None:
         self._jobs, self._shown, self._number = jobs, shown, number
+        self.prefix = shown.prefix(number)
 
     def advance(self, n_batches: int) -> None:
         """Look whether all is to end."""

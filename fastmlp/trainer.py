@@ -717,7 +717,7 @@ class Trainer:
                 self._adopt()
                 record = self._run_epoch(data, validation, shuffle, shown)
                 shown.epoch(record, last)
-                logger.info(line(record, last))
+                logger.info(shown.prefix + line(record, last))
                 for callback in callbacks:
                     if callback.on_epoch_end(self, dict(record)):
                         self._stopping = True
@@ -726,7 +726,7 @@ class Trainer:
                 said = callback.outcome()
                 if said is not None:
                     shown.note(said)
-                    logger.info(said)
+                    logger.info(shown.prefix + said)
             # The run of the checkpoint has come to its end: the next fit's callbacks start anew.
             self._progress = replace(self._progress, callback_states={})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import copy
 import io
+import logging
 import pickle
 import threading
 import time
@@ -664,6 +665,15 @@ def test_a_limit_of_less_than_an_epoch_trains_one(clock: Clock) -> None:
     assert [len(one) for one in fit(ensemble, epochs=0, time_limit=0.5)] == [0] * 4
 
 
+def test_what_is_compiled_ahead_needs_no_metric_of_a_few_rows(backend: Backend) -> None:
+    pytest.importorskip("sklearn")
+    y = (np.arange(64) >= 40).astype(np.int64)
+    ensemble = Ensemble(MLP([4, 2]), 2, backend=backend, metrics=["roc_auc"])
+    folds = [(np.r_[:35, 50:64], np.arange(35, 50))]
+    histories = ensemble.fit(X, y, 2, folds=folds, verbose=False, time_limit=60)
+    assert [len(history) for history in histories] == [2, 2]
+
+
 def test_what_stops_a_member_stops_it_with_a_limit_too(clock: Clock) -> None:
     for stop in (EarlyStopping("val_loss", 1, min_delta=100.0), lambda t, record: True):
         ensemble = ensemble_of("classes", n_threads=1)
@@ -692,7 +702,7 @@ def test_members_of_every_round_get_the_same_time(n_members: int, n_threads: int
 
 def test_a_real_limit_is_kept(backend: Backend) -> None:
     ensemble = ensemble_of("classes", backend, n_threads=2)
-    histories = fit(ensemble, epochs=10**6, time_limit=1.0)
+    histories = fit(ensemble, epochs=10**6, time_limit=0.4)
     assert all(0 < len(history) < 10**6 for history in histories)
     assert [len(one) for one in histories] == [m.planned_epochs for m in ensemble.members]
 
@@ -714,6 +724,14 @@ def test_lines_name_the_member(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     fit(ensemble, epochs=1, verbose=False, keep_best="loss")
     assert capsys.readouterr().err == ""
+
+
+def test_the_log_names_the_member(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="fastmlp"):
+        fit(ensemble_of("classes", n_members=2), epochs=1, keep_best="loss")
+    assert sorted(record.message[:27] for record in caplog.records) == [
+        f"Member {i}/2  {what}" for i in (1, 2) for what in ("Epoch 1/1  loss", "The best loss w")
+    ]
 
 
 def test_a_bar_counts_the_epochs_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
