@@ -590,8 +590,8 @@ class _Fit:
         self._jobs.tell(partial(self._shown.end, number))
 
     def _compile(self) -> None:
-        """Train a network on a batch: what is compiled at first use takes no member's time."""
-        table, rows, like = self._table, self._splits[0].rows[:32], self._members[0]
+        """Train a network on a row: what is compiled at first use takes no member's time."""
+        table, rows, like = self._table, self._splits[0].rows[:1], self._members[0]
         trial = Trainer(
             like.network.copy(),
             like.loss,
