@@ -113,12 +113,11 @@ class Ensemble:
             raise ValueError(
                 f"resampling must be one of {_checks.listing(RESAMPLINGS)}, got {resampling!r}"
             )
+        self.n_members = n_members
         self.resampling = resampling
         self.n_folds = n_folds
         if n_folds is not None:
             self.n_folds = _checks.integer(n_folds, "n_folds", at_least=2)
-        elif resampling == "folds" and n_members == 1:
-            raise ValueError("one member has no folds: say n_folds, or resampling=None")
         self.n_threads = n_threads
         if n_threads is not None:
             self.n_threads = _checks.integer(n_threads, "n_threads", at_least=1)
@@ -149,7 +148,7 @@ class Ensemble:
 
     def __repr__(self) -> str:
         return (
-            f"Ensemble({self.members[0].network!r}, n_members={len(self.members)}, "
+            f"Ensemble({self.members[0].network!r}, n_members={self.n_members}, "
             f"resampling={self.resampling!r}, seed={self.seed})"
         )
 
@@ -302,13 +301,13 @@ class Ensemble:
                 table = self._table(X, y, sample_weight)
                 divided = self._divided(table, folds)
                 _check_measured(keep_best, divided)
-                shown = Members(level, len(self.members), epochs)
+                shown = Members(level, self.n_members, epochs)
                 fit = _Fit(self.members, table, divided, epochs, shown, limit)
                 with contextlib.closing(shown):
                     try:
                         fit.run(_listed(callbacks, keep_best), self._most_threads())
                     finally:
-                        self._remember(firsts, table, divided)
+                        self._remember(firsts, divided)
             except KeyboardInterrupt:
                 numbers = ", ".join(str(len(member.history)) for member in self.members)
                 warnings.warn(
@@ -341,11 +340,16 @@ class Ensemble:
 
     def _divided(self, table: _Table, folds: Iterable[Any] | None) -> list[Split]:
         """Return the rows of every member: the given ones, those of before, or drawn ones."""
-        n_members, n_rows = len(self.members), len(table.targets)
+        n_members, n_rows = self.n_members, len(table.targets)
         if folds is not None:
             return given_splits(folds, n_members, n_rows)
         if any(one is None or one.n_rows != n_rows for one in self._splits):
             n_folds = n_members if self.n_folds is None else self.n_folds
+            if self.resampling == "folds" and n_folds == 1:
+                raise ValueError(
+                    "one member has no folds: make the ensemble with n_folds or resampling=None, "
+                    "or give folds to fit"
+                )
             drawn = splits(self.resampling, n_members, n_folds, table.labels, self.seed)
         else:
             drawn = []
@@ -354,13 +358,12 @@ class Ensemble:
             for i, old in enumerate(self._splits)
         ]
 
-    def _remember(self, firsts: list[int], table: _Table, divided: list[Split]) -> None:
+    def _remember(self, firsts: list[int], divided: list[Split]) -> None:
         """Take note of what the members that were trained saw."""
         kept = list(self._splits)
         for i, (member, first) in enumerate(zip(self.members, firsts, strict=True)):
             if len(member.history) > first:
                 kept[i] = divided[i]
-                member.network.feature_names = table.names or member.network.feature_names
         self._splits = tuple(kept)
 
     # Predicting ------------------------------------------------------------------------------
@@ -499,9 +502,8 @@ class Ensemble:
     @contextlib.contextmanager
     def _side_by_side(self, n_rows: int) -> Iterator[Callable[..., Iterable[Any]]]:
         """Give a `map` whose calls run at once, as far as that saves time."""
-        n_members = len(self.members)
-        work = n_rows * n_members * self.members[0].network.n_parameters
-        n_threads = min(n_members, self._most_threads()) if work > _WORTH_THREADS else 1
+        work = n_rows * self.n_members * self.members[0].network.n_parameters
+        n_threads = min(self.n_members, self._most_threads()) if work > _WORTH_THREADS else 1
         if n_threads == 1:
             yield map
             return
@@ -570,6 +572,17 @@ class _Fit:
             raise
 
     def _train(self, number: int) -> None:
+        network = self._members[number].network
+        known, n_before = network.feature_names, len(self._members[number].history)
+        network.feature_names = self._table.names or known
+        try:
+            self._fit(number)
+        finally:
+            if len(self._members[number].history) == n_before:  # nothing was learned
+                network.feature_names = known
+        self._jobs.tell(partial(self._shown.end, number))
+
+    def _fit(self, number: int) -> None:
         table, split = self._table, self._splits[number]
         callbacks: list[Any] = self._callbacks(number)
         if self._limit is not None:
@@ -587,7 +600,6 @@ class _Fit:
             callbacks=callbacks,
             verbose=shown,
         )
-        self._jobs.tell(partial(self._shown.end, number))
 
     def _compile(self) -> None:
         """Train a network on a row: what is compiled at first use takes no member's time."""

@@ -739,7 +739,7 @@ class Trainer:
         number = len(before.records) + 1
         record: Record = {"epoch": number}
         if isinstance(self.optimizer, LBFGS):
-            after, scores = self._minimize(data, self.optimizer)
+            after, scores = self._minimize(data, self.optimizer, shown)
         else:
             after, scores = self._train(data, self.optimizer, shuffle, shown)
         if not np.all(np.isfinite(after.state.parameters)):
@@ -777,7 +777,9 @@ class Trainer:
         after = replace(before, state=state, generator=drawn)
         return after, scores | {"learning_rate": float(rates[-1])}
 
-    def _minimize(self, data: _Data, optimizer: LBFGS) -> tuple[_Progress, dict[str, float]]:
+    def _minimize(
+        self, data: _Data, optimizer: LBFGS, shown: Display
+    ) -> tuple[_Progress, dict[str, float]]:
         """Take an epoch of full-batch steps; return what it changes, and its scores."""
         before, dtype = self._progress, self.network.dtype
         session = self._bound(data.n_samples).changing(before.state)
@@ -796,6 +798,7 @@ class Trainer:
                     data.inputs(block), data.targets[rows], part, _rows(data.weights, rows)
                 )
                 gradient += share * part
+                shown.advance(0)  # it may have a reason to end the fit
                 release_pages(data.X)
             return loss, gradient
 

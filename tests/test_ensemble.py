@@ -35,6 +35,7 @@ from fastmlp import (
 from fastmlp import ensemble as module
 from fastmlp._resampling import splits
 from fastmlp.backends import Backend
+from tests.tracing import chosen, raise_at
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 4)).astype(np.float32)
@@ -503,14 +504,41 @@ def test_an_interrupt_leaves_every_member_at_its_last_whole_epoch(backend: Backe
     assert all(len(member.history) for member in ensemble.members)
 
 
-def test_an_interrupt_answers_in_the_midst_of_an_epoch(backend: Backend) -> None:
-    big = np.zeros((400_000, 4), dtype=np.float32)
-    ensemble = Ensemble(MLP([4, 2]), 2, batch_size=1, backend="numpy", n_threads=2)
-    timer = threading.Timer(0.5, _thread.interrupt_main)
+@pytest.mark.parametrize("optimizer", [SGD(), LBFGS(iterations=10**6)])
+def test_an_interrupt_answers_in_the_midst_of_an_epoch(optimizer: Any) -> None:
+    big = np.random.default_rng(0).normal(size=(200_000, 4)).astype(np.float32)
+    ensemble = Ensemble(
+        MLP([4, 8, 2]), 2, optimizer=optimizer, batch_size=1, backend="numpy", n_threads=2
+    )
+    timer = threading.Timer(0.3, _thread.interrupt_main)
     timer.start()
     with pytest.warns(TrainingInterrupted, match="epochs: 0, 0"):
         ensemble.fit(big, np.arange(len(big)) % 2, 1, verbose=False)
     timer.join()
+
+
+def test_an_interrupt_at_any_line_leaves_members_at_whole_epochs() -> None:
+    """In the thread that waits; those that train are interrupted at any line elsewhere."""
+    whole: list[list[Any]] = [[] for _ in range(3)]
+    one = ensemble_of("classes", n_members=3)
+    for n_epochs in range(4):
+        fit(one, epochs=min(n_epochs, 1))
+        for states, member in zip(whole, one.members, strict=True):
+            states.append(seen(member))
+
+    def interrupted(line: int | None, error: type[BaseException]) -> tuple[Ensemble, list[str]]:
+        ensemble = ensemble_of("classes", n_members=3, n_threads=2)
+        return ensemble, raise_at(line, error, lambda: fit(ensemble, epochs=3))
+
+    _, places = interrupted(None, KeyboardInterrupt)
+    assert len(places) > 100
+    errors = (KeyboardInterrupt, MemoryError)
+    for i, line in enumerate(chosen(places)):
+        ensemble, _ = interrupted(line, errors[i % 2])
+        for states, member in zip(whole, ensemble.members, strict=True):
+            assert seen(member) == states[len(member.history)]
+        fit(ensemble, epochs=1)
+        assert all(map(np.array_equal, ensemble.held_out, one.held_out))
 
 
 def test_a_member_that_diverges_is_named(backend: Backend) -> None:
@@ -572,7 +600,6 @@ def test_one_thread_fits_at_a_time() -> None:
     [
         ({"network": "MLP"}, TypeError, "network must be an MLP"),
         ({"n_members": 0}, ValueError, "n_members must be at least 1"),
-        ({"n_members": 1}, ValueError, "one member has no folds"),
         ({"n_folds": 1}, ValueError, "n_folds must be at least 2"),
         ({"resampling": "jackknife"}, ValueError, "resampling must be one of 'folds', 'bootstrap'"),
         ({"n_threads": 0}, ValueError, "n_threads must be at least 1"),
@@ -596,6 +623,15 @@ def test_bad_arguments_are_refused(arguments: Any, error: Any, message: str) -> 
 def test_bad_arguments_of_a_fit_are_refused(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit(ensemble_of("classes"), **arguments)
+
+
+def test_one_member_has_folds_only_where_they_are_given() -> None:
+    with pytest.raises(ValueError, match="one member has no folds"):
+        fit(ensemble_of("classes", n_members=1))
+    fit(ensemble_of("classes", n_members=1), folds=[(np.arange(50), np.arange(50, 64))])
+    eighth = ensemble_of("classes", n_members=1, n_folds=8)
+    fit(eighth)
+    assert len(eighth.held_out[0]) == 8
 
 
 def test_fewer_rows_than_folds_are_refused() -> None:
