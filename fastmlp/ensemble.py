@@ -293,21 +293,19 @@ class Ensemble:
             keep_best = _checks.text(keep_best, "keep_best")
         level = verbosity(verbose)
         limit = None if time_limit is None else _Limit(time_limit)
-        firsts = [len(member.history) for member in self.members]
         with (turn := threading.Lock()), quiet(level == 0):
             if not self._turn.claim(turn):
                 raise RuntimeError("another thread is fitting this ensemble; wait for it")
+            firsts = [len(member.history) for member in self.members]
             try:
                 table = self._table(X, y, sample_weight)
                 divided = self._divided(table, folds)
                 _check_measured(keep_best, divided)
-                shown = Members(level, self.n_members, epochs)
-                fit = _Fit(self.members, table, divided, epochs, shown, limit)
-                with contextlib.closing(shown):
-                    try:
-                        fit.run(_listed(callbacks, keep_best), self._most_threads())
-                    finally:
-                        self._remember(firsts, divided)
+                fit = _Fit(self.members, table, divided, epochs, limit)
+                try:
+                    fit.run(_listed(callbacks, keep_best), self._most_threads(), level)
+                finally:
+                    self._remember(firsts, divided)
             except KeyboardInterrupt:
                 numbers = ", ".join(str(len(member.history)) for member in self.members)
                 warnings.warn(
@@ -316,10 +314,10 @@ class Ensemble:
                     TrainingInterrupted,
                     stacklevel=2,
                 )
-        return [
-            History(member.history.records[first:])
-            for member, first in zip(self.members, firsts, strict=True)
-        ]
+            return [
+                History(member.history.records[first:])
+                for member, first in zip(self.members, firsts, strict=True)
+            ]
 
     def _most_threads(self) -> int:
         return usable_cores() if self.n_threads is None else self.n_threads
@@ -542,26 +540,26 @@ class _Fit:
         table: _Table,
         divided: Sequence[Split],
         epochs: int,
-        shown: Members,
         limit: _Limit | None,
     ) -> None:
         self._members = members
         self._table = table
         self._splits = divided
         self._epochs = epochs
-        self._shown = shown
         self._limit = limit
         self._jobs = Jobs(self._train, len(members))
 
-    def run(self, callbacks: Callable[[int], list[Any]], n_threads: int) -> None:
+    def run(self, callbacks: Callable[[int], list[Any]], n_threads: int, verbose: int) -> None:
         """Train all members; an error names the one that it came from."""
         n_members = len(self._members)
         self._callbacks = callbacks
         self._n_threads = min(n_members, n_threads)
         if self._limit is not None:
             self._compile()
+        self._shown = Members(verbose, n_members, self._epochs)
         try:
-            self._jobs.run(self._n_threads)
+            with contextlib.closing(self._shown):
+                self._jobs.run(self._n_threads)
         except BaseException as error:
             if self._jobs.failed is None:
                 raise

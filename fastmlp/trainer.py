@@ -716,8 +716,8 @@ class Trainer:
             while len(self._progress.records) < self._last and not self._stopping:
                 self._adopt()
                 record = self._run_epoch(data, validation, shuffle, shown)
-                shown.epoch(record, last)
-                logger.info(shown.prefix + line(record, last))
+                shown.epoch(record, self._last)
+                logger.info(shown.prefix + line(record, self._last))
                 for callback in callbacks:
                     if callback.on_epoch_end(self, dict(record)):
                         self._stopping = True

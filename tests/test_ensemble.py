@@ -680,6 +680,12 @@ def test_a_time_limit_is_shared_and_schedules_fit_it(clock: Clock) -> None:
     assert rates[1] == rates[2] == rates[3]  # planned from their start
 
 
+def test_lines_tell_the_plan(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(ensemble_of("classes", n_members=2, n_threads=1), epochs=1000, time_limit=12, verbose=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[:22] for line in lines] == [f"Member {i}/2  Epoch 6/6 " for i in (1, 2)]
+
+
 def test_a_limit_that_is_long_enough_changes_nothing(clock: Clock) -> None:
     limited, free = (ensemble_of("two classes", n_threads=1) for _ in range(2))
     fit(limited, "two classes", epochs=5, time_limit=1000)
