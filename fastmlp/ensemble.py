@@ -225,7 +225,7 @@ class Ensemble:
         *,
         folds: Iterable[Any] | None = None,
         sample_weight: ArrayLike | None = None,
-        callbacks: Iterable[Any] | Callable[[int], Iterable[Any]] = (),
+        callbacks: Iterable[Any] | Callable[[int], Iterable[Any]] | None = None,
         verbose: bool | int | str = True,
         time_limit: float | None = None,
         keep_best: str | None = None,
@@ -245,9 +245,9 @@ class Ensemble:
             scikit-learn yield them by ``split(X, y, groups)``. Members beyond their number start
             again from the first. Default: the division of the fit before, where there are as many
             rows; else a new one.
-        callbacks : iterable, or callable of a member's number, default ()
-            Each member has copies of its own. A function of the member's number, from 0, returns
-            the list of its callbacks. They are called in the threads that train.
+        callbacks : iterable, or callable of a member's number, optional
+            Each member has deep copies of its own. A function of the member's number, from 0,
+            returns the list of its callbacks. They are called in the threads that train.
         verbose : bool, int or "auto", default True
             True, 1 or "auto" shows a line a member, and on a terminal or in a notebook (with
             tqdm) a bar over the epochs of all; 2 or more a line an epoch; False or 0 nothing.
@@ -421,9 +421,12 @@ class Ensemble:
         >>> Ensemble(MLP([2, 3]), 4, backend="numpy").member_outputs([[0.0, 0.0]]).shape
         (4, 1, 3)
         """
-        rows, single = self.members[0].network.as_rows(X)
-        with self._side_by_side(rows.shape[0]) as each:
-            outputs = np.stack(list(each(partial(_predicted, rows, "outputs"), self.members)))
+        network = self.members[0].network
+        rows, single = network.as_rows(X)
+        shape = (self.n_members, rows.shape[0], network.n_outputs)
+        outputs = np.empty(shape, dtype=network.dtype)
+        for block, part in self._predicted(self.members, rows, "outputs"):
+            outputs[:, block] = part
         return outputs[:, 0] if single else outputs
 
     def out_of_fold(self, X: Any) -> Array:
@@ -478,24 +481,32 @@ class Ensemble:
         return means.astype(network.dtype)
 
     def _joined(self, X: Any, kind: str, join: Callable[[Array], Array]) -> Array:
-        """Return what `join` makes of all members' predictions, some rows at a time."""
+        """Return what `join` makes of the predictions of all members that have a say."""
         network = self.members[0].network
         rows, single = network.as_rows(X)
         trained = [member for member in self.members if len(member.history)]
-        members = trained or list(self.members)
         out = np.empty((rows.shape[0], network.n_outputs), dtype=network.dtype)
+        for block, part in self._predicted(trained or self.members, rows, kind):
+            out[block] = join(part)
+        return out[0] if single else out
+
+    def _predicted(
+        self, members: Sequence[Trainer], rows: Any, kind: str
+    ) -> Iterator[tuple[slice, Array]]:
+        """Yield blocks of rows, and what members predict of them, side by side."""
+        network = self.members[0].network
         n_at_once = max(1024, _VALUES_AT_ONCE // (len(members) * network.n_outputs))
         with self._side_by_side(rows.shape[0]) as each:
             for start in range(0, rows.shape[0], n_at_once):
                 block = slice(start, start + n_at_once)
+                some = _converted(rows[block], network.dtype)
                 try:
-                    stack = np.stack(list(each(partial(_predicted, rows[block], kind), members)))
+                    stack = np.stack(list(each(partial(_predicted, some, kind), members)))
                 except ValueError:
                     check_finite(rows, network.dtype, network.input_scale)  # names the row
                     raise
-                out[block] = join(stack)
+                yield block, stack
                 release_pages(rows)
-        return out[0] if single else out
 
     @contextlib.contextmanager
     def _side_by_side(self, n_rows: int) -> Iterator[Callable[..., Iterable[Any]]]:
@@ -680,11 +691,11 @@ def _now() -> float:
 
 def _listed(given: Any, keep_best: str | None) -> Callable[[int], list[Any]]:
     """Return a function from a member's number to callbacks of its own."""
-    if not callable(given):
-        as_callbacks(given)  # what is none is found before anything is trained
+    # What is no callback is found before anything is trained.
+    listed = [] if given is None or callable(given) else as_callbacks(given)
 
     def of_member(number: int) -> list[Any]:
-        mine = list(given(number)) if callable(given) else copy.deepcopy(list(given))
+        mine = list(given(number)) if callable(given) else copy.deepcopy(listed)
         return mine if keep_best is None else [*mine, KeepBest(keep_best)]
 
     return of_member
@@ -727,6 +738,14 @@ def _decided(output: OutputActivation, outputs: Array) -> Array:
         return np.asarray(outputs).argmax(axis=-1)
     values = (outputs >= 0.5).astype(np.int64) if output.name == "sigmoid" else outputs
     return values[..., 0][()] if values.shape[-1] == 1 else values
+
+
+def _converted(X: Any, dtype: np.dtype[Any]) -> Any:
+    """Return rows in a network's dtype, once for all members; sparse rows as they are."""
+    if not isinstance(X, np.ndarray) or X.dtype == dtype:
+        return X
+    with np.errstate(over="ignore"):  # it is found where all is computed
+        return X.astype(dtype)
 
 
 def _predicted(X: Any, kind: str, member: Trainer) -> Array:

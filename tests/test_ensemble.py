@@ -328,8 +328,14 @@ def test_many_rows_are_predicted_in_parts(
     monkeypatch.setattr(module, "_WORTH_THREADS", 0)
     np.testing.assert_array_equal(ensemble.predict_proba(many), whole)
     many[2000, 1] = np.nan
-    with pytest.raises(ValueError, match="first in row 2000"):
-        ensemble.predict(many)
+    for dtype in (np.float32, np.float64):
+        with pytest.raises(ValueError, match="first in row 2000"):
+            ensemble.predict(many.astype(dtype))
+    many[2000, 1] = 0
+    large = many.astype(np.float64)
+    large[2001, 1] = 1e300
+    with pytest.raises(ValueError, match=r"infinite as float32 \(first in row 2001\)"):
+        ensemble.predict(large)
 
 
 # What members do -----------------------------------------------------------------------------
@@ -397,6 +403,14 @@ def test_members_have_callbacks_of_their_own(backend: Backend) -> None:
     assert stop.best is None
     assert len(lengths) > 1
 
+    with pytest.raises(TypeError, match="a callback must be"):
+        fit(ensemble, callbacks=["stop"])
+    once = (one for one in [lambda trainer, record: True])
+    assert [len(one) for one in fit(ensemble, callbacks=once)] == [1] * 4
+    assert [len(one) for one in fit(ensemble, callbacks=None)] == [3] * 4
+
+
+def test_a_function_gives_each_member_its_callbacks(backend: Backend) -> None:
     made = []
 
     def callbacks(number: int) -> list[Any]:
@@ -406,8 +420,6 @@ def test_members_have_callbacks_of_their_own(backend: Backend) -> None:
     histories = fit(ensemble_of("classes", backend), epochs=9, callbacks=callbacks)
     assert [len(history) for history in histories] == [1, 2, 3, 4]
     assert sorted(made) == [0, 1, 2, 3]
-    with pytest.raises(TypeError, match="a callback must be"):
-        fit(ensemble, callbacks=["stop"])
 
 
 def test_the_first_parameters_may_be_changed() -> None:
