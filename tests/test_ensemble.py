@@ -10,6 +10,8 @@ import pickle
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -540,7 +542,9 @@ def test_an_interrupt_at_any_line_leaves_members_at_whole_epochs() -> None:
 
     def interrupted(line: int | None, error: type[BaseException]) -> tuple[Ensemble, list[str]]:
         ensemble = ensemble_of("classes", n_members=3, n_threads=2)
-        return ensemble, raise_at(line, error, lambda: fit(ensemble, epochs=3))
+        # In a context of its own, as what is interrupted may leave it silent.
+        action = partial(fit, ensemble, epochs=3)
+        return ensemble, copy_context().run(raise_at, line, error, action)
 
     _, places = interrupted(None, KeyboardInterrupt)
     assert len(places) > 100
