@@ -37,6 +37,7 @@ _FIXED = (
     "dtype",
     "seed",
     "input_scale",
+    "scaling_layer",
 )
 
 #: Held while a network's parameters are copied, so that no thread reads half of an assignment. A
@@ -72,15 +73,23 @@ class MLP:
     input_scale : float, default 1.0
         Inputs are multiplied by it, in training and prediction: 1 / 255 lets a network take
         uint8 images as they are.
+    scaling_layer : bool, default False
+        Whether a learned factor for every input, 1 at the start, stands directly in front of the
+        first weight layer: ``(X * input_scale * scale) @ weights[0] + biases[0]`` (the scaling
+        layer of Holzmuller et al. 2024, arXiv 2407.04491). Noise and dropout come before it;
+        L1, L2 and `max_norm` leave it alone, as they leave biases.
 
     Attributes
     ----------
     parameters : ndarray of shape (n_parameters,)
-        All weights and biases: layer by layer, weights in row-major order, then biases.
+        All weights and biases: layer by layer, weights in row-major order, then biases. The
+        scaling layer's factors, where there is one, are the last.
     weights : sequence of ndarray of shape (n_in, n_out)
         Views of `parameters`, one for each layer; assigning to one, or to all, copies into it.
     biases : sequence of ndarray of shape (n_out,)
         Likewise.
+    scale : ndarray of shape (n_inputs,) or None
+        The scaling layer's factors, a view of `parameters`; None without one. Assigning copies.
     feature_names : tuple of str or None
         The columns of the data frame that it was trained on: frames with others, or in another
         order, are refused.
@@ -107,6 +116,8 @@ class MLP:
     (3,)
     """
 
+    #: Here too for pickles of earlier versions.
+    scaling_layer: bool = False
     feature_names: tuple[str, ...] | None = None
     training: Mapping[str, Any] | None = None
     _label_names: tuple[Any, ...] | None = None
@@ -120,6 +131,7 @@ class MLP:
         dtype: DTypeLike = np.float32,
         seed: int = 0,
         input_scale: float = 1.0,
+        scaling_layer: bool = False,
     ) -> None:
         self.layer_sizes = _layer_sizes(layer_sizes)
         self.hidden_activations = _hidden_activations(hidden_activation, self.n_layers - 1)
@@ -130,6 +142,7 @@ class MLP:
         self.dtype = _dtype(dtype)
         self.seed = _checks.integer(seed, "seed", at_least=0)
         self.input_scale = _checks.real(input_scale, "input_scale", above=0)
+        self.scaling_layer = _checks.boolean(scaling_layer, "scaling_layer")
         self._bind_parameters(np.zeros(self.n_parameters, dtype=self.dtype))
         self._initialize()
 
@@ -150,8 +163,9 @@ class MLP:
 
     @property
     def n_parameters(self) -> int:
-        """Number of weights and biases together."""
-        return sum((n_in + 1) * n_out for n_in, n_out in self.layer_shapes)
+        """Number of weights, biases and the scaling layer's factors together."""
+        in_layers = sum((n_in + 1) * n_out for n_in, n_out in self.layer_shapes)
+        return in_layers + (self.n_inputs if self.scaling_layer else 0)
 
     @property
     def layer_shapes(self) -> list[tuple[int, int]]:
@@ -191,6 +205,20 @@ class MLP:
     @biases.setter
     def biases(self, values: Sequence[ArrayLike]) -> None:
         self._biases[:] = values
+
+    @property
+    def scale(self) -> Array | None:
+        """The scaling layer's factors, a view of `parameters`; assigning copies into it."""
+        return scale_view(self._parameters, self.layer_shapes)
+
+    @scale.setter
+    def scale(self, values: ArrayLike) -> None:
+        view = self.scale
+        if view is None:
+            raise ValueError(
+                "the network has no scaling layer; make it with scaling_layer=True to set scale"
+            )
+        _copy_into([view], [values], "scale")
 
     @property
     def label_names(self) -> tuple[Any, ...] | None:
@@ -589,6 +617,8 @@ class MLP:
         names = [*(one.name for one in self.hidden_activations), self.output_activation.name]
         wide = max(10, *map(len, names))
         print(f"layer  {'shape':<9}  {'activation':<{wide}}  parameters")
+        if self.scaling_layer:
+            print(f"scale  {self.n_inputs:<9}  {'':<{wide}}  {self.n_inputs:10,}")
         for layer, ((n_in, n_out), name) in enumerate(
             zip(self.layer_shapes, names, strict=True), start=1
         ):
@@ -605,9 +635,11 @@ class MLP:
         >>> MLP([2, 3]).forward(np.zeros((5, 2))).shape
         (5, 3)
         """
-        out = np.empty((X.shape[0], self.n_outputs), dtype=self.dtype)
+        out, scale = np.empty((X.shape[0], self.n_outputs), dtype=self.dtype), self.scale
         for start in range(0, X.shape[0], _ROWS_AT_ONCE):
             a = self.scaled(X[start : start + _ROWS_AT_ONCE])
+            if scale is not None:
+                a = a * scale
             for layer in range(self.n_layers):
                 z = a @ self.weights[layer]
                 z += self.biases[layer]
@@ -651,7 +683,7 @@ class MLP:
         return (
             f"MLP({list(self.layer_sizes)}, hidden_activation={hidden!r}, "
             f"output_activation={self.output_activation.name!r}, dtype={self.dtype.name!r}, "
-            f"seed={self.seed})"
+            f"seed={self.seed}{', scaling_layer=True' if self.scaling_layer else ''})"
         )
 
     def _bind_parameters(self, parameters: Array) -> None:
@@ -669,6 +701,8 @@ class MLP:
             wanted = default if self.initializer is None else self.initializer
             initializer = _checks.choose(wanted, Initializer, INITIALIZERS, "initializer")
             weights[:] = initializer.sample(generator, n_in, n_out)
+        if self.scaling_layer:
+            self.scale = np.ones(self.n_inputs)
 
 
 class LayerViews(tuple[Array, ...]):
@@ -691,19 +725,7 @@ class LayerViews(tuple[Array, ...]):
             views, given = list(self[index]), list(values)
         if len(given) != len(views):
             raise ValueError(f"{len(views)} layers need as many arrays, got {len(given)}")
-        # All are copied and checked before any is written: one may be a view of another.
-        for array in given:
-            _checks.not_masked(array, "a layer's array")
-        arrays = [np.array(array) for array in given]
-        for view, array in zip(views, arrays, strict=True):
-            if array.shape != view.shape or array.dtype.kind not in "biuf":
-                raise ValueError(
-                    f"a layer's array must hold numbers of shape {view.shape}, got an array of "
-                    f"dtype {array.dtype} and shape {array.shape}"
-                )
-        with copying:
-            for view, array in zip(views, arrays, strict=True):
-                view[:] = array
+        _copy_into(views, given, "a layer's array")
 
 
 def layer_views(
@@ -724,6 +746,37 @@ def layer_views(
         biases.append(parameters[middle : middle + n_out])
         start = middle + n_out
     return weights, biases
+
+
+def scale_view(parameters: Array, layer_shapes: Sequence[tuple[int, int]]) -> Array | None:
+    """Return the scaling layer's factors as a view of a flat vector: what follows all layers.
+
+    None where nothing follows them.
+
+    Examples
+    --------
+    >>> scale_view(np.arange(8.0), [(2, 2)]), scale_view(np.arange(6.0), [(2, 2)])
+    (array([6., 7.]), None)
+    """
+    end = sum((n_in + 1) * n_out for n_in, n_out in layer_shapes)
+    return parameters[end:] if len(parameters) > end else None
+
+
+def _copy_into(views: Sequence[Array], given: Sequence[ArrayLike], what: str) -> None:
+    """Copy arrays into views, all or none; `what` each is called where it does not fit."""
+    # All are copied and checked before any is written: one may be a view of another.
+    for one in given:
+        _checks.not_masked(one, what)
+    arrays = [np.array(one) for one in given]
+    for view, array in zip(views, arrays, strict=True):
+        if array.shape != view.shape or array.dtype.kind not in "biuf":
+            raise ValueError(
+                f"{what} must hold numbers of shape {view.shape}, got an array of "
+                f"dtype {array.dtype} and shape {array.shape}"
+            )
+    with copying:
+        for view, array in zip(views, arrays, strict=True):
+            view[:] = array
 
 
 def as_rows(X: Any, n_features: int) -> tuple[Any, bool]:

@@ -167,3 +167,22 @@ def test_the_scale_of_inputs(backend: Backend):
     X = np.random.default_rng(0).integers(0, 256, (7, N_INPUTS), dtype=np.uint8)
     y = np.random.default_rng(1).normal(size=(7, 2))
     assert_gradient_is_that_of_finite_differences(backend.bind(network), X, y)
+
+
+@pytest.mark.parametrize("n_hidden", [0, 2])
+@pytest.mark.parametrize(
+    "regularization",
+    [
+        Regularization(),
+        Regularization(l1=0.1, l2=0.2, dropout=0.3, input_noise=0.5),
+    ],
+    ids=str,
+)
+def test_the_scaling_layer(backend: Backend, regularization: Regularization, n_hidden: int):
+    sizes = [N_INPUTS, *[5] * n_hidden, N_OUTPUTS]
+    network = MLP(
+        sizes, "tanh", "linear", dtype="float64", seed=2, input_scale=0.7, scaling_layer=True
+    )
+    network.parameters += np.random.default_rng(3).normal(0, 0.3, network.n_parameters)
+    session = backend.bind(network, None, None, regularization, seed=6)
+    assert_gradient_is_that_of_finite_differences(session, *make_data(7, "linear"))

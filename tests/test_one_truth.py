@@ -100,6 +100,7 @@ def test_weights_of_other_shapes_are_refused_and_change_nothing(values: list[Any
         ("output_activation", OUTPUT_ACTIVATIONS["sigmoid"]),
         ("hidden_activations", (ELU(),)),
         ("input_scale", 0.5),
+        ("scaling_layer", True),
         ("dtype", np.dtype("float64")),
         ("layer_sizes", (3, 5, 2)),
         ("seed", 3),

@@ -162,7 +162,8 @@ class Backend(ABC):
 
         The default is None. A backend that computes by the formulas of the descriptions
         themselves knows every subclass of them; one with kernels of its own should name what it
-        has none for, so that nothing is trained as something else.
+        has none for, so that nothing is trained as something else. A backend that knows no
+        scaling layer says so where ``network.scaling_layer`` is True.
 
         Parameters
         ----------
@@ -260,6 +261,9 @@ class Session(ABC):
     output_activation : OutputActivation
     input_scale : float
         What the inputs are multiplied by, once they are in the network's dtype.
+    scaling_layer : bool
+        Whether a learned factor for every input stands in front of the first weight layer: the
+        last `n_inputs` of the parameters (`fastmlp.network.scale_view`).
     dtype : dtype
         The network's: float32 or float64.
     loss, optimizer, regularization, batch_size, seed
@@ -296,6 +300,7 @@ class Session(ABC):
         self.hidden_activations = network.hidden_activations
         self.output_activation = network.output_activation
         self.input_scale = network.input_scale
+        self.scaling_layer = network.scaling_layer
         self.dtype = network.dtype
         self.loss = loss
         self.optimizer = optimizer
@@ -582,7 +587,8 @@ class Session(ABC):
         """Write the whole gradient, penalties included; return the loss without them.
 
         Dropout and noise are those of step `self.step`, which stays as it is: inputs are scaled,
-        then get noise, then dropout; hidden layers get dropout behind their activation.
+        then get noise, then dropout, and then the factors of the scaling layer, where there is
+        one; hidden layers get dropout behind their activation.
 
         Parameters
         ----------

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastmlp._weights import total_weight
 from fastmlp.backends.base import Backend, Session, TrainingState
 from fastmlp.losses import Loss
-from fastmlp.network import MLP, layer_views
+from fastmlp.network import MLP, layer_views, scale_view
 from fastmlp.optimizers import Optimizer
 from fastmlp.regularization import Regularization, dropout_mask, gaussian_noise
 from fastmlp.targets import dense_targets, weight_shares
@@ -115,7 +115,10 @@ class NumpySession(Session):
         return float(np.dot(values.astype(np.float64), shares.astype(np.float64)))
 
     def _forward(self, X: Any) -> tuple[list[Array], list[Array], Array]:
-        """Return every layer's inputs, every hidden layer's da/dz, and the logits."""
+        """Return every layer's inputs, every hidden layer's da/dz, and the logits.
+
+        The first layer's inputs are those of the scaling layer, where there is one.
+        """
         network, last = self.network, self.network.n_layers - 1
         a = network.scaled(X)
         if self.regularization.input_noise:
@@ -124,6 +127,8 @@ class NumpySession(Session):
         if self.rates[0]:
             a = a * self._mask(0, a.shape)
         inputs, slopes = [a], []
+        if network.scale is not None:
+            a = a * network.scale
         for layer in range(last):
             activation = network.hidden_activations[layer]
             z = a @ network.weights[layer]
@@ -151,6 +156,12 @@ class NumpySession(Session):
             if layer:
                 delta = delta @ self.network.weights[layer].T
                 delta *= slopes[layer - 1]
+        scale, scale_gradient = self.network.scale, scale_view(gradient, self.layer_shapes)
+        if scale is not None and scale_gradient is not None:
+            # So far it is the gradient by the product of both: scale[:, None] * weights.
+            by_product = weight_gradients[0]
+            np.sum(by_product * self.network.weights[0], axis=1, out=scale_gradient)
+            by_product *= scale[:, None]
 
     def _add_penalty_gradient(self, gradient: Array, total: float) -> None:
         l1, l2 = self.regularization.l1, self.regularization.l2_of(total)
