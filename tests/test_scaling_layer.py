@@ -32,7 +32,8 @@ def make_rows(n_rows: int = 10, n_columns: int = 4):
 
 def test_factors_start_at_one_and_change_nothing():
     plain, scaled = MLP(SIZES, seed=3), MLP(SIZES, seed=3, scaling_layer=True)
-    assert plain.scale is None and not plain.scaling_layer
+    assert plain.scale is None
+    assert not plain.scaling_layer
     np.testing.assert_array_equal(scaled.scale, np.ones(4, np.float32))
     assert scaled.n_parameters == plain.n_parameters + 4 == scaled.parameters.size
     X = make_rows()[0]

@@ -28,7 +28,7 @@ from fastmlp.backends.numba_backend.products.prefetch import N_LISTS, Requests, 
 from fastmlp.backends.numba_backend.programs.arguments import Memory
 from fastmlp.backends.numba_backend.vectors.types import LANES_BYTES
 from fastmlp.losses import CustomLoss, Loss
-from fastmlp.network import MLP
+from fastmlp.network import MLP, scale_view
 from fastmlp.optimizers import Optimizer
 from fastmlp.regularization import Regularization, mix
 
@@ -46,10 +46,14 @@ class Layout:
     dropout_rates : sequence of float
         The dropped share of every layer's inputs.
     dtype : dtype
+    has_scale : bool, default False
+        Whether there is a scaling layer.
 
     Attributes
     ----------
     layers : record array of Layer
+    scale : int
+        Where the scaling layer's factors begin in a block; 0 where there is none.
     block_size : int
         Elements in a block; block b begins at element b * block_size.
     size : int
@@ -68,7 +72,9 @@ class Layout:
         activations: Sequence[Any],
         dropout_rates: Sequence[float],
         dtype: np.dtype[Any],
+        has_scale: bool = False,
     ) -> None:
+        self.layer_shapes = layer_shapes
         self.dtype = dtype
         self.lanes = LANES_BYTES // dtype.itemsize
         self.layers = Layer.array(len(layer_shapes))
@@ -88,6 +94,10 @@ class Layout:
                 )
             layer.weights = end
             end += layer.out_panels * (n_in + 1) * self.lanes
+        self.layers.effective = self.layers.weights
+        self.scale = int(end) if has_scale else 0
+        if has_scale:
+            end += self.layers[0].in_panels * self.lanes
         self.block_size = int(end)
         #: Distance of rows that hold the inputs or outputs of any layer.
         self.widest = int(max(self.layers.input_stride.max(), self.layers.delta_stride.max()))
@@ -120,6 +130,10 @@ class Layout:
                 n_in + 1, panels, lanes
             ).transpose(1, 0, 2)
             start = stop
+        factors = scale_view(flat, self.layer_shapes)
+        if factors is not None:
+            block[self.scale :] = 0
+            block[self.scale :][: len(factors)] = factors
 
     def unpack(self, block: Array, flat: Array) -> None:
         """Write a block into a flat vector."""
@@ -131,6 +145,30 @@ class Layout:
             wide = source.reshape(panels, n_in + 1, lanes).transpose(1, 0, 2)
             flat[start:stop].reshape(n_in + 1, n_out)[:] = wide.reshape(n_in + 1, -1)[:, :n_out]
             start = stop
+        factors = scale_view(flat, self.layer_shapes)
+        if factors is not None:
+            factors[:] = block[self.scale :][: len(factors)]
+
+    def scale_weights(self, floats: Array) -> None:
+        """Write the first layer's scaled weights, which products read, as the kernels do.
+
+        Parameters
+        ----------
+        floats : ndarray
+            All of a session's, with the parameters as the first block.
+        """
+        first = self.layers[0]
+        if first.effective == first.weights:
+            return
+        shape = int(first.out_panels), int(first.n_in) + 1, self.lanes
+        weights, scaled = (
+            floats[start:][: math.prod(shape)].reshape(shape)
+            for start in (first.weights, first.effective)
+        )
+        factors = floats[self.scale :][: first.n_in]
+        with np.errstate(all="ignore"):  # as compiled code
+            scaled[:, :-1] = weights[:, :-1] * factors[:, None]
+        scaled[:, -1] = weights[:, -1]
 
 
 def allocate(layout: Layout, plan: Any, most_threads: int) -> Memory:
@@ -156,7 +194,7 @@ def allocate(layout: Layout, plan: Any, most_threads: int) -> Memory:
         layers=layers,
         floats=aligned_zeros(layout.size, layout.dtype),
         row_losses=np.empty(batch_size),
-        norms=PanelNorm.array(int(layers.out_panels.sum())),
+        norms=PanelNorm.array(int(layers.out_panels.sum()) + 1),  # and of the factors
         row_numbers=np.arange(batch_size),
         counts=Counts.array(2 * n_lists),
         columns=numbers(2 * n_lists * list_size(first.n_in)),
@@ -176,6 +214,10 @@ def _place(layout: Layout, plan: Any, most_threads: int) -> None:
     take(parameters_and_moments * layout.block_size)
     row.average = take(layout.block_size)
     row.gradient = take(layout.block_size)
+    row.scale = layout.scale
+    if layout.scale:
+        layout.layers[0].effective = take(first.out_panels * (first.n_in + 1) * lanes)
+        row.scale_parts = take(first.out_panels * first.in_panels * lanes)
     for number, layer in enumerate(layout.layers):
         rows = row.batch_size * layer.input_stride
         layer.inputs = take(rows)

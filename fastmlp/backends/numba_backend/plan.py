@@ -1,9 +1,10 @@
 """What lies in a session's memory: the records by which programs find their way.
 
 All floats of a session are one array. A *block* holds one value for each parameter in panels: for
-every layer ``[panels][n_in + 1][lanes]``, the last row of a panel being the biases. Parameters,
-moments, the average and the gradient are blocks of equal layout; padding lanes are zero. Offsets
-count elements of that array; `memory` places everything.
+every layer ``[panels][n_in + 1][lanes]``, the last row of a panel being the biases; then the
+factors of the scaling layer, where there is one. Parameters, moments, the average and the gradient
+are blocks of equal layout; padding lanes are zero. Offsets count elements of that array; `memory`
+places everything.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Plan(Record):
     block_size: int
     average: int  # the moving average's block
     gradient: int  # the gradient's block
+    scale: int  # in a block, the scaling layer's factors; 0 where there is none
+    scale_parts: int  # what each panel adds to the factors' gradient, [panels][vectors of inputs]
     second_input: int  # the first layer's second input buffer
     second_hidden: int  # the second layer's second input buffer
     constants: int  # a vector of zeros, then the quantile levels
@@ -65,6 +68,7 @@ class Plan(Record):
     loss_parameter: float
     smoothing: float  # of labels
     noise: float  # standard deviation, added to inputs
+    scale_rate: float  # factor on the learning rate of the scaling layer's factors
     input_scale: float  # in the dtype: lanes and single elements agree
 
 
@@ -79,6 +83,7 @@ class Layer(Record):
     weights: int  # offset in a block
     weights_rate: float  # factor on the learning rate
     biases_rate: float
+    effective: int  # what products read: the weights, or the first layer's scaled, in its panels
     inputs: int  # offset of [batch_size][input_stride]
     input_stride: int
     slopes: int  # derivatives of the activations that are the layer's inputs; same stride
@@ -175,6 +180,18 @@ def biases_of_panel(layer: Layer, panel: Index, step: Index) -> PanelRows:
     """Return the last row of a panel of `step` lanes, which are biases."""
     offset = panel_of(layer, panel, step) + layer.n_in * step
     return PanelRows(offset, 1, False, layer.biases_rate)
+
+
+@inlined
+def has_scale(plan: Plan) -> bool:
+    """Return whether a scaling layer stands in front of the first layer."""
+    return plan.scale != 0
+
+
+@inlined
+def rows_of_scale(net: Net) -> PanelRows:
+    """Return the scaling layer's factors, as vectors side by side."""
+    return PanelRows(net.plan.scale, layer_of(net, 0).in_panels, False, net.plan.scale_rate)
 
 
 @inlined

@@ -124,11 +124,14 @@ class NumbaSession(Session):
         self.threads = ThreadChoice(n_threads, self.layer_shapes, batch_size)
         rates = regularization.dropout_rates(network.n_layers)
         hidden = network.hidden_activations
-        self.layout = Layout(network.layer_shapes, hidden, rates, self.dtype)
+        shapes, has_scale = network.layer_shapes, network.scaling_layer
+        self.layout = Layout(shapes, hidden, rates, self.dtype, has_scale)
         layers = self.layout.layers
         layers.weights_rate, layers.biases_rate = optimizer.layer_factors(network.n_layers)
         plan = describe(network, loss, optimizer, regularization)
         plan.batch_size, plan.seed_key = batch_size, seed_key(seed)
+        factors = optimizer.rate_factors
+        plan.scale_rate = 1.0 if factors is None else factors.scale
         try:
             self.memory = allocate(self.layout, plan, self.threads.most)
         except MemoryError as error:
@@ -152,6 +155,7 @@ class NumbaSession(Session):
 
     def _load(self, state: TrainingState) -> None:
         self.layout.pack(state.parameters, self._block(0))
+        self.layout.scale_weights(self.memory.floats)
         for number, moment in enumerate(state.moments, start=1):
             self.layout.pack(moment, self._block(number * self.layout.block_size))
         if state.average is not None:
@@ -312,7 +316,10 @@ class NumbaSession(Session):
 
     def _update(self, gradient: Array, learning_rate: float) -> None:
         self.layout.pack(gradient, self._gradient)
-        compiled("apply", self.dtype)(self.memory, self._rates(np.array([learning_rate]), 0.0))
+        plan = self.memory.plan.copy()
+        plan.l1 = 0.0  # the gradient holds it, as that of L2
+        memory = self.memory._replace(plan=plan)
+        compiled("apply", self.dtype)(memory, self._rates(np.array([learning_rate]), 0.0))
         self.step += 1
 
     def _rates(self, learning_rates: Array, l2: Array | float) -> Any:

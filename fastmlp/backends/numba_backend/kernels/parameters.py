@@ -6,15 +6,19 @@ import numpy as np
 
 from fastmlp.backends.numba_backend.kernels.optimizers import Update, update
 from fastmlp.backends.numba_backend.kernels.regularization import average, finish_gradient
-from fastmlp.backends.numba_backend.plan import Net, PanelRows, Plan, StepRates
+from fastmlp.backends.numba_backend.plan import Net, PanelRows, Plan, StepRates, has_scale
 from fastmlp.backends.numba_backend.vectors.simd import advance, lanes, load, store
 from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Scalar, inlined, kernel
 
 
 @inlined
 def is_whole(plan: Plan) -> bool:
-    """Return whether the gradient is wanted whole (for its norm, or a unit's) before the update."""
-    return plan.clip_norm < np.inf or plan.max_norm < np.inf or plan.gradient_only != 0
+    """Return whether the gradient is wanted whole before the update.
+
+    For its norm, or a unit's, or because the scaling layer's comes of all of the first layer's.
+    """
+    limits = plan.clip_norm < np.inf or plan.max_norm < np.inf
+    return limits or has_scale(plan) or plan.gradient_only != 0
 
 
 @kernel
@@ -31,17 +35,24 @@ def update_rows(
 
 
 @kernel
-def apply_rows(net: Net, rows: PanelRows, gradient: Pointer, rates: StepRates) -> None:
-    """Finish the gradient of rows of a panel; apply it, or keep it if it is wanted whole."""
-    plan, step = net.plan, lanes(gradient)
+def finish_rows(net: Net, rows: PanelRows, gradient: Pointer, rates: StepRates) -> None:
+    """Add the penalties to the gradient of rows of a panel, where there are any, and limit it."""
+    plan = net.plan
     if plan.clip_value < np.inf or (rows.penalized and (plan.l1 > 0.0 or rates.l2 > 0.0)):
         w = advance(net.memory, rows.offset)
-        finish_gradient(gradient, w, rows.n * step, rows.penalized, plan, rates)
+        finish_gradient(gradient, w, rows.n * lanes(w), rows.penalized, plan, rates)
+
+
+@kernel
+def apply_rows(net: Net, rows: PanelRows, gradient: Pointer, rates: StepRates) -> None:
+    """Apply the gradient of rows of a panel; keep it, unfinished, if it is wanted whole."""
+    plan, step = net.plan, lanes(gradient)
     if is_whole(plan):
         out = advance(net.memory, plan.gradient + rows.offset)
         for i in range(0, rows.n * step, step):
             store(out, i, load(gradient, i))
     else:
+        finish_rows(net, rows, gradient, rates)
         update_rows(net, rows, gradient, 1.0, rates)
 
 

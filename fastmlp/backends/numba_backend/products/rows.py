@@ -91,7 +91,7 @@ class Room(NamedTuple):
 def weights_of(net: Net, layer: Layer) -> Panels:
     """Return a layer's weights and biases, as the forward pass multiplies with them."""
     step = lanes(net.memory)
-    data, stride = advance(net.memory, layer.weights), (layer.n_in + 1) * step
+    data, stride = advance(net.memory, layer.effective), (layer.n_in + 1) * step
     return Panels(data, stride, nowhere(), 0, layer.n_in, advance(data, stride - step), stride)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastmlp.backends.numba_backend.plan import Net
+from fastmlp.backends.numba_backend.plan import Net, has_scale
+from fastmlp.backends.numba_backend.programs.scaling import scale_panels
 from fastmlp.backends.numba_backend.programs.update import (
-    limit_gradient,
+    finish_whole,
     measure_gradient,
     update_whole,
 )
@@ -18,6 +19,8 @@ from fastmlp.backends.numba_backend.vectors.records import pointers_of, record
 def apply(memory: Any, rates: Any) -> None:
     """Clip the gradient's block, on one thread, and update the parameters by it.
 
+    The block holds the penalties' gradient; the plan and the rates know none.
+
     Parameters
     ----------
     memory : Memory
@@ -25,6 +28,8 @@ def apply(memory: Any, rates: Any) -> None:
     """
     held, now, team = pointers_of(memory), record(rates, 0), Team(0, 1, nowhere())
     net = Net(record(held.plan, 0), held.layers, held.floats)
-    limit_gradient(net, now)
+    finish_whole(net, team, now)
     measure_gradient(net, team, held.norms)
     update_whole(net, team, held.norms, now)
+    if has_scale(net.plan):
+        scale_panels(net, team)

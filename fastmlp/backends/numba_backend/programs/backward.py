@@ -20,7 +20,7 @@ from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, inlined
 @inlined
 def transposed(net: Net, layer: Layer) -> Panels:
     """Return the transpose of a layer's weights, as the backward pass multiplies with it."""
-    data, zeros = advance(net.memory, layer.weights), advance(net.memory, net.plan.constants)
+    data, zeros = advance(net.memory, layer.effective), advance(net.memory, net.plan.constants)
     stride = (layer.n_in + 1) * lanes(net.memory)
     return Panels(data, stride, nowhere(), layer.n_in, layer.n_out, zeros, 0)
 

@@ -73,7 +73,7 @@ def row_plan(layers: Any, output: str, input_scale: float, lane_count: int) -> A
     lane_count : int
     """
     plan = RowLayer.array(len(layers))
-    plan.n_in, plan.n_panels, plan.weights = layers.n_in, layers.out_panels, layers.weights
+    plan.n_in, plan.n_panels, plan.weights = layers.n_in, layers.out_panels, layers.effective
     plan.activation = layers.activation
     plan.activation_parameter = layers.activation_parameter
     plan.scale[0], plan.scale[1:] = input_scale, 1.0

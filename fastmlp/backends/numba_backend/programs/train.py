@@ -47,6 +47,7 @@ from fastmlp.backends.numba_backend.plan import (
     Share,
     StepRates,
     Visits,
+    has_scale,
     layer_of,
     size_of,
 )
@@ -79,7 +80,9 @@ from fastmlp.backends.numba_backend.programs.losses import (
     losses_and_deltas,
     place_of,
 )
+from fastmlp.backends.numba_backend.programs.scaling import find_scale_gradient, follow_scale
 from fastmlp.backends.numba_backend.programs.update import (
+    finish_whole,
     measure_gradient,
     sum_penalties,
     update_whole,
@@ -369,6 +372,25 @@ def change_layer(run: Run, number: Index, batch: Batch, rates: StepRates) -> Non
 
 
 @inlined
+def apply_whole(run: Run, mode: Index, rates: StepRates) -> bool:
+    """Finish a gradient that is kept whole, and update by it; return False if a thread gave up."""
+    net, team, plan = run.net, run.team, run.net.plan
+    # What is divided by columns has several threads' gradients in a panel.
+    if mode == PARTS and not meet(team):
+        return False
+    if has_scale(plan) and not find_scale_gradient(net, team):
+        return False
+    finish_whole(net, team, rates)
+    measure_gradient(net, team, run.norms)
+    if plan.gradient_only != 0:
+        return True
+    if not meet(team):
+        return False
+    update_whole(net, team, run.norms, rates)
+    return not has_scale(plan) or follow_scale(net, team)
+
+
+@inlined
 def change_parameters(run: Run, batch: Batch, mode: Index, rates: StepRates) -> bool:
     """Compute a thread's share of the gradient and update by it; return False if one gave up."""
     net, team, plan = run.net, run.team, run.net.plan
@@ -376,15 +398,8 @@ def change_parameters(run: Run, batch: Batch, mode: Index, rates: StepRates) -> 
     for number in range(1, plan.n_layers):
         change_layer(run, number, batch, rates)
     whole = is_whole(plan)
-    if whole:
-        # What is divided by columns has several threads' gradients in a panel.
-        if mode == PARTS and not meet(team):
-            return False
-        measure_gradient(net, team, run.norms)
-        if plan.gradient_only == 0:
-            if not meet(team):
-                return False
-            update_whole(net, team, run.norms, rates)
+    if whole and not apply_whole(run, mode, rates):
+        return False
     # Divided by panels or columns, a thread goes on with weights that only it has changed; the
     # norms, read above, are next written after two more barriers.
     goes_on = by_panels(net, team) or (mode == PARTS and not whole)

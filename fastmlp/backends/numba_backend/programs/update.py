@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmlp.backends.numba_backend.kernels.parameters import average_rows, update_rows
+from fastmlp.backends.numba_backend.kernels.parameters import (
+    average_rows,
+    finish_rows,
+    update_rows,
+)
 from fastmlp.backends.numba_backend.kernels.regularization import (
     clipping_factor,
-    finish_gradient,
     limit_norms,
     measure_norm,
     penalty_of,
@@ -16,8 +19,10 @@ from fastmlp.backends.numba_backend.plan import (
     Net,
     StepRates,
     biases_of_panel,
+    has_scale,
     layer_of,
     panel_of,
+    rows_of_scale,
     weights_of_panel,
 )
 from fastmlp.backends.numba_backend.team.barrier import Team, begin_of, end_of
@@ -57,6 +62,29 @@ def whole_penalty(net: Net, norms: Records) -> Scalar:
     return total
 
 
+@inlined
+def changes_scale(net: Net, team: Team) -> bool:
+    """Return whether it is the thread that changes the scaling layer's factors, if there are."""
+    return has_scale(net.plan) and team.thread == 0
+
+
+@kernel
+def finish_whole(net: Net, team: Team, rates: StepRates) -> None:
+    """Finish a thread's panels of the gradient's block."""
+    plan, step = net.plan, lanes(net.memory)
+    for number in range(plan.n_layers):
+        layer = layer_of(net, number)
+        for p in range(begin_of(layer.out_panels, team), end_of(layer.out_panels, team)):
+            weights = weights_of_panel(layer, p, 0, layer.n_in, step)
+            biases = biases_of_panel(layer, p, step)
+            gradient = advance(net.memory, plan.gradient)
+            finish_rows(net, weights, advance(gradient, weights.offset), rates)
+            finish_rows(net, biases, advance(gradient, biases.offset), rates)
+    if changes_scale(net, team):
+        rows = rows_of_scale(net)
+        finish_rows(net, rows, advance(net.memory, plan.gradient + rows.offset), rates)
+
+
 @kernel
 def measure_gradient(net: Net, team: Team, norms: Records) -> None:
     """Measure each of a thread's panels of the gradient's block."""
@@ -67,25 +95,18 @@ def measure_gradient(net: Net, team: Team, norms: Records) -> None:
             gradient = advance(net.memory, net.plan.gradient + panel_of(layer, p, step))
             measure_norm(gradient, (layer.n_in + 1) * step, record(norms, passed + p))
         passed += layer.out_panels
-
-
-@kernel
-def limit_gradient(net: Net, rates: StepRates) -> None:
-    """Limit the values of the gradient's block."""
-    step = lanes(net.memory)
-    for number in range(net.plan.n_layers):
-        layer = layer_of(net, number)
-        for p in range(layer.out_panels):
-            gradient = advance(net.memory, net.plan.gradient + panel_of(layer, p, step))
-            n = (layer.n_in + 1) * step
-            finish_gradient(gradient, gradient, n, False, net.plan, rates)
+    if changes_scale(net, team):
+        rows = rows_of_scale(net)
+        gradient = advance(net.memory, net.plan.gradient + rows.offset)
+        measure_norm(gradient, rows.n * step, record(norms, passed))
 
 
 @kernel
 def update_whole(net: Net, team: Team, norms: Records, rates: StepRates) -> None:
     """Update a thread's panels by the gradient's block, clipped to its norm."""
     plan, step = net.plan, lanes(net.memory)
-    factor = clipping_factor(norms, count_panels(net), plan.clip_norm)
+    n_norms = count_panels(net) + (1 if has_scale(plan) else 0)
+    factor = clipping_factor(norms, n_norms, plan.clip_norm)
     for number in range(plan.n_layers):
         layer = layer_of(net, number)
         for p in range(begin_of(layer.out_panels, team), end_of(layer.out_panels, team)):
@@ -97,3 +118,7 @@ def update_whole(net: Net, team: Team, norms: Records, rates: StepRates) -> None
             if plan.max_norm < np.inf:
                 limit_norms(advance(net.memory, weights.offset), layer.n_in, plan.max_norm)
             average_rows(net, weights.offset, layer.n_in + 1)
+    if changes_scale(net, team):
+        rows = rows_of_scale(net)
+        update_rows(net, rows, advance(net.memory, plan.gradient + rows.offset), factor, rates)
+        average_rows(net, rows.offset, rows.n)
