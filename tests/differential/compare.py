@@ -10,7 +10,7 @@ import numpy as np
 
 from fastmlp.backends import Backend, get_backend
 from fastmlp.backends.base import Session, TrainingState
-from fastmlp.network import layer_views
+from fastmlp.network import layer_views, scale_view
 
 from .displaced import DisplacedSession
 from .generator import Setting
@@ -151,6 +151,8 @@ def _largest_unit(problem: Problem, parameters: Array) -> float:
     network = problem.network("float64")
     network.parameters = parameters
     a, largest = network.scaled(problem.rounded(problem.values)), 0.0
+    if network.scale is not None:
+        a = a * network.scale
     for layer, activation in enumerate(network.hidden_activations):
         z = a @ network.weights[layer] + network.biases[layer]
         largest = max(largest, float(np.abs(z).max()))
@@ -288,3 +290,6 @@ def _parts(results: dict[str, Array], setting: Setting) -> Iterator[tuple[str, A
         for layer, (w, b) in enumerate(zip(weights, biases, strict=True)):
             yield f"{name}, weights {layer}", w
             yield f"{name}, biases {layer}", b
+        scale = scale_view(values, shapes)
+        if scale is not None:
+            yield f"{name}, scale", scale

@@ -19,7 +19,7 @@ import numpy as np
 
 from fastmlp._weights import total_weight
 from fastmlp.backends.numpy_backend import NumpySession
-from fastmlp.network import layer_views
+from fastmlp.network import layer_views, scale_view
 from fastmlp.regularization import gaussian_noise
 from fastmlp.targets import dense_targets, weight_shares
 
@@ -80,6 +80,8 @@ class DisplacedSession(NumpySession):
         if self.rates[0]:
             a = a * self._mask(0, a.shape)
         inputs, slopes = [a], []
+        if network.scale is not None:
+            a = self._moved(a * network.scale, np.abs(a * network.scale))
         for layer in range(last):
             activation = network.hidden_activations[layer]
             z = self._product(a, network.weights[layer], network.biases[layer])
@@ -149,6 +151,13 @@ class DisplacedSession(NumpySession):
             bias_gradients[layer][:] = self._product(np.ones((1, len(delta))), delta)[0]
             if layer:
                 delta = self._product(delta, self.network.weights[layer].T) * slopes[layer - 1]
+        scale, scale_gradient = self.network.scale, scale_view(gradient, self.layer_shapes)
+        if scale is not None and scale_gradient is not None:
+            g, w = weight_gradients[0], self.network.weights[0]
+            terms = np.sqrt(np.sum(np.square(g), axis=1) * np.sum(np.square(w), axis=1))
+            size = self._roundings_of_sum(w.shape[1]) * terms
+            scale_gradient[:] = self._moved(np.sum(g * w, axis=1), size)
+            g[:] = self._moved(g * scale[:, None], np.abs(g * scale[:, None]))
 
     def _update(self, gradient: Array, learning_rate: float) -> None:
         before = self._store()

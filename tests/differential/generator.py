@@ -124,6 +124,7 @@ class Setting:
     regularization: Regularization = field(default_factory=Regularization)
     dtype: str = "float64"
     input_scale: float = 1.0
+    scaling_layer: bool = False
     n_rows: int = 8
     batch_size: int = 4
     #: How many batches each call of `Session.train` gets; the last batch may be short of rows.
@@ -216,6 +217,7 @@ def draw(seed: int) -> Setting:
         other_threads=_pick(rng, (1, 1, 2, 3, 5)),
         n_predicted=_n_predicted(rng, sizes, dtype),
         n_gradient=int(rng.integers(1, batch_size * min(n_batches, 3) + 1)),
+        scaling_layer=_pick(rng, (False, False, True)),
     )
     factors = _rate_factors(rng, len(sizes) - 1)
     return replace(setting, optimizer=replace(setting.optimizer, rate_factors=factors))
@@ -466,8 +468,8 @@ def simpler(setting: Setting) -> Any:
         )
     plain = Setting(s.seed)
     same = ("optimizer", "regularization", "weights", "form", "zeros", "block", "blank_rows")
-    more = ("blank_columns", "blank_batches", "zero_parameters", "input_scale", "n_predicted")
-    for name in (*same, *more, "threads", "n_gradient", "labels"):
+    more = ("blank_columns", "blank_batches", "zero_parameters", "input_scale", "scaling_layer")
+    for name in (*same, *more, "n_predicted", "threads", "n_gradient", "labels"):
         if getattr(s, name) != getattr(plain, name):
             yield replace(s, **{name: getattr(plain, name)})
     if s.optimizer.rate_factors is not None:

@@ -39,6 +39,10 @@ class _Oracle:
         pairs = zip(network.weights, network.biases, strict=True)
         self.parameters = [torch.tensor(p, requires_grad=True) for pair in pairs for p in pair]
         self.weights = self.parameters[::2]
+        self.scale = None
+        if network.scale is not None:
+            self.scale = torch.tensor(network.scale, requires_grad=True)
+            self.parameters.append(self.scale)
         self.X = torch.tensor(problem.rounded(problem.values))
         self.y = torch.tensor(_dense(problem))
         weights = problem.weights
@@ -64,6 +68,8 @@ class _Oracle:
                 shape = tuple(a.shape)
                 mask = dropout_mask(rates[layer], self.s.seed, step, layer, shape, "float64")
                 a = a * self.torch.tensor(mask)
+            if layer == 0 and self.scale is not None:
+                a = a * self.scale
             a = F.linear(a, self.weights[layer].T, self.parameters[2 * layer + 1])
             if layer < n_layers - 1:
                 kind = self.s.hidden[layer]

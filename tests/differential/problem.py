@@ -49,7 +49,8 @@ class Problem:
 
     def network(self, dtype: str) -> MLP:
         s = self.setting
-        network = MLP(s.sizes, s.hidden, s.output, dtype=dtype, input_scale=s.input_scale)
+        scales = {"input_scale": s.input_scale, "scaling_layer": s.scaling_layer}
+        network = MLP(s.sizes, s.hidden, s.output, dtype=dtype, **scales)
         network.parameters = self.parameters
         return network
 
@@ -187,11 +188,14 @@ class Problem:
     def _parameters(self, rng: np.random.Generator) -> Array:
         """Return parameters, biases too, at which pre-activations are of order one."""
         s = self.setting
-        network = MLP(s.sizes, s.hidden, s.output, dtype="float64", seed=s.seed)
+        options = {"dtype": "float64", "seed": s.seed, "scaling_layer": s.scaling_layer}
+        network = MLP(s.sizes, s.hidden, s.output, **options)
         for weights, biases in zip(network.weights, network.biases, strict=True):
             biases[:] = rng.normal(0, 0.3, biases.shape)
             weights += rng.normal(0, 0.3 / np.sqrt(len(weights)), weights.shape)
         network.weights[0] /= self._size_of_inputs()
+        if network.scale is not None:
+            network.scale *= rng.choice([-1, 1], s.sizes[0]) * rng.uniform(0.3, 2, s.sizes[0])
         if s.zero_parameters == 1:  # a layer of zeros, and units that are all zero
             layer = int(rng.integers(len(network.weights)))
             network.weights[layer][:, rng.random(s.sizes[layer + 1]) < 0.7] = 0
