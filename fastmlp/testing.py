@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -268,6 +267,7 @@ def random_cases(checks: Iterable[str] = ("predict", "gradient", "bits")) -> Any
         batch_size=st.integers(1, 40),
         dtype=st.sampled_from(_DTYPES),
         weighted=st.booleans(),
+        scaling_layer=st.booleans(),
         rows=st.sampled_from(["dense", "dense", "blank first", "blank second"]),
         seed=st.integers(0, 2**40),
     )
@@ -445,6 +445,7 @@ class Setting:
     labels: bool = False
     weighted: bool = True
     input_scale: float = 1.0
+    scaling_layer: bool = False
     #: What the rows are: "dense"; "gaps", half of them zeros, with a blank column and row; or
     #: "blank second" or "blank first", where of two batches that one is blank in the first epoch.
     rows: str = "dense"
@@ -460,7 +461,14 @@ class Setting:
 
     def __str__(self) -> str:
         loss = "custom loss" if isinstance(self.loss, CustomLoss) else self.loss
-        others = {"rows": "dense", "weightless": "", "magnitude": 1.0, "seed": 3, "step": 0}
+        others = {
+            "scaling_layer": False,
+            "rows": "dense",
+            "weightless": "",
+            "magnitude": 1.0,
+            "seed": 3,
+            "step": 0,
+        }
         odd = "".join(
             f", {name} {getattr(self, name)}"
             for name, usual in others.items()
@@ -480,6 +488,7 @@ class Setting:
             dtype=self.dtype,
             seed=1,
             input_scale=self.input_scale,
+            scaling_layer=self.scaling_layer,
         )
         network.parameters += (
             np.random.default_rng(2).normal(0, 0.1, network.n_parameters).astype(self.dtype)
@@ -492,7 +501,12 @@ class Setting:
     def reference(self) -> Session:
         """Return a session of the reference in float64, with the same parameters."""
         network = MLP(
-            self.sizes, self.hidden, self.output, dtype="float64", input_scale=self.input_scale
+            self.sizes,
+            self.hidden,
+            self.output,
+            dtype="float64",
+            input_scale=self.input_scale,
+            scaling_layer=self.scaling_layer,
         )
         network.parameters = self.network().parameters
         return self._bind(_REFERENCE, network, None)
@@ -578,7 +592,7 @@ class Setting:
         """Return the relative error allowed in an update by a given gradient."""
         roundings = _UPDATE_ROUNDINGS
         if self.regularization.clip_norm is not None:
-            roundings += sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes))
+            roundings += self.network().n_parameters
         if self.regularization.max_norm is not None:
             roundings += max(self.sizes)
         return self.eps * roundings
@@ -710,6 +724,37 @@ def _odd() -> Iterator[Setting]:
     yield from _twice(regularization=noisy, step=2**33 + 1)
 
 
+#: Networks with a scaling layer, and batch sizes: first layers of one unit, of few and of many
+#: beside few and many inputs, and as the only layer.
+_SCALED: tuple[tuple[tuple[int, ...], int], ...] = (
+    ((1, 1), 2),
+    ((3, 1, 2), 7),
+    ((5, 18, 3, 4), 7),
+    ((33, 4), 40),
+    ((130, 17, 5), 13),
+    ((7, 260, 3), 20),
+    ((300, 257, 10), 20),
+)
+
+
+def _scaled() -> Iterator[Setting]:
+    """Yield networks with a scaling layer: their shapes, and what comes between it and the rows."""
+    for sizes, batch_size in _SCALED:
+        yield from _twice(sizes=sizes, batch_size=batch_size, scaling_layer=True)
+    noisy = Regularization(dropout=(0.2, 0.4, 0.1), input_noise=0.1)
+    yield from _twice(regularization=noisy, input_scale=0.3, scaling_layer=True)
+    for rows in ("gaps", "blank second"):
+        yield from _twice(rows=rows, hidden="relu", scaling_layer=True)
+
+
+def _scaled_updates() -> Iterator[Setting]:
+    """Yield every optimizer and every regularization with a scaling layer."""
+    for optimizer in OPTIMIZER_CASES:
+        yield from _twice(optimizer=optimizer, scaling_layer=True)
+    for regularization in REGULARIZATION_CASES[1:]:
+        yield from _twice(optimizer=Adam(0.01), regularization=regularization, scaling_layer=True)
+
+
 def _saturated() -> Iterator[Setting]:
     """Yield networks whose exponentials overflow where they are taken without care."""
     for hidden in ACTIVATIONS:
@@ -757,6 +802,7 @@ def _curves() -> Iterator[Setting]:
     for optimizer in OPTIMIZER_CASES:
         for regularization in (REGULARIZATION_CASES[0], REGULARIZATION_CASES[-1]):
             yield from _twice(optimizer=optimizer, regularization=regularization)
+    yield from (*_scaled(), *_everything())
 
 
 # Comparing -----------------------------------------------------------------------------------
@@ -1241,7 +1287,7 @@ def _check_trainer(backend: Backend, case: Setting) -> None:
 
 def _predictions() -> Iterator[Setting]:
     yield from (*_networks(), *_shapes(), *_twice(input_scale=0.3), *_odd(), *_sizes())
-    yield from (*_saturated(), *_long(120, 121, 1000, 4096, 4097, 65_535, 65_537))
+    yield from (*_saturated(), *_long(120, 121, 1000, 4096, 4097, 65_535, 65_537), *_scaled())
 
 
 def _gradients() -> Iterator[Setting]:
@@ -1249,19 +1295,29 @@ def _gradients() -> Iterator[Setting]:
     for regularization in REGULARIZATION_CASES:
         yield from _twice(regularization=regularization)
     yield from _twice(labels=True, weighted=False)
+    yield from (*_scaled(), *_scaled_updates())
+
+
+def _all_updates() -> Iterator[Setting]:
+    yield from (*_updates(), *_scaled_updates())
 
 
 def _epochs() -> Iterator[Setting]:
-    yield from (*_trainings(), *_odd(), *_sizes(), *_long(65_537))
+    yield from (*_trainings(), *_odd(), *_sizes(), *_long(65_537), *_scaled(), *_scaled_updates())
 
 
 def _bit_settings() -> Iterator[Setting]:
     yield from (*_updates(), *_shapes(), *_odd(), *list(_sizes())[8:18])
     yield from _twice(input_scale=0.3, rows="gaps")
+    yield from (*_scaled(), *_scaled_updates())
 
 
 def _everything() -> Iterator[Setting]:
-    yield from _twice(optimizer=Adam(0.01), regularization=REGULARIZATION_CASES[-1])
+    everything = REGULARIZATION_CASES[-1]
+    for scaling_layer in (False, True):
+        yield from _twice(
+            optimizer=Adam(0.01), regularization=everything, scaling_layer=scaling_layer
+        )
 
 
 def _inputs() -> Iterator[Setting]:
@@ -1289,11 +1345,11 @@ _SETTINGS: Mapping[str, Callable[[], Iterator[Setting]]] = MappingProxyType(
     {
         "predict": _predictions,
         "gradient": _gradients,
-        "update": _updates,
+        "update": _all_updates,
         "epoch": _epochs,
         "curves": _curves,
         "bits": _bit_settings,
-        "states": _updates,
+        "states": _all_updates,
         "inputs": _inputs,
         "errors": _twice,
         "trainer": _everything,

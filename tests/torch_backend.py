@@ -12,7 +12,7 @@ import torch
 
 from fastmlp.backends import Backend, Session, TrainingState
 from fastmlp.losses import CustomLoss
-from fastmlp.network import layer_views
+from fastmlp.network import layer_views, scale_view
 from fastmlp.regularization import DividedL2, dropout_mask, gaussian_noise
 
 functional = torch.nn.functional
@@ -135,6 +135,9 @@ class TorchSession(Session):
 
     def _forward(self, rows, parameters, drop=lambda layer, a: a):
         a, start = drop(0, rows), 0
+        scale = scale_view(parameters, self.layer_shapes)
+        if scale is not None:
+            a = a * scale
         for layer, (n_in, n_out) in enumerate(self.layer_shapes):
             middle = start + n_in * n_out
             end = middle + n_out

@@ -12,7 +12,7 @@ import numpy as np
 from fastmlp.backends import Session
 from fastmlp.backends.numpy_backend import NumpyBackend, NumpySession
 from fastmlp.losses import Loss
-from fastmlp.network import layer_views
+from fastmlp.network import layer_views, scale_view
 from fastmlp.optimizers import Adagrad, Adam, AdamW, RMSprop
 
 
@@ -593,6 +593,71 @@ class ReportsPenaltiesAfterTheUpdate(Wrong):
         return losses
 
 
+class NeverUpdatesItsScale(Wrong):
+    def _update(self, gradient, learning_rate):
+        before = None if self.network.scale is None else self.network.scale.copy()
+        super()._update(gradient, learning_rate)
+        if before is not None:
+            self.network.scale = before
+
+
+class LeavesTheLastPanelOutOfItsScale(Wrong):
+    """The gradient by the scaling layer's factors without what the last 16 units add to it."""
+
+    def _backward(self, delta, inputs, slopes, gradient):
+        super()._backward(delta, inputs, slopes, gradient)
+        scale = self.network.scale
+        if scale is not None:
+            w, g = self.network.weights[0], layer_views(gradient, self.layer_shapes)[0][0]
+            last = slice((w.shape[1] - 1) // 16 * 16 or w.shape[1], None)
+            own = np.sum(g[:, last] / scale[:, None] * w[:, last], axis=1)
+            scale_view(gradient, self.layer_shapes)[:] -= own
+
+
+class LeavesTheLastInputsOutOfItsScale(Wrong):
+    """The gradient by the scaling layer's factors without those beyond the last whole vector."""
+
+    def _backward(self, delta, inputs, slopes, gradient):
+        super()._backward(delta, inputs, slopes, gradient)
+        if self.network.scale is not None and self.n_inputs > 16:
+            scale_view(gradient, self.layer_shapes)[self.n_inputs // 16 * 16 :] = 0
+
+
+class PenalizesItsScale(Wrong):
+    def _add_penalty_gradient(self, gradient, total):
+        super()._add_penalty_gradient(gradient, total)
+        if self.network.scale is not None:
+            own = scale_view(gradient, self.layer_shapes)
+            own += self.regularization.l2_of(total) * self.network.scale
+
+
+class MeasuresNormsWithoutItsScale(Wrong):
+    def _update(self, gradient, learning_rate):
+        kept, n = self.regularization, self.n_inputs
+        if self.network.scale is not None and kept.clip_norm is not None and not kept.clip_value:
+            norm = np.linalg.norm(gradient[:-n])
+            gradient *= min(1.0, kept.clip_norm / norm)
+            self.regularization = replace(kept, clip_norm=None)
+        super()._update(gradient, learning_rate)
+        self.regularization = kept
+
+
+class PredictsWithoutItsScale(Wrong):
+    def _logits(self, X):
+        network = self.network.copy()
+        if network.scale is not None:
+            network.scale = np.ones(self.n_inputs)
+        return network.forward(X)
+
+
+class LoadsNoScale(Wrong):
+    def _load(self, state):
+        before = None if self.network.scale is None else self.network.scale.copy()
+        super()._load(state)
+        if before is not None:
+            self.network.scale = before
+
+
 #: Every mutant, and a check that must see it.
 MUTANTS = {
     ForgetsTheLastBias: "predict",
@@ -670,4 +735,11 @@ MUTANTS = {
     ReportsPenaltiesAfterTheUpdate: "epoch",
     LeavesTheLastBatchInABlankOne: "epoch",
     SumsLargeBatchesInTheOrderOfThreads: "bits",
+    PredictsWithoutItsScale: "predict",
+    LeavesTheLastPanelOutOfItsScale: "gradient",
+    LeavesTheLastInputsOutOfItsScale: "gradient",
+    PenalizesItsScale: "gradient",
+    NeverUpdatesItsScale: "update",
+    MeasuresNormsWithoutItsScale: "update",
+    LoadsNoScale: "update",
 }
