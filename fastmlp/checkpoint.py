@@ -45,6 +45,8 @@ _FORMAT = "fastmlp checkpoint 2"
 _OLD_FORMAT = "fastmlp checkpoint 1"
 #: Text takes up to 25 times its size when it is read: this is the record of 400,000 epochs.
 _MOST_TEXT_BYTES = 2**26
+#: Settings that earlier versions did not keep, and what they were.
+_LATER_SETTINGS = {"scaling_layer": False}
 _ARRAY_KINDS = "biufcSUmM"
 
 
@@ -393,7 +395,10 @@ def load(path: str | Path, owner: Owner) -> dict[str, Any]:
         if "configuration" in content:
             content["settings"] = settings_of_text(content.pop("configuration"))
             content.setdefault("feature_names", None)  # which earlier versions did not keep
-        Fields({"settings": owner.schema.fields["settings"]}, Anything()).check(content)
+        Fields({"settings": Fields(others=Anything())}, Anything()).check(content)
+        for setting in _LATER_SETTINGS.keys() & owner.settings.keys():
+            content["settings"].setdefault(setting, _LATER_SETTINGS[setting])
+        owner.schema.fields["settings"].check(content["settings"], "content.settings")
         check_settings(content["settings"], owner.settings)
     except ValueError as error:
         raise CheckpointError(f"{name} {error}") from None

@@ -1,8 +1,10 @@
 """Model files: a network and all that its predictions need, in the safetensors format.
 
 A file is what the safetensors library writes: a header of JSON, then the arrays ``weights.0``,
-``biases.0``, ``weights.1`` and so on, of shapes (n_in, n_out) and (n_out,). The header's
-``__metadata__`` holds one entry, ``fastmlp``: a description in JSON with the version of its form.
+``biases.0``, ``weights.1`` and so on, of shapes (n_in, n_out) and (n_out,), and behind them, where
+there is a scaling layer, ``scale`` of shape (n_inputs,). The header's ``__metadata__`` holds one
+entry, ``fastmlp``: a description in JSON with the version of its form. That is 2 for networks with
+a scaling layer, which earlier readers would take for others, and 1 for those without.
 Its ``sha256`` is the digest of the rest of it, as JSON with sorted keys, and of all arrays' bytes
 in the order of layers; so the same model is the same file.
 
@@ -51,7 +53,8 @@ from fastmlp.preprocessing import Feature, Preprocessing
 
 Array = NDArray[Any]
 
-VERSION = 1
+#: The latest version that there is; `_described` chooses the earliest that will do.
+VERSION = 2
 #: Text takes up to 25 times its size when it is read: this is 200 MB.
 MOST_HEADER_BYTES = 2**23
 
@@ -78,23 +81,25 @@ TRAINING = Fields(
         "fastmlp": Text(),
     }
 )
-_SCHEMA = Fields(
-    {
-        "version": Exactly(VERSION),
-        "sha256": Text(),
-        "layer_sizes": Items(Integer(1, _MOST_UNITS)),
-        "hidden_activations": Items(_KIND),
-        "output_activation": _KIND,
-        "dtype": OneOf(("float32", "float64")),
-        "seed": Integer(),
-        "input_scale": Number(least=0),
-        "feature_names": _NAMES,
-        "label_names": Maybe(Items(Scalar())),
-        "preprocessing": Maybe(PREPROCESSING),
-        "estimator": Maybe(Fields(others=Anything())),
-        "training": Maybe(TRAINING),
-    }
-)
+_FIRST_FIELDS = {
+    "version": Exactly(1),
+    "sha256": Text(),
+    "layer_sizes": Items(Integer(1, _MOST_UNITS)),
+    "hidden_activations": Items(_KIND),
+    "output_activation": _KIND,
+    "dtype": OneOf(("float32", "float64")),
+    "seed": Integer(),
+    "input_scale": Number(least=0),
+    "feature_names": _NAMES,
+    "label_names": Maybe(Items(Scalar())),
+    "preprocessing": Maybe(PREPROCESSING),
+    "estimator": Maybe(Fields(others=Anything())),
+    "training": Maybe(TRAINING),
+}
+_SCHEMAS = {
+    1: Fields(_FIRST_FIELDS),
+    2: Fields(_FIRST_FIELDS | {"version": Exactly(2), "scaling_layer": Exactly(True)}),
+}
 #: The library looks at what stands beside it.
 _HEADER = Fields({"__metadata__": Fields({"fastmlp": Text()})}, others=Anything())
 
@@ -298,8 +303,9 @@ def _described(network: MLP, model: ModelFile) -> dict[str, Any]:
     if _OUTPUTS.get(type(output).__name__) is not type(output):
         raise ValueError(f"the output activation {output!r} is none of the library's own")
     labels, preprocessing = network.label_names, model.preprocessing
+    later = {"scaling_layer": True} if network.scaling_layer else {}
     return {
-        "version": VERSION,
+        "version": 2 if network.scaling_layer else 1,
         "layer_sizes": list(network.layer_sizes),
         "hidden_activations": described(network.hidden_activations),
         "output_activation": described(output),
@@ -311,6 +317,7 @@ def _described(network: MLP, model: ModelFile) -> dict[str, Any]:
         "preprocessing": None if preprocessing is None else preprocessing.to_plain(),
         "estimator": None if model.estimator is None else dict(model.estimator),
         "training": None if network.training is None else dict(network.training),
+        **later,
     }
 
 
@@ -351,7 +358,7 @@ def training_summary(
 
 def _check(description: Mapping[str, Any]) -> tuple[list[Any], Any, Preprocessing | None]:
     """Return activations and preprocessing, if all of a description hangs together."""
-    _SCHEMA.check(description, "it")
+    _SCHEMAS[description["version"]].check(description, "it")
     sizes = description["layer_sizes"]
     if len(sizes) < 2:
         raise ValueError(f"layer_sizes is {sizes}, but must be two numbers or more")
@@ -377,7 +384,7 @@ def _read(file: BinaryIO, library: Any, name: str) -> ModelFile:
     description = read_json(header["__metadata__"]["fastmlp"], finite=True)
     _check_version(description, name)
     parts = _check(description)
-    shapes = _shapes(description["layer_sizes"])
+    shapes = _shapes(description["layer_sizes"], _has_scale(description))
     n_bytes = sum(map(math.prod, shapes.values())) * np.dtype(description["dtype"]).itemsize
     if n_bytes != size - start:
         raise ValueError(f"its layers take {n_bytes} bytes, but {size - start} follow the header")
@@ -416,20 +423,27 @@ def _check_version(description: Any, name: str) -> None:
         )
 
 
-def _shapes(sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
+def _has_scale(description: Mapping[str, Any]) -> bool:
+    return "scaling_layer" in description
+
+
+def _shapes(sizes: Sequence[int], has_scale: bool) -> dict[str, tuple[int, ...]]:
     """Return the shape of every array of a file by its name, in the order of the parameters."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         shapes[f"weights.{layer}"] = n_in, n_out
         shapes[f"biases.{layer}"] = (n_out,)
-    return shapes
+    return {**shapes, "scale": (sizes[0],)} if has_scale else shapes
 
 
 def _arrays_of(network: MLP) -> dict[str, Array]:
     """Return the arrays of a file, in the order of the parameters."""
     pairs = zip(network.weights, network.biases, strict=True)
     views = [view for pair in pairs for view in pair]
-    return dict(zip(_shapes(network.layer_sizes), views, strict=True))
+    if network.scale is not None:
+        views.append(network.scale)
+    shapes = _shapes(network.layer_sizes, network.scaling_layer)
+    return dict(zip(shapes, views, strict=True))
 
 
 def _arrays(
@@ -471,6 +485,7 @@ def _model(
         dtype=description["dtype"],
         seed=description["seed"],
         input_scale=description["input_scale"],
+        scaling_layer=_has_scale(description),
     )
     network.parameters = np.concatenate([array.reshape(-1) for array in arrays.values()])
     _check_finite(network.parameters)

@@ -448,7 +448,7 @@ class MLP:
         ``probabilities`` for softmax and sigmoid, after ``label`` where the network has label
         names, or ``variable`` for values. What onnxruntime computes by it differs from ours by
         rounding; float64 networks are written in operators that it has for float64. The file is
-        of operator set 17.
+        of operator set 17. The factors of a scaling layer are taken into the first weights.
 
         Parameters
         ----------
@@ -516,6 +516,8 @@ class MLP:
 
     def to_torch(self, logits: bool = False) -> Any:
         """Return the network as a `torch.nn.Sequential` on the CPU, with copies of the parameters.
+
+        The factors of a scaling layer are taken into the first weights.
 
         Parameters
         ----------

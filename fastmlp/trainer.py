@@ -1082,6 +1082,7 @@ class Trainer:
             "output_activation": network.output_activation,
             "dtype": network.dtype.name,
             "input_scale": network.input_scale,
+            "scaling_layer": network.scaling_layer,
             "loss": self.loss,
             "optimizer": self.optimizer,
             "batch_size": self.batch_size,

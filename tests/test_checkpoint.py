@@ -320,6 +320,49 @@ def test_200_killed_runs_leave_a_file_to_go_on_from(tmp_path):
     check_killed_runs(kill_forks, tmp_path / "run.npz", 200)
 
 
+def make_scaling_trainer(backend="numpy") -> Trainer:
+    network = MLP([4, 6, 2], seed=3, scaling_layer=True)
+    return Trainer(network, optimizer=Adam(0.02), batch_size=16, backend=backend)
+
+
+def test_a_run_with_a_scaling_layer_goes_on_with_the_same_bits(backend, tmp_path):
+    whole, broken, resumed = (make_scaling_trainer(backend) for _ in range(3))
+    fit(whole, 7)
+    fit(broken, 3)
+    broken.save_checkpoint(tmp_path / "run.npz")
+    resumed.load_checkpoint(tmp_path / "run.npz")
+    fit(resumed, 4)
+    np.testing.assert_array_equal(resumed.network.parameters, whole.network.parameters)
+    assert np.all(whole.network.scale != 1)
+    assert timeless(resumed) == timeless(whole)
+
+
+def test_a_checkpoint_is_of_a_trainer_with_a_scaling_layer_or_without(tmp_path):
+    with_one, without = make_scaling_trainer(), make_trainer(optimizer=Adam(0.02))
+    with_one.save_checkpoint(tmp_path / "with.npz")
+    without.save_checkpoint(tmp_path / "without.npz")
+    with pytest.raises(CheckpointError, match="scaling_layer True, but this trainer has False"):
+        without.load_checkpoint(tmp_path / "with.npz")
+    with pytest.raises(CheckpointError, match="scaling_layer False, but this trainer has True"):
+        with_one.load_checkpoint(tmp_path / "without.npz")
+
+
+def test_a_checkpoint_that_knows_no_scaling_layers_is_of_a_trainer_without(tmp_path):
+    trainer, file = make_trainer(), tmp_path / "run.npz"
+    fit(trainer, 2)
+    trainer.save_checkpoint(file)
+    content = read_checkpoint(file)
+    del content["settings"]["scaling_layer"]
+    write_checkpoint(file, content)
+    loaded = make_trainer()
+    loaded.load_checkpoint(file)
+    assert len(loaded.history) == 2
+    content["settings"]["scaling_layer"] = None
+    write_checkpoint(file, content)
+    with pytest.raises(CheckpointError, match="scaling_layer None, but this trainer has False"):
+        make_trainer().load_checkpoint(file)
+
+
 def test_the_names_of_columns_come_back(tmp_path):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=[f"column {i}" for i in range(X.shape[1])])

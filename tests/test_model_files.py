@@ -94,6 +94,15 @@ def test_what_was_trained_by_every_loss_comes_back(loss, output, tmp_path: Path)
     assert loaded.training["optimizer"].startswith("Adam(learning_rate=0.01")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_scaling_layer_comes_back(dtype: str, tmp_path: Path):
+    network = wide(MLP([3, 4, 2], "tanh", dtype=dtype, seed=5, scaling_layer=True))
+    loaded = saved(network, tmp_path)
+    assert same_bits(network, loaded)
+    assert loaded.scale.tobytes() == network.scale.tobytes()
+    assert repr(loaded) == repr(network)
+
+
 @given(
     st.lists(st.integers(1, 6), min_size=2, max_size=5),
     st.floats(1e-30, 1e30),
@@ -563,6 +572,36 @@ def test_damaged_and_hostile_files_are_one_error(kind: str, valid: bytes, tmp_pa
     assert len(str(error.value)) < 1000
 
 
+#: What is wrong with a file of a network with a scaling layer.
+WRONGLY_SCALED = {
+    "no scaling layer": changed(lambda d: d.update(scaling_layer=False)),
+    "a scaling layer of text": changed(lambda d: d.update(scaling_layer="True")),
+    "no word of its scaling layer": changed(lambda d: d.pop("scaling_layer")),
+    "version 1": changed(lambda d: d.update(version=1)),
+    "version 1, and no word": changed(lambda d: (d.update(version=1), d.pop("scaling_layer"))),
+    "factors of another name": lambda whole: whole.replace(b'"scale"', b'"scall"'),
+    "a bit of a factor": lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]),
+}
+
+
+@pytest.mark.parametrize("kind", list(WRONGLY_SCALED))
+def test_damaged_files_of_scaling_layers_are_refused(kind: str, tmp_path: Path):
+    path = tmp_path / "a"
+    MLP([3, 4, 2], seed=1, scaling_layer=True).save(path)
+    content = path.read_bytes()
+    path.write_bytes(WRONGLY_SCALED[kind](content))
+    assert path.read_bytes() != content
+    with pytest.raises(ModelFileError, match=r"^a is damaged or no model file"):
+        MLP.load(path)
+
+
+def test_a_scaling_layer_told_of_but_not_there_is_refused(valid: bytes, tmp_path: Path):
+    path = tmp_path / "a"
+    path.write_bytes(changed(lambda d: d.update(version=2, scaling_layer=True))(valid))
+    with pytest.raises(ModelFileError, match="its layers take"):
+        MLP.load(path)
+
+
 def test_nan_is_refused_with_a_right_checksum_too(tmp_path: Path, monkeypatch):
     network = MLP([3, 2])
     network.weights[0][0, 0] = np.nan
@@ -648,6 +687,22 @@ def test_files_of_version_1_keep_loading():
     assert network.training["epochs"] == 2
 
 
+def test_networks_without_a_scaling_layer_are_files_of_version_1_byte_for_byte(tmp_path: Path):
+    network_of_version_1().save(tmp_path / "a")
+    save_model(tmp_path / "b", table_of_version_1())
+    assert (tmp_path / "a").read_bytes() == (DATA / "network-1.safetensors").read_bytes()
+    assert (tmp_path / "b").read_bytes() == (DATA / "table-1.safetensors").read_bytes()
+
+
+def test_a_file_of_version_2_keeps_loading(tmp_path: Path):
+    """Made by the function below, when version 2 was the latest."""
+    network = MLP.load(DATA / "network-2.safetensors")
+    assert same_bits(network, network_of_version_2())
+    assert network.scale.tolist() == [0.5, -1.0, 2.0]
+    network_of_version_2().save(tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == (DATA / "network-2.safetensors").read_bytes()
+
+
 def test_an_estimator_of_version_1_keeps_loading():
     model = MLPClassifier.load(DATA / "classifier-1.safetensors")
     assert model.classes_.tolist() == ["high", "low", "mid"]
@@ -697,6 +752,14 @@ def network_of_version_1() -> MLP:
         "optimizer": "SGD(learning_rate=0.1)",
         "fastmlp": "0.1.0",
     }
+    return network
+
+
+def network_of_version_2() -> MLP:
+    """Return what ``network-2.safetensors`` holds."""
+    network = MLP([3, 4, 2], "relu", dtype="float64", seed=11, scaling_layer=True)
+    network.parameters = np.arange(network.n_parameters) / 16 - 1
+    network.scale = [0.5, -1.0, 2.0]
     return network
 
 

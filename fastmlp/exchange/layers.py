@@ -72,3 +72,22 @@ def network_of_layers(
     network.weights = weights
     network.biases = biases
     return network
+
+
+def folded_weights(network: MLP) -> list[Array]:
+    """Return every layer's weights; those of the first are times the scaling layer's factors.
+
+    So a format that knows no scaling layer holds what the network computes, but for rounding.
+
+    Examples
+    --------
+    >>> network = MLP([2, 1], dtype="float64", scaling_layer=True)
+    >>> network.weights[0], network.scale = [[1.0], [2.0]], [10.0, 100.0]
+    >>> folded_weights(network)
+    [array([[ 10.],
+           [200.]])]
+    """
+    weights = list(network.weights)
+    if network.scale is not None:
+        weights[0] = network.scale[:, None] * weights[0]
+    return weights

@@ -21,6 +21,7 @@ from fastmlp._schema import shown
 from fastmlp.activations import Activation, OutputActivation
 from fastmlp.errors import ModelFileError
 from fastmlp.exchange.formulas import Op, Parameter, Z
+from fastmlp.exchange.layers import folded_weights
 from fastmlp.exchange.vocabulary import parameter_of, row_of
 from fastmlp.network import MLP, copying
 from fastmlp.preprocessing import Preprocessing
@@ -230,7 +231,7 @@ def _add_layers(graph: _Graph, network: MLP, rows: str) -> str:
     value = rows
     if network.input_scale != 1.0:
         value = graph.add("Mul", [value, graph.number(network.input_scale)])
-    for layer, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
+    for layer, (w, b) in enumerate(zip(folded_weights(network), network.biases, strict=True)):
         if layer > 0:
             activation = network.hidden_activations[layer - 1]
             written = row_of(activation).onnx_for(network.dtype)

@@ -17,7 +17,7 @@ except ImportError as error:
 
 from fastmlp import _checks
 from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS, Activation, OutputActivation
-from fastmlp.exchange.layers import network_of_layers
+from fastmlp.exchange.layers import folded_weights, network_of_layers
 from fastmlp.exchange.vocabulary import Allowed, of_module, parameter_of, row_of
 from fastmlp.network import MLP, copying
 
@@ -98,7 +98,7 @@ def to_torch(network: MLP, logits: bool = False) -> Any:
     dtype = torch.float32 if network.dtype == np.float32 else torch.float64
     activations: list[Activation | OutputActivation] = list(network.hidden_activations)
     activations.append(network.output_activation)
-    for activation, w, b in zip(activations, network.weights, network.biases, strict=True):
+    for activation, w, b in zip(activations, folded_weights(network), network.biases, strict=True):
         # Made without values, which would be drawn from PyTorch's random numbers.
         linear = nn.Linear(*w.shape, dtype=dtype, device="meta").to_empty(device="cpu")
         with torch.no_grad():

@@ -56,6 +56,21 @@ def test_others_compute_the_same(hidden, dtype, runtime, path):
         assert distance(values, made.predict_proba(X)) < bound(made, X)
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_scaling_layer_is_part_of_the_first_weights(dtype, runtime, path):
+    made, X = MLP([3, 5, 2], "tanh", dtype=dtype, scaling_layer=True), rows(3, dtype=dtype)
+    made.scale = [0.5, -2.0, 3.0]
+    before = made.parameters.copy()
+    made.to_onnx(path)
+    (values,) = run(path, X, runtime).values()
+    assert distance(values, made.predict_proba(X)) < bound(made, X)
+    read = MLP.from_onnx(path)
+    assert read.scale is None
+    np.testing.assert_array_equal(read.weights[0], made.scale[:, None] * made.weights[0])
+    np.testing.assert_array_equal(made.parameters, before)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("hidden", HIDDEN, ids=repr)
 def test_what_is_read_is_what_was_written(hidden, dtype, path):

@@ -64,6 +64,19 @@ def test_modules_compute_the_same_and_come_back(hidden, output, dtype):
     assert_same(MLP.from_torch(module), made)
 
 
+@pytest.mark.parametrize("dtype", list(BOUNDS))
+def test_a_scaling_layer_is_part_of_the_first_weights(dtype):
+    made = network("tanh", dtype=dtype, scaling_layer=True)
+    before, X = made.parameters.copy(), rows(dtype=dtype)
+    module, expected = made.to_torch(), made.predict_proba(X)
+    seen = outputs(module, X)
+    assert np.linalg.norm(seen - expected) / np.linalg.norm(expected) < BOUNDS[dtype]
+    read = MLP.from_torch(module)
+    assert read.scale is None
+    np.testing.assert_array_equal(read.weights[0], made.scale[:, None] * made.weights[0])
+    np.testing.assert_array_equal(made.parameters, before)
+
+
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=2, max_size=5),
     hidden=st.sampled_from(HIDDEN),
