@@ -593,7 +593,11 @@ class ReportsPenaltiesAfterTheUpdate(Wrong):
         return losses
 
 
-class NeverUpdatesItsScale(Wrong):
+class WrongWithScale(Wrong):
+    """A mutant that is right for networks without a scaling layer."""
+
+
+class NeverUpdatesItsScale(WrongWithScale):
     def _update(self, gradient, learning_rate):
         before = None if self.network.scale is None else self.network.scale.copy()
         super()._update(gradient, learning_rate)
@@ -601,7 +605,7 @@ class NeverUpdatesItsScale(Wrong):
             self.network.scale = before
 
 
-class LeavesTheLastPanelOutOfItsScale(Wrong):
+class LeavesTheLastPanelOutOfItsScale(WrongWithScale):
     """The gradient by the scaling layer's factors without what the last 16 units add to it."""
 
     def _backward(self, delta, inputs, slopes, gradient):
@@ -614,7 +618,7 @@ class LeavesTheLastPanelOutOfItsScale(Wrong):
             scale_view(gradient, self.layer_shapes)[:] -= own
 
 
-class LeavesTheLastInputsOutOfItsScale(Wrong):
+class LeavesTheLastInputsOutOfItsScale(WrongWithScale):
     """The gradient by the scaling layer's factors without those beyond the last whole vector."""
 
     def _backward(self, delta, inputs, slopes, gradient):
@@ -623,7 +627,7 @@ class LeavesTheLastInputsOutOfItsScale(Wrong):
             scale_view(gradient, self.layer_shapes)[self.n_inputs // 16 * 16 :] = 0
 
 
-class PenalizesItsScale(Wrong):
+class PenalizesItsScale(WrongWithScale):
     def _add_penalty_gradient(self, gradient, total):
         super()._add_penalty_gradient(gradient, total)
         if self.network.scale is not None:
@@ -631,7 +635,7 @@ class PenalizesItsScale(Wrong):
             own += self.regularization.l2_of(total) * self.network.scale
 
 
-class MeasuresNormsWithoutItsScale(Wrong):
+class MeasuresNormsWithoutItsScale(WrongWithScale):
     def _update(self, gradient, learning_rate):
         kept, n = self.regularization, self.n_inputs
         if self.network.scale is not None and kept.clip_norm is not None and not kept.clip_value:
@@ -642,7 +646,7 @@ class MeasuresNormsWithoutItsScale(Wrong):
         self.regularization = kept
 
 
-class PredictsWithoutItsScale(Wrong):
+class PredictsWithoutItsScale(WrongWithScale):
     def _logits(self, X):
         network = self.network.copy()
         if network.scale is not None:
@@ -650,7 +654,7 @@ class PredictsWithoutItsScale(Wrong):
         return network.forward(X)
 
 
-class LoadsNoScale(Wrong):
+class LoadsNoScale(WrongWithScale):
     def _load(self, state):
         before = None if self.network.scale is None else self.network.scale.copy()
         super()._load(state)

@@ -48,6 +48,7 @@ def cases(draw) -> testing.Setting:
         batch_size=draw(st.integers(1, 40)),
         dtype=draw(st.sampled_from(["float32", "float64"])),
         weighted=draw(st.booleans()),
+        scaling_layer=draw(st.booleans()),
     )
 
 
@@ -277,6 +278,7 @@ def odd_cases():
     for case in testing._shapes():
         for regularization in (plain, dropout, replace(everything, dropout=0.3)):
             yield replace(case, regularization=regularization)
+        yield replace(case, regularization=dropout, scaling_layer=True)
 
 
 ODD_CASES = list(odd_cases())

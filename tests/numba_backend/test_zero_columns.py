@@ -23,12 +23,11 @@ def sparse_rows(n_samples: int, n_features: int, seed: int) -> np.ndarray:
     return X
 
 
-def trained(backend: str, X: np.ndarray, sizes, optimizer, regularization, **threads):
-    network = MLP(sizes, dtype=np.float64)
+def trained(backend: str, X: np.ndarray, network, optimizer, regularization, **threads):
     session = get_backend(backend).bind(
         network, None, optimizer, regularization, batch_size=BATCH_SIZE, **threads
     )
-    y = np.arange(len(X)) % sizes[-1]
+    y = np.arange(len(X)) % network.n_outputs
     rates = np.full(-(-len(X) // BATCH_SIZE), 0.1)
     losses = session.train(X, y, np.arange(len(X)), rates)
     return losses, session.store()
@@ -47,21 +46,27 @@ def trained(backend: str, X: np.ndarray, sizes, optimizer, regularization, **thr
     ],
     ids=str,
 )
-def test_training_agrees_with_the_reference(sizes, optimizer, regularization, n_full):
+@pytest.mark.parametrize("scaling_layer", [False, True])
+def test_training_agrees_with_the_reference(
+    sizes, optimizer, regularization, n_full, scaling_layer
+):
+    network = MLP(sizes, dtype=np.float64, scaling_layer=scaling_layer)
+    if scaling_layer:
+        network.scale = np.random.default_rng(2).uniform(0.5, 2, sizes[0])
     X = sparse_rows(5 * BATCH_SIZE - 3, sizes[0], seed=sizes[0])
     X[:, :n_full] = np.random.default_rng(1).normal(size=X[:, :n_full].shape)
-    expected_losses, expected = trained("numpy", X, sizes, optimizer, regularization)
-    losses, state = trained("numba", X, sizes, optimizer, regularization, n_threads=1)
+    expected_losses, expected = trained("numpy", X, network, optimizer, regularization)
+    losses, state = trained("numba", X, network, optimizer, regularization, n_threads=1)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-10)
     np.testing.assert_allclose(state.parameters, expected.parameters, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(state.moments, expected.moments, rtol=1e-9, atol=1e-12)
     for n_threads in () if config.DISABLE_JIT else (2, 3, 4):
-        _, same = trained("numba", X, sizes, optimizer, regularization, n_threads=n_threads)
+        _, same = trained("numba", X, network, optimizer, regularization, n_threads=n_threads)
         np.testing.assert_array_equal(same.parameters, state.parameters)
 
 
 def test_not_a_number_is_no_zero():
     X = sparse_rows(2 * BATCH_SIZE, 40, seed=0)
     X[1, 3] = np.nan
-    losses, _ = trained("numba", X, (40, 3), SGD(), Regularization(), n_threads=1)
+    losses, _ = trained("numba", X, MLP((40, 3)), SGD(), Regularization(), n_threads=1)
     assert np.isnan(losses[0])
