@@ -745,6 +745,8 @@ def _scaled() -> Iterator[Setting]:
     yield from _twice(regularization=noisy, input_scale=0.3, scaling_layer=True)
     for rows in ("gaps", "blank second"):
         yield from _twice(rows=rows, hidden="relu", scaling_layer=True)
+    custom = CustomLoss(_pseudo_huber, _pseudo_huber_gradient)
+    yield from _twice(output="linear", loss=custom, scaling_layer=True)
 
 
 def _scaled_updates() -> Iterator[Setting]:
