@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from fastmlp import MLP, SGD, Adam, AdamW, Regularization, Trainer
+from fastmlp import LBFGS, MLP, SGD, Adam, AdamW, Predictor, Regularization, Trainer
 from fastmlp.backends import Backend, get_backend
 from fastmlp.network import scale_view
 
@@ -184,3 +184,31 @@ def test_backends_agree_over_a_training():
         trainer.fit(X, y, 10, verbose=False)
     np.testing.assert_allclose(networks[1].parameters, networks[0].parameters, rtol=1e-7)
     assert not np.allclose(networks[0].scale, make_network().scale)
+
+
+@pytest.mark.parametrize("scaling_layer", [False, True])
+def test_full_batches_train_the_factors_too(backend: Backend, scaling_layer: bool):
+    network = MLP(SIZES, "tanh", dtype="float64", scaling_layer=scaling_layer)
+    X, y = make_rows(40)
+    trainer = Trainer(
+        network, optimizer=LBFGS(), backend=backend, regularization=Regularization(l2=0.1)
+    )
+    trainer.fit(X, y, 200, verbose=False)
+    session = get_backend("numpy").bind(network, None, None, Regularization(l2=0.1))
+    gradient = np.empty(network.n_parameters)
+    session.loss_and_gradient(X, y, gradient)
+    assert np.abs(gradient).max() < 1e-4
+    assert (network.scale is None) != scaling_layer
+
+
+def test_predictors_and_single_rows_know_the_factors(backend: Backend):
+    network, X = make_network(dtype="float32"), make_rows()[0].astype(np.float32)
+    predictor = Predictor(network, backend=backend)
+    expected = network.predict_proba(X)
+    np.testing.assert_allclose(predictor.predict_proba(X), expected, rtol=1e-5)
+    np.testing.assert_allclose(predictor.predict_proba(X[0]), expected[0], rtol=1e-5)
+    network.scale = [1, 0, 0, 0]
+    np.testing.assert_allclose(
+        Predictor(network, backend=backend).predict_proba(X), network.predict_proba(X), rtol=1e-5
+    )
+    assert not np.allclose(network.predict_proba(X), expected)
