@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class RateFactors:
-    """Factors on the learning rate, for weights and biases of every layer.
+    """Factors on the learning rate, for weights and biases of every layer, and the scaling layer.
 
     A pure factor on the rate of every step, as the rates of PyTorch's parameter groups: decoupled
     weight decay follows it, moments do not, and 0 leaves parameters as they are.
@@ -81,7 +81,12 @@ class RateFactors:
             )
         return tuple(float(factor) for factor in given)
 
-    def of_parameters(self, layer_shapes: Sequence[tuple[int, int]], dtype: np.dtype[Any]) -> Array:
+    def of_parameters(
+        self,
+        layer_shapes: Sequence[tuple[int, int]],
+        dtype: np.dtype[Any],
+        scaling_layer: bool = False,
+    ) -> Array:
         """Return every parameter's factor, in the layout of `MLP.parameters`.
 
         Parameters
@@ -89,6 +94,8 @@ class RateFactors:
         layer_shapes : sequence of (int, int)
             (n_in, n_out) of every weight layer.
         dtype : dtype
+        scaling_layer : bool, default False
+            Whether the network has one.
 
         Raises
         ------
@@ -99,11 +106,15 @@ class RateFactors:
         --------
         >>> RateFactors(0.5, 2.0).of_parameters([(2, 1), (1, 1)], np.dtype("float64"))
         array([0.5, 0.5, 2. , 0.5, 2. ])
+        >>> RateFactors(scale=6.0).of_parameters([(2, 1)], np.dtype("float64"), True)
+        array([1., 1., 1., 6., 6.])
         """
         weights, biases = self.of_layers(len(layer_shapes))
         parts = []
         for (n_in, n_out), weight, bias in zip(layer_shapes, weights, biases, strict=True):
             parts += [np.full(n_in * n_out, weight, dtype), np.full(n_out, bias, dtype)]
+        if scaling_layer:
+            parts.append(np.full(layer_shapes[0][0], self.scale, dtype))
         return np.concatenate(parts)
 
 
@@ -166,8 +177,22 @@ class Optimizer(ABC):
         >>> OPTIMIZERS["sgd"].layer_factors(2)
         ((1.0, 1.0), (1.0, 1.0))
         """
-        factors = RateFactors() if self.rate_factors is None else self.rate_factors
-        return factors.of_layers(n_layers)
+        return self._factors.of_layers(n_layers)
+
+    @property
+    def scale_factor(self) -> float:
+        """The factor on the rate of the scaling layer.
+
+        Examples
+        --------
+        >>> SGD(rate_factors=RateFactors(scale=6.0)).scale_factor, SGD().scale_factor
+        (6.0, 1.0)
+        """
+        return float(self._factors.scale)
+
+    @property
+    def _factors(self) -> RateFactors:
+        return RateFactors() if self.rate_factors is None else self.rate_factors
 
     @property
     def n_moments(self) -> int:

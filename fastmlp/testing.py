@@ -693,7 +693,7 @@ _CONSTANTS: tuple[Optimizer, ...] = (
 
 #: Every optimizer with factors on its rate that differ from layer to layer, of three.
 _WITH_FACTORS: tuple[Optimizer, ...] = tuple(
-    replace(optimizer, rate_factors=RateFactors((0.5, 0.0, 2.0), (3.0, 0.25, 1.5)))
+    replace(optimizer, rate_factors=RateFactors((0.5, 0.0, 2.0), (3.0, 0.25, 1.5), 0.7))
     for optimizer in (
         SGD(0.05),
         SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.1),
@@ -751,7 +751,7 @@ def _scaled() -> Iterator[Setting]:
 
 def _scaled_updates() -> Iterator[Setting]:
     """Yield every optimizer and every regularization with a scaling layer."""
-    for optimizer in OPTIMIZER_CASES:
+    for optimizer in (*OPTIMIZER_CASES, *_WITH_FACTORS):
         yield from _twice(optimizer=optimizer, scaling_layer=True)
     for regularization in REGULARIZATION_CASES[1:]:
         yield from _twice(optimizer=Adam(0.01), regularization=regularization, scaling_layer=True)

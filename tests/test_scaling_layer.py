@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from fastmlp import LBFGS, MLP, SGD, Adam, AdamW, Predictor, Regularization, Trainer
+from fastmlp import (
+    LBFGS,
+    MLP,
+    SGD,
+    Adam,
+    AdamW,
+    Predictor,
+    RateFactors,
+    Regularization,
+    Trainer,
+)
 from fastmlp.backends import Backend, get_backend
-from fastmlp.network import scale_view
+from fastmlp.network import layer_views, scale_view
+from fastmlp.optimizers import OPTIMIZERS, Optimizer
 
 SIZES = [4, 6, 5, 3]
 
@@ -117,7 +129,7 @@ def step_of(backend: Backend, regularization: Regularization, optimizer=None):
     return network, session.store()
 
 
-def factors(flat):
+def factors_of(flat):
     return scale_view(flat, MLP(SIZES).layer_shapes)
 
 
@@ -130,21 +142,73 @@ def test_penalties_and_limits_of_norms_leave_the_factors_alone(backend: Backend)
     gradients = [np.empty(network.n_parameters) for _ in range(2)]
     plain.loss_and_gradient(X, y, gradients[0])
     penalized.loss_and_gradient(X, y, gradients[1])
-    np.testing.assert_array_equal(factors(gradients[0]), factors(gradients[1]))
+    np.testing.assert_array_equal(factors_of(gradients[0]), factors_of(gradients[1]))
     assert not np.allclose(gradients[0][:24], gradients[1][:24])
     without = MLP(SIZES, "tanh", dtype="float64")
     without.parameters = network.parameters[:-4]
     same = backend.bind(without, None, None, Regularization(1.0, 2.0))
     assert penalized.penalty() == pytest.approx(same.penalty())
     before, state = step_of(backend, Regularization(max_norm=0.01))
-    np.testing.assert_array_equal(factors(state.parameters), before.scale)
+    np.testing.assert_array_equal(factors_of(state.parameters), before.scale)
 
 
 def test_weights_decay_and_averages_take_the_factors_in(backend: Backend):
     before, state = step_of(backend, Regularization(ema=0.5), AdamW(weight_decay=0.5))
     wanted = 0.95 * before.scale
-    np.testing.assert_allclose(factors(state.parameters), wanted, rtol=1e-12)
-    np.testing.assert_allclose(factors(state.average), (before.scale + wanted) / 2, rtol=1e-12)
+    np.testing.assert_allclose(factors_of(state.parameters), wanted, rtol=1e-12)
+    np.testing.assert_allclose(factors_of(state.average), (before.scale + wanted) / 2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_factors_have_a_rate_of_their_own(backend: Backend, optimizer: Optimizer):
+    X, y = make_rows(40)
+
+    def trained(scale: float) -> MLP:
+        network = make_network()
+        own = replace(optimizer, rate_factors=RateFactors(0.0, 0.0, scale))
+        Trainer(network, optimizer=own, batch_size=40, backend=backend).fit(X, y, 1, verbose=False)
+        return network
+
+    start, frozen, slow, fast = make_network(), trained(0.0), trained(0.5), trained(1.0)
+    np.testing.assert_array_equal(frozen.parameters, start.parameters)
+    np.testing.assert_array_equal(slow.parameters[:-4], start.parameters[:-4])
+    changes = fast.scale - start.scale
+    assert np.all(changes)
+    np.testing.assert_allclose(slow.scale - start.scale, changes / 2, rtol=1e-9)
+
+
+@pytest.mark.parametrize("rate_factors", [None, RateFactors(0.5, (0.1, 2.0, 1.0), 6.0)], ids=str)
+def test_the_layer_learns_as_one_of_pytorch_does(backend: Backend, rate_factors):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle, and not installed")
+    torch.set_num_threads(1)
+    network = make_network()
+    X, y = make_rows(60)
+    factors = RateFactors() if rate_factors is None else rate_factors
+    scale, *layers = (
+        torch.tensor(part, requires_grad=True)
+        for part in (network.scale, *network.weights, *network.biases)
+    )
+    weights, biases = layers[:3], layers[3:]
+    of_weights, of_biases = factors.of_layers(3)
+    rates = [*of_weights, *of_biases, factors.scale]
+    groups = [{"params": [p], "lr": 0.01 * f} for p, f in zip([*layers, scale], rates, strict=True)]
+    peer = torch.optim.AdamW(groups, lr=0.01, weight_decay=0.1)
+    for start in range(0, 60, 10):
+        a = torch.tensor(X[start : start + 10]) * scale
+        for layer in range(3):
+            a = (torch.tanh(a) if layer else a) @ weights[layer] + biases[layer]
+        peer.zero_grad()
+        torch.nn.functional.cross_entropy(a, torch.tensor(y[start : start + 10])).backward()
+        peer.step()
+
+    optimizer = AdamW(0.01, weight_decay=0.1, rate_factors=rate_factors)
+    session = backend.bind(network, None, optimizer, batch_size=10)
+    session.train(X, y, np.arange(60), np.full(6, 0.01))
+    found = session.store().parameters
+    np.testing.assert_allclose(factors_of(found), scale.detach().numpy(), rtol=1e-9)
+    ours = np.concatenate([w.ravel() for w in layer_views(found, network.layer_shapes)[0]])
+    theirs = np.concatenate([w.detach().numpy().ravel() for w in weights])
+    np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-12)
 
 
 @pytest.mark.parametrize(

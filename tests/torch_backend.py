@@ -189,6 +189,8 @@ class TorchSession(Session):
         for parts, each in zip(layer_views(factors, self.layer_shapes), given, strict=True):
             for part, factor in zip(parts, each, strict=True):
                 part[:] = factor
+        if self.scaling_layer:
+            scale_view(factors, self.layer_shapes)[:] = self.optimizer.scale_factor
         return factors
 
     def _is_weight(self):

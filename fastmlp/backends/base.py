@@ -620,8 +620,9 @@ class Session(ABC):
         has become of the parameters.
 
         Where the optimizer has `rate_factors`, the rule's rate is, for every parameter, the
-        learning rate times its factor; `optimizer.layer_factors` says them by layer,
-        `RateFactors.of_parameters` in the layout of `MLP.parameters`.
+        learning rate times its factor; `optimizer.layer_factors` says them by layer, and
+        `optimizer.scale_factor` that of the scaling layer; `RateFactors.of_parameters` has them
+        in the layout of `MLP.parameters`.
 
         Parameters
         ----------

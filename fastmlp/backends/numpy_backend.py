@@ -74,9 +74,10 @@ class NumpySession(Session):
         self.moments, self.average = initial.moments, initial.average
         factors = optimizer.rate_factors
         #: Every parameter's factor on the learning rate.
-        self.rate_factors = (
-            None if factors is None else factors.of_parameters(self.layer_shapes, self.dtype)
-        )
+        self.rate_factors = None
+        if factors is not None:
+            given = self.layer_shapes, self.dtype, self.scaling_layer
+            self.rate_factors = factors.of_parameters(*given)
 
     def _load(self, state: TrainingState) -> None:
         self.network.parameters = state.parameters

@@ -654,6 +654,13 @@ class PredictsWithoutItsScale(WrongWithScale):
         return network.forward(X)
 
 
+class IgnoresTheFactorOfItsScale(WrongWithScale):
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        if self.network.scale is not None and self.rate_factors is not None:
+            scale_view(self.rate_factors, self.layer_shapes)[:] = 1
+
+
 class LoadsNoScale(WrongWithScale):
     def _load(self, state):
         before = None if self.network.scale is None else self.network.scale.copy()
@@ -744,6 +751,7 @@ MUTANTS = {
     LeavesTheLastInputsOutOfItsScale: "gradient",
     PenalizesItsScale: "gradient",
     NeverUpdatesItsScale: "update",
+    IgnoresTheFactorOfItsScale: "update",
     MeasuresNormsWithoutItsScale: "update",
     LoadsNoScale: "update",
 }

@@ -217,10 +217,13 @@ def draw(seed: int) -> Setting:
         other_threads=_pick(rng, (1, 1, 2, 3, 5)),
         n_predicted=_n_predicted(rng, sizes, dtype),
         n_gradient=int(rng.integers(1, batch_size * min(n_batches, 3) + 1)),
-        scaling_layer=_pick(rng, (False, False, True)),
     )
     factors = _rate_factors(rng, len(sizes) - 1)
-    return replace(setting, optimizer=replace(setting.optimizer, rate_factors=factors))
+    has_scale = _pick(rng, (False, False, True))
+    if factors is not None and has_scale:
+        factors = replace(factors, scale=_pick(rng, (0.0, 0.3, 1.0, 1.7)))
+    optimizer = replace(setting.optimizer, rate_factors=factors)
+    return replace(setting, optimizer=optimizer, scaling_layer=has_scale)
 
 
 def _pick(rng: Rng, options: Any) -> Any:

@@ -98,6 +98,9 @@ class _Oracle:
         groups = [{"params": [p]} for p in self.parameters]
         optimizer = _optimizer(torch, self.problem.optimizer, groups)
         factors = _rate_factors(self.problem.optimizer, len(self.weights))
+        if self.scale is not None:
+            given = self.problem.optimizer.rate_factors
+            factors.append(1.0 if given is None else given.scale)
         average = [p.detach().clone() for p in self.parameters]
         losses, logits = [], []
         for step, rate in enumerate(self.problem.rates):
