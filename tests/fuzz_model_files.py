@@ -47,6 +47,11 @@ def models() -> dict[str, Callable[[Path], None]]:
         net.feature_names, net.label_names = ("a", "b", "c"), ("x", "y", "z")
         net.save(path)
 
+    def scaled(path: Path) -> None:
+        net = MLP([3, 4, 2], dtype="float64", seed=4, scaling_layer=True)
+        net.scale = [0.5, -1.0, 2.0]
+        net.save(path)
+
     def table(path: Path) -> None:
         net = MLP([3, 2, 1], "tanh", "linear", dtype="float64", seed=2)
         features = (Feature("size"), Feature("colour", "category", ("blue", "red")))
@@ -72,11 +77,18 @@ def models() -> dict[str, Callable[[Path], None]]:
             model = MLPRegressor("huber", (2,), max_iter=2, random_state=0, backend="numpy")
             model.fit(X, X[:, 0]).save(path)
 
-    return {"network": network, "table": table, "classifier": classifier, "regressor": regressor}
+    return {
+        "network": network,
+        "scaled": scaled,
+        "table": table,
+        "classifier": classifier,
+        "regressor": regressor,
+    }
 
 
 LOADERS: dict[str, Callable[[Path], Any]] = {
     "network": load_model,
+    "scaled": load_model,
     "table": load_model,
     "classifier": MLPClassifier.load,
     "regressor": MLPRegressor.load,

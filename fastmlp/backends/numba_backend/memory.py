@@ -263,6 +263,7 @@ def describe(network: MLP, loss: Loss, optimizer: Optimizer, regularization: Reg
     plan.ema_rate = 0.0 if r.ema is None else 1 - r.ema
     plan.noise = r.input_noise
     plan.input_scale = network.dtype.type(network.input_scale)
+    plan.scale_rate = optimizer.scale_factor
     plan.momentum = getattr(optimizer, "momentum", 0.0)
     plan.nesterov = getattr(optimizer, "nesterov", False)
     plan.beta_1 = getattr(optimizer, "beta_1", 0.0)

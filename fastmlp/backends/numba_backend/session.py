@@ -130,7 +130,6 @@ class NumbaSession(Session):
         layers.weights_rate, layers.biases_rate = optimizer.layer_factors(network.n_layers)
         plan = describe(network, loss, optimizer, regularization)
         plan.batch_size, plan.seed_key = batch_size, seed_key(seed)
-        plan.scale_rate = optimizer.scale_factor
         try:
             self.memory = allocate(self.layout, plan, self.threads.most)
         except MemoryError as error:
