@@ -237,12 +237,18 @@ def forge(whole: bytes, rng: random.Random) -> bytes:
         start, end = header[name]["data_offsets"]
         kind = "<f4" if header[name]["dtype"] == "F32" else "<f8"
         arrays[name] = np.frombuffer(data[start:end], kind)
-    order = sorted(arrays, key=lambda name: (int(name.partition(".")[2]), name[0] != "w"))
+    order = sorted(arrays, key=place_in_digest)
     try:
         description["sha256"] = _digest(description, {name: arrays[name] for name in order})
     except (ValueError, TypeError, UnicodeError):
         return joined(header, description, data)
     return joined(header, description, data)
+
+
+def place_in_digest(name: str) -> tuple[float, bool]:
+    """Return what sorts arrays by layers, weights before biases, and the scaling layer last."""
+    what, _, layer = name.partition(".")
+    return (float(layer) if layer else np.inf), what != "weights"
 
 
 DESCRIPTIONS = (edit_description, edit_header)
