@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import threading
 import time
 import warnings
@@ -29,6 +30,7 @@ from fastmlp.activations import OutputActivation, softplus
 from fastmlp.callbacks import Callback, KeepBest, as_callbacks
 from fastmlp.errors import DivergenceError, TrainingInterrupted
 from fastmlp.history import History, Record
+from fastmlp.model_file import ModelFile, load_model, save_model
 from fastmlp.network import MLP, check_finite
 from fastmlp.trainer import Trainer
 
@@ -187,6 +189,65 @@ class Ensemble:
         for member, row in zip(made.members, rows, strict=True):
             member.network.parameters = row
         return made
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all networks to one model file, whole or not at all (needs ``safetensors``).
+
+        Those that have a say in predictions, as `MLP.save` writes a network; each array of the
+        file has an axis more, of the members. How they were trained is not kept.
+
+        Parameters
+        ----------
+        path : str or Path
+            Replaced if it exists.
+
+        Raises
+        ------
+        FileNotFoundError, ImportError, ModelFileError
+            As `MLP.save`.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from fastmlp import MLP
+        >>> ensemble = Ensemble(MLP([4, 3]), 2, backend="numpy")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ensemble.save(f"{folder}/model.safetensors")
+        ...     same = Ensemble.load(f"{folder}/model.safetensors", backend="numpy")
+        >>> bool((same.parameters == ensemble.parameters).all())
+        True
+        """
+        speaking = self._speaking()
+        parameters = np.stack([member.network.parameters for member in speaking])
+        save_model(path, ModelFile(speaking[0].network, members=parameters))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **settings: Any) -> Ensemble:
+        """Return the ensemble of a model file, which predicts, and may be trained on.
+
+        Loading runs nothing that the file could choose, as with `MLP.load`.
+
+        Parameters
+        ----------
+        path : str or Path
+        **settings
+            What `Ensemble` takes besides the network and the number of members.
+
+        Raises
+        ------
+        OSError, ImportError, ModelFileError
+            As `MLP.load`; or if the file holds a single network.
+
+        Examples
+        --------
+        >>> Ensemble.load("nowhere.safetensors")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.safetensors'
+        """
+        model = load_model(path, ensemble=True)
+        parameters: Any = model.members
+        return cls.from_parameters(model.network, parameters, **settings)
 
     def copy(self) -> Ensemble:
         """Return an ensemble that is independent of this one, with all that it has learned.
@@ -480,13 +541,16 @@ class Ensemble:
         means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
         return means.astype(network.dtype)
 
+    def _speaking(self) -> Sequence[Trainer]:
+        """Return the members that predict: not those that an interrupt left untrained."""
+        return [member for member in self.members if len(member.history)] or self.members
+
     def _joined(self, X: Any, kind: str, join: Callable[[Array], Array]) -> Array:
         """Return what `join` makes of the predictions of all members that have a say."""
         network = self.members[0].network
         rows, single = network.as_rows(X)
-        trained = [member for member in self.members if len(member.history)]
         out = np.empty((rows.shape[0], network.n_outputs), dtype=network.dtype)
-        for block, part in self._predicted(trained or self.members, rows, kind):
+        for block, part in self._predicted(self._speaking(), rows, kind):
             out[block] = join(part)
         return out[0] if single else out
 

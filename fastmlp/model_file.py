@@ -4,7 +4,8 @@ A file is what the safetensors library writes: a header of JSON, then the arrays
 ``biases.0``, ``weights.1`` and so on, of shapes (n_in, n_out) and (n_out,), and behind them, where
 there is a scaling layer, ``scale`` of shape (n_inputs,). The header's ``__metadata__`` holds one
 entry, ``fastmlp``: a description in JSON with the version of its form. That is 2 for networks with
-a scaling layer, which earlier readers would take for others, and 1 for those without.
+a scaling layer, which earlier readers would take for others, and 1 for those without. It is 3 for
+ensembles, networks of one shape: each array has an axis more in front, of so many members.
 Its ``sha256`` is the digest of the rest of it, as JSON with sorted keys, and of all arrays' bytes
 in the order of layers; so the same model is the same file.
 
@@ -42,6 +43,7 @@ from fastmlp._schema import (
     OneOf,
     Scalar,
     Text,
+    Truth,
     shown,
 )
 from fastmlp._settings import described, own_scalar, readable, recreated
@@ -54,7 +56,7 @@ from fastmlp.preprocessing import Feature, Preprocessing
 Array = NDArray[Any]
 
 #: The latest version that there is; `_described` chooses the earliest that will do.
-VERSION = 2
+VERSION = 3
 #: Text takes up to 25 times its size when it is read: this is 200 MB.
 MOST_HEADER_BYTES = 2**23
 
@@ -99,6 +101,10 @@ _FIRST_FIELDS = {
 _SCHEMAS = {
     1: Fields(_FIRST_FIELDS),
     2: Fields(_FIRST_FIELDS | {"version": Exactly(2), "scaling_layer": Exactly(True)}),
+    3: Fields(
+        _FIRST_FIELDS
+        | {"version": Exactly(3), "scaling_layer": Truth(), "n_members": Integer(1, _MOST_UNITS)}
+    ),
 }
 #: The library looks at what stands beside it.
 _HEADER = Fields({"__metadata__": Fields({"fastmlp": Text()})}, others=Anything())
@@ -116,6 +122,8 @@ class ModelFile:
         What makes the network's inputs of a table's columns.
     estimator : mapping or None
         What an estimator of `fastmlp.sklearn` is made again from.
+    members : ndarray of shape (n_members, n_parameters) or None
+        The parameters of an ensemble, whose networks all are of the shape of `network`, the first.
 
     Examples
     --------
@@ -126,6 +134,7 @@ class ModelFile:
     network: MLP
     preprocessing: Preprocessing | None = None
     estimator: Mapping[str, Any] | None = None
+    members: Array | None = None
 
     @property
     def task(self) -> str:
@@ -228,11 +237,12 @@ def save_model(path: str | os.PathLike[str], model: ModelFile) -> None:
     library = _safetensors()
     network = model.network.copy()
     name = Path(path).name
-    arrays = _arrays_of(network)
+    parameters = network.parameters if model.members is None else model.members
+    arrays = _arrays_of(parameters, network)
     try:
         description = json.loads(json.dumps(_described(network, model), allow_nan=False))
         _check({**description, "sha256": ""})
-        _check_finite(network.parameters)
+        _check_finite(parameters)
         description["sha256"] = _digest(description, arrays)
     except (ValueError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{name} is not written: {error}") from error
@@ -247,11 +257,17 @@ def save_model(path: str | os.PathLike[str], model: ModelFile) -> None:
     write_atomically(path, content)
 
 
-def load_model(path: str | os.PathLike[str]) -> ModelFile:
+def load_model(path: str | os.PathLike[str], *, ensemble: bool = False) -> ModelFile:
     """Return what `save_model` wrote, of this version of the format or an earlier one.
 
     A file from anywhere may be given: none makes the library run what it names, or take more
     memory than the file's own size calls for.
+
+    Parameters
+    ----------
+    path : str or Path
+    ensemble : bool, default False
+        Whether the file is to hold an ensemble, or a single network.
 
     Raises
     ------
@@ -260,7 +276,8 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
     ImportError
         If safetensors is not installed.
     ModelFileError
-        If it is damaged, no model file, or of a later version. It is a ValueError.
+        If it is damaged, no model file, of a later version, or holds one where the other is
+        wanted. It is a ValueError.
 
     Examples
     --------
@@ -272,7 +289,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
     library = _safetensors()
     with Path(path).open("rb") as file:
         try:
-            return _read(file, library, Path(path).name)
+            model = _read(file, library, Path(path).name)
         except ModelFileError:
             raise
         except (ValueError, RecursionError, MemoryError, library.SafetensorError) as error:
@@ -280,6 +297,14 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
             raise ModelFileError(
                 f"{Path(path).name} is damaged or no model file of fastmlp ({reason})"
             ) from error
+    if ensemble and model.members is None:
+        raise ModelFileError(f"{Path(path).name} holds a single network, which MLP.load reads")
+    if model.members is not None and not ensemble:
+        raise ModelFileError(
+            f"{Path(path).name} holds an ensemble of {len(model.members)} networks, which "
+            "Ensemble.load reads"
+        )
+    return model
 
 
 def _safetensors() -> Any:
@@ -303,9 +328,15 @@ def _described(network: MLP, model: ModelFile) -> dict[str, Any]:
     if _OUTPUTS.get(type(output).__name__) is not type(output):
         raise ValueError(f"the output activation {output!r} is none of the library's own")
     labels, preprocessing = network.label_names, model.preprocessing
-    later = {"scaling_layer": True} if network.scaling_layer else {}
+    version = 1
+    later: dict[str, Any] = {}
+    if network.scaling_layer:
+        version, later = 2, {"scaling_layer": True}
+    if model.members is not None:
+        version, later["n_members"] = 3, len(model.members)
+        later["scaling_layer"] = network.scaling_layer
     return {
-        "version": 2 if network.scaling_layer else 1,
+        "version": version,
         "layer_sizes": list(network.layer_sizes),
         "hidden_activations": described(network.hidden_activations),
         "output_activation": described(output),
@@ -384,7 +415,9 @@ def _read(file: BinaryIO, library: Any, name: str) -> ModelFile:
     description = read_json(header["__metadata__"]["fastmlp"], finite=True)
     _check_version(description, name)
     parts = _check(description)
-    shapes = _shapes(description["layer_sizes"], _has_scale(description))
+    front = (description["n_members"],) if "n_members" in description else ()
+    each = _shapes(description["layer_sizes"], _has_scale(description))
+    shapes = {array: (*front, *shape) for array, shape in each.items()}
     n_bytes = sum(map(math.prod, shapes.values())) * np.dtype(description["dtype"]).itemsize
     if n_bytes != size - start:
         raise ValueError(f"its layers take {n_bytes} bytes, but {size - start} follow the header")
@@ -424,11 +457,11 @@ def _check_version(description: Any, name: str) -> None:
 
 
 def _has_scale(description: Mapping[str, Any]) -> bool:
-    return "scaling_layer" in description
+    return bool(description.get("scaling_layer", False))
 
 
 def _shapes(sizes: Sequence[int], has_scale: bool) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every array of a file by its name, in the order of the parameters."""
+    """Return the shape of every array of a network by its name, in the order of the parameters."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         shapes[f"weights.{layer}"] = n_in, n_out
@@ -436,14 +469,15 @@ def _shapes(sizes: Sequence[int], has_scale: bool) -> dict[str, tuple[int, ...]]
     return {**shapes, "scale": (sizes[0],)} if has_scale else shapes
 
 
-def _arrays_of(network: MLP) -> dict[str, Array]:
-    """Return the arrays of a file, in the order of the parameters."""
-    pairs = zip(network.weights, network.biases, strict=True)
-    views = [view for pair in pairs for view in pair]
-    if network.scale is not None:
-        views.append(network.scale)
+def _arrays_of(parameters: Array, network: MLP) -> dict[str, Array]:
+    """Return the arrays of a file, in the order of the parameters, of one network or of many."""
     shapes = _shapes(network.layer_sizes, network.scaling_layer)
-    return dict(zip(shapes, views, strict=True))
+    ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
+    parts = np.split(parameters, ends[:-1], axis=-1)
+    return {
+        name: np.ascontiguousarray(part.reshape(part.shape[:-1] + shape))
+        for part, (name, shape) in zip(parts, shapes.items(), strict=True)
+    }
 
 
 def _arrays(
@@ -474,10 +508,10 @@ def _digest(description: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
 
 def _model(
     description: Mapping[str, Any],
-    parts: tuple[list[Any], Any, Preprocessing | None],
+    checked: tuple[list[Any], Any, Preprocessing | None],
     arrays: Mapping[str, Array],
 ) -> ModelFile:
-    hidden, output, preprocessing = parts
+    hidden, output, preprocessing = checked
     network = MLP(
         description["layer_sizes"],
         hidden,
@@ -487,13 +521,17 @@ def _model(
         input_scale=description["input_scale"],
         scaling_layer=_has_scale(description),
     )
-    network.parameters = np.concatenate([array.reshape(-1) for array in arrays.values()])
-    _check_finite(network.parameters)
+    n_members = description.get("n_members", 1)
+    parts = [array.reshape(n_members, -1) for array in arrays.values()]
+    parameters = np.concatenate(parts, axis=1)
+    _check_finite(parameters)
+    network.parameters = parameters[0]
     names = description["feature_names"]
     network.feature_names = None if names is None else tuple(names)
     network.label_names = description["label_names"]
     network.training = description["training"]
-    return ModelFile(network, preprocessing, description["estimator"])
+    members = parameters if "n_members" in description else None
+    return ModelFile(network, preprocessing, description["estimator"], members)
 
 
 def _check_finite(parameters: Array) -> None:
