@@ -598,12 +598,13 @@ class _Table:
     labels: Array
     names: tuple[str, ...] | None
 
-    def some(self, rows: Array) -> tuple[Any, Array] | None:
-        """Return copies of some rows and their targets, or None of none."""
+    def some(self, rows: Array) -> tuple[Any, ...] | None:
+        """Return copies of some rows, their targets and weights, or None of none."""
         if not len(rows):
             return None
         X = gather_rows(self.X, rows) if is_mapped(self.X) else self.X[rows]
-        return X, self.targets[rows]
+        weights = () if self.sample_weight is None else (self.sample_weight[rows],)
+        return X, self.targets[rows], *weights
 
 
 class _Fit:

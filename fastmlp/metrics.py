@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastmlp import _checks
 from fastmlp.activations import OutputActivation
-from fastmlp.network import MLP
+from fastmlp.network import MLP, decide
 
 Array = NDArray[Any]
 
@@ -277,18 +278,18 @@ class Metric:
     ----------
     name : str
     value : callable
-        From logits and `score_targets` to a number.
+        From logits, `score_targets` and weights of rows, or None, to a number.
     greater_is_better : bool or None, default None
         None where nobody said.
 
     Examples
     --------
-    >>> Metric("rows", lambda logits, targets: len(logits)).name
+    >>> Metric("rows", lambda logits, targets, weights: len(logits)).name
     'rows'
     """
 
     name: str
-    value: Callable[[Array, Array], float]
+    value: Callable[[Array, Array, Array | None], float]
     greater_is_better: bool | None = None
 
 
@@ -383,8 +384,10 @@ def resolve_metric(metric: Any, network: MLP) -> Metric:
     Parameters
     ----------
     metric : str or callable
-        "label_accuracy" or "binary_accuracy", the share of single labels that are right; the name
-        of a scikit-learn scorer; what ``make_scorer`` made; or a function
+        "label_accuracy" or "binary_accuracy", the share of single labels that are right;
+        "log_loss" or "brier_score" of probabilities, as scikit-learn defines them, of several
+        labels their mean; "selection_loss", the share of wrong labels plus half the log loss; the
+        name of a scikit-learn scorer; what ``make_scorer`` made; or a function
         ``(y_true, y_pred) -> float``.
     network : MLP
 
@@ -401,14 +404,14 @@ def resolve_metric(metric: Any, network: MLP) -> Metric:
     ...     return (y_true == y_pred).sum()
     >>> hits.greater_is_better = True
     >>> metric = resolve_metric(hits, MLP([2, 2]))
-    >>> metric.value(np.array([[0.0, 1.0]]), np.array([1])), metric.greater_is_better
+    >>> metric.value(np.array([[0.0, 1.0]]), np.array([1]), None), metric.greater_is_better
     (1.0, True)
     """
     if isinstance(metric, str) and metric in _OWN:
         if score_name(network.output_activation) != "accuracy":
             raise ValueError(f"the metric {metric!r} is for softmax and sigmoid outputs")
-        right = partial(_label_accuracy, network=network)
-        return Metric(metric, right, True)
+        function, upward = _OWN[metric]
+        return Metric(metric, partial(function, output=network.output_activation), upward)
     if isinstance(metric, str):
         return Metric(metric, _scored(_scorer(metric), network), True)
     if not callable(metric):
@@ -420,7 +423,7 @@ def resolve_metric(metric: Any, network: MLP) -> Metric:
 
     name = _function_name(metric)
 
-    def value(logits: Array, targets: Array) -> float:
+    def value(logits: Array, targets: Array, weights: Array | None) -> float:
         return _number(metric(_true(targets), network.decide(logits)), name)
 
     return Metric(name, value, _declared_direction(metric))
@@ -476,12 +479,71 @@ def _is_scorer(metric: Any) -> bool:
     return isinstance(metric, _BaseScorer)
 
 
-#: Names of the share of single labels that are right: Keras and PyTorch's libraries say binary.
-_OWN = ("label_accuracy", "binary_accuracy")
+def _label_accuracy(
+    logits: Array, targets: Array, weights: Array | None, *, output: OutputActivation
+) -> float:
+    right = decide(output, logits) == _true(targets)
+    return _mean(right if right.ndim == 1 else right.mean(axis=1), weights)
 
 
-def _label_accuracy(logits: Array, targets: Array, network: MLP) -> float:
-    return float(np.mean(network.decide(logits) == _true(targets)))
+def _log_loss(
+    logits: Array, targets: Array, weights: Array | None, *, output: OutputActivation
+) -> float:
+    """Return the mean of -log p of the true labels, from logits, so that none underflows."""
+    if output.name == "sigmoid":
+        wrong = np.where(targets.reshape(logits.shape), -logits, logits)
+        return _mean(np.logaddexp(0, wrong, dtype=np.float64).mean(axis=1), weights)
+    shifted = (logits - logits.max(axis=1, keepdims=True)).astype(np.float64)
+    own = shifted[np.arange(len(logits)), targets]
+    return _mean(np.log(np.exp(shifted).sum(axis=1)) - own, weights)
+
+
+def _brier_score(
+    logits: Array, targets: Array, weights: Array | None, *, output: OutputActivation
+) -> float:
+    """Return the mean square of what is missing to sure probabilities (Brier 1950).
+
+    Summed over classes; of two classes it is that of one of them.
+    """
+    outputs = output.forward(logits, out=np.empty_like(logits))
+    outputs = outputs.astype(np.float64)
+    if output.name == "sigmoid":
+        missing = outputs - targets.reshape(outputs.shape)
+        return _mean(np.square(missing).mean(axis=1), weights)
+    outputs[np.arange(len(outputs)), targets] -= 1
+    squares = np.square(outputs).sum(axis=1)
+    return _mean(squares, weights) / (2 if outputs.shape[1] == 2 else 1)
+
+
+def _selection_loss(
+    logits: Array, targets: Array, weights: Array | None, *, output: OutputActivation
+) -> float:
+    """Return the share of wrong labels plus half the log loss.
+
+    Epochs are better chosen by both than by one: of few rows, errors alone are often equal, and the
+    log loss alone minds a few sure mistakes more than many wrong labels.
+    """
+    right = _label_accuracy(logits, targets, weights, output=output)
+    return 1 - right + _log_loss(logits, targets, weights, output=output) / 2
+
+
+def _mean(values: Array, weights: Array | None) -> float:
+    """Return a mean over rows; NaN where all weights are 0."""
+    if weights is None:
+        return float(np.mean(values))
+    total = float(np.sum(weights, dtype=np.float64))
+    return float(np.dot(values, weights.astype(np.float64)) / total) if total else math.nan
+
+
+#: Metrics of labels that need no scikit-learn, and whether more of them is better. Of the share of
+#: single labels, Keras and PyTorch's libraries say that it is binary.
+_OWN: Mapping[str, tuple[Callable[..., float], bool]] = {
+    "label_accuracy": (_label_accuracy, True),
+    "binary_accuracy": (_label_accuracy, True),
+    "log_loss": (_log_loss, False),
+    "brier_score": (_brier_score, False),
+    "selection_loss": (_selection_loss, False),
+}
 
 
 def _true(score_targets: Array) -> Array:
@@ -507,7 +569,7 @@ def _scorer(name: str) -> Any:
     return get_scorer(name)
 
 
-def _scored(scorer: Any, network: MLP) -> Callable[[Array, Array], float]:
+def _scored(scorer: Any, network: MLP) -> Callable[[Array, Array, Array | None], float]:
     """Return the function of logits that a scorer of estimators amounts to."""
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
@@ -531,4 +593,4 @@ def _scored(scorer: Any, network: MLP) -> Callable[[Array, Array], float]:
                 return np.hstack([1 - outputs, outputs])
             return outputs
 
-    return lambda logits, targets: float(scorer(Predictions(), logits, _true(targets)))
+    return lambda logits, targets, weights: float(scorer(Predictions(), logits, _true(targets)))

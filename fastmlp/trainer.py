@@ -198,12 +198,14 @@ class Trainer:
     metrics : sequence of str, callable or (name, metric), or dict of them by name, default ()
         More to record after each epoch, of training and validation data, and in `evaluate`:
         "label_accuracy" (or "binary_accuracy"), the share of single labels that are right, where
-        "accuracy" counts the rows whose labels all are; the name of one of scikit-learn's scorers
+        "accuracy" counts the rows whose labels all are; "log_loss" and "brier_score" of
+        probabilities, without label smoothing; "selection_loss", the share of wrong labels plus
+        half the log loss, which is good to choose an epoch by; the name of one of scikit-learn's scorers
         (``sklearn.metrics.get_scorer_names``), or what ``make_scorer`` made; or a function of true
         and predicted labels or values, ``(y_true, y_pred) -> float``. Functions are recorded under
         their names or the ones that are given. A function's attribute `greater_is_better` says
         which way it counts; more of a scorer is better. Of the training data they need all
-        predictions of an epoch in memory.
+        predictions of an epoch in memory. Sample weights count in the library's own.
 
     Raises
     ------
@@ -397,7 +399,7 @@ class Trainer:
         X: Any,
         y: ArrayLike,
         epochs: int = 10,
-        validation_data: tuple[Any, ArrayLike] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         *,
         validation_split: float = 0.0,
         sample_weight: ArrayLike | None = None,
@@ -420,7 +422,7 @@ class Trainer:
             Class numbers, one-hot or probability rows, or real targets.
         epochs : int, default 10
             How many epochs more, at least 0.
-        validation_data : (X, y) or None, default None
+        validation_data : (X, y), (X, y, sample_weight) or None, default None
             Measured after every epoch.
         validation_split : float, default 0.0
             In [0, 1): this share of the rows, the last ones as they are given, with their sample
@@ -853,7 +855,8 @@ class Trainer:
             "loss": float(np.sum(losses * weight_shares(shares, len(shares), shares.dtype))),
             score_name(self.network.output_activation): score.value(),
         }
-        return scores | self._metric_values(seen, data.score_targets[order])
+        weights = _rows(data.sample_weights, order)
+        return scores | self._metric_values(seen, data.score_targets[order], weights)
 
     def _learning_rates(self, optimizer: Optimizer, n_samples: int) -> Array:
         """Return the rates of the next epoch's steps."""
@@ -982,14 +985,17 @@ class Trainer:
                 seen.append(logits)
             release_pages(data.X)
         scores = {"loss": total / weight, score_name(output): score.value()}
-        return scores | self._metric_values(seen, all_targets)
+        weights = _rows(data.sample_weights, data.at(slice(None)))
+        return scores | self._metric_values(seen, all_targets, weights)
 
-    def _metric_values(self, logits: list[Array], score_targets: Array) -> dict[str, float]:
+    def _metric_values(
+        self, logits: list[Array], score_targets: Array, weights: Array | None
+    ) -> dict[str, float]:
         """Return the extra metrics, given the logits of all rows in blocks."""
         if not self.metrics:
             return {}
         joined = np.concatenate(logits)
-        return {metric.name: metric.value(joined, score_targets) for metric in self.metrics}
+        return {metric.name: metric.value(joined, score_targets, weights) for metric in self.metrics}
 
     def _predict(self, X: ArrayLike, kind: str) -> Array:
         check_names(column_names(X), self.network.feature_names)
@@ -1047,7 +1053,7 @@ class Trainer:
         y: ArrayLike,
         sample_weight: ArrayLike | None,
         rows: ArrayLike | None,
-        validation_data: tuple[Any, ArrayLike] | None,
+        validation_data: tuple[Any, ...] | None,
         validation_split: float,
     ) -> tuple[_Data, _Data | None]:
         """Return what is trained on, and what is measured after every epoch."""
@@ -1069,9 +1075,9 @@ class Trainer:
         return self._with_class_weights(data), validation
 
     def _pair(self, validation_data: Any) -> _Data:
-        if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-            raise ValueError("validation_data must be a pair (X, y)")
-        return self._data(validation_data[0], validation_data[1])
+        if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+            raise ValueError("validation_data must be (X, y) or (X, y, sample_weight)")
+        return self._data(*validation_data)
 
     def _owner(self) -> checkpoint.Owner:
         """Return what a checkpoint must fit."""
