@@ -12,7 +12,13 @@ import pytest
 import sklearn.neural_network
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fastmlp.sklearn import MLPClassifier, MLPRegressor, TableEncoder
+from fastmlp.sklearn import (
+    MLPClassifier,
+    MLPRegressor,
+    TableEncoder,
+    TabularClassifier,
+    TabularRegressor,
+)
 
 BACKENDS = ("numpy", "numba")
 
@@ -20,6 +26,12 @@ BACKENDS = ("numpy", "numba")
 PRIVATE = {
     "test_gradient": "calls _loss_grad_lbfgs; here a session has the gradient, and finite "
     "differences confirm it for every activation and loss in test_gradients.py",
+}
+
+#: Members draw folds and batches by the rows' numbers: a row twice is not a row of weight 2.
+BY_ROW_NUMBERS = {
+    f"check_sample_weight_equivalence_on_{kind}_data": "folds and batches are drawn by row numbers"
+    for kind in ("dense", "sparse")
 }
 
 # Under scikit-learn too they warn, of a fit that did not converge for one.
@@ -35,6 +47,19 @@ pytestmark = pytest.mark.filterwarnings("ignore")
     + [TableEncoder()]
 )
 def test_scikit_learns_checks(estimator: object, check: Callable[[object], None]):
+    check(estimator)
+
+
+@parametrize_with_checks(
+    [
+        kind(n_members=2, n_epochs=n_epochs, hidden_layer_sizes=(24,))
+        for kind, n_epochs in ((TabularClassifier, 24), (TabularRegressor, 40))
+    ],
+    expected_failed_checks=lambda estimator: BY_ROW_NUMBERS,
+)
+def test_scikit_learns_checks_of_estimators_for_tables(
+    estimator: object, check: Callable[[object], None]
+):
     check(estimator)
 
 
