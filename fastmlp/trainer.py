@@ -995,7 +995,9 @@ class Trainer:
         if not self.metrics:
             return {}
         joined = np.concatenate(logits)
-        return {metric.name: metric.value(joined, score_targets, weights) for metric in self.metrics}
+        return {
+            metric.name: metric.value(joined, score_targets, weights) for metric in self.metrics
+        }
 
     def _predict(self, X: ArrayLike, kind: str) -> Array:
         check_names(column_names(X), self.network.feature_names)
