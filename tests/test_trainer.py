@@ -433,7 +433,7 @@ def test_the_dtype_is_kept(backend, loss, dtype):
         (lambda t: t.fit(X, Y, epochs=-1), "epochs must be at least 0"),
         (lambda t: t.fit(np.where(X > 2, np.nan, X), Y), "NaN or infinite values .first in row"),
         (lambda t: t.fit(np.full((3, 5), "a"), [0, 1, 2]), "X must hold numbers"),
-        (lambda t: t.fit(X, Y, validation_data=X_VAL), "validation_data must be a pair"),
+        (lambda t: t.fit(X, Y, validation_data=X_VAL), r"validation_data must be \(X, y\) or \(X, y, sample_weight\)"),
         (lambda t: t.fit(X, Y, sample_weight=[1.0]), "must be 103 numbers"),
         (lambda t: t.fit(X, Y, sample_weight=np.zeros(103)), "not all 0"),
         (lambda t: t.fit(X, Y, sample_weight=np.full(103, -1)), "at least 0"),
@@ -756,3 +756,14 @@ def test_an_unknown_column_is_named():
         History([{"epoch": 1, "loss": 1.0}])["speed"]
     with pytest.raises(ValueError, match="nothing to plot"):
         History().plot()
+
+
+def test_weights_of_validation_data_weigh_its_scores(backend: str):
+    network = MLP([1, 2], seed=0)
+    trainer = Trainer(network, backend=backend, metrics=["log_loss"])
+    X, y, weights = [[0.5], [-1.0], [2.0]], [0, 1, 1], [1.0, 0.0, 3.0]
+    history = trainer.fit(X, y, epochs=1, validation_data=(X, y, weights), verbose=False)
+    scores = trainer.evaluate(X, y, sample_weight=weights)
+    assert history["val_loss"][0] == pytest.approx(scores.loss)
+    assert history["val_log_loss"][0] == pytest.approx(scores.log_loss)
+    assert history["val_accuracy"][0] == pytest.approx(scores.accuracy)
