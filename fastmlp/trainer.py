@@ -203,8 +203,8 @@ class Trainer:
         half the log loss, which is good to choose an epoch by; the name of one of scikit-learn's
         scorers (``sklearn.metrics.get_scorer_names``), or what ``make_scorer`` made; or a function
         of true and predicted labels or values, ``(y_true, y_pred) -> float``. They are recorded
-        under their names or the ones that are given. A function's attribute `greater_is_better` says
-        which way it counts; more of a scorer is better. Of the training data they need all
+        under their names or the ones that are given. A function's attribute `greater_is_better`
+        says which way it counts; more of a scorer is better. Of the training data they need all
         predictions of an epoch in memory. Sample weights count in the library's own.
 
     Raises
