@@ -189,7 +189,7 @@ def cases(
     --------
     >>> some, every = (cases(["curves"], ["float32"], sample=share) for share in (0.1, 1.0))
     >>> len(some), len(every) >= 20
-    (2, True)
+    (4, True)
     """
     if isinstance(sample, int | np.integer):
         sample = _checks.integer(sample, "sample", at_least=1)

@@ -112,7 +112,8 @@ def test_every_member_is_what_a_trainer_alone_makes(
             **settings_of(problem, backend),
         )
         rows, held_out = ensemble.rows[i], ensemble.held_out[i]
-        validation = (X[held_out], y[held_out]) if len(held_out) else None
+        measured = (X[held_out], y[held_out], WEIGHTS[held_out])
+        validation = measured if len(held_out) else None
         weights = WEIGHTS[rows]
         alone.fit(X[rows], y[rows], 3, validation, sample_weight=weights, verbose=False)
         assert seen(member) == seen(alone)
