@@ -115,7 +115,6 @@ class Ensemble:
             raise ValueError(
                 f"resampling must be one of {_checks.listing(RESAMPLINGS)}, got {resampling!r}"
             )
-        self.n_members = n_members
         self.resampling = resampling
         self.n_folds = n_folds
         if n_folds is not None:
@@ -260,6 +259,31 @@ class Ensemble:
         False
         """
         return copy.deepcopy(self)
+
+    @property
+    def n_members(self) -> int:
+        """Number of networks."""
+        return len(self.members)
+
+    def trained(self) -> Ensemble:
+        """Return an ensemble of the members that an interrupted fit did not leave untrained.
+
+        It shares them with this one, which it is itself where all are trained, or none.
+
+        Examples
+        --------
+        >>> from fastmlp import MLP
+        >>> ensemble = Ensemble(MLP([1, 2]), 2, backend="numpy")
+        >>> ensemble.trained() is ensemble
+        True
+        """
+        kept = [i for i, member in enumerate(self.members) if len(member.history)]
+        if len(kept) in (0, self.n_members):
+            return self
+        part = copy.copy(self)
+        part.members = tuple(self.members[i] for i in kept)
+        part._splits = tuple(self._splits[i] for i in kept)
+        return part
 
     @property
     def parameters(self) -> Array:
@@ -543,7 +567,7 @@ class Ensemble:
 
     def _speaking(self) -> Sequence[Trainer]:
         """Return the members that predict: not those that an interrupt left untrained."""
-        return [member for member in self.members if len(member.history)] or self.members
+        return self.trained().members
 
     def _joined(self, X: Any, kind: str, join: Callable[[Array], Array]) -> Array:
         """Return what `join` makes of the predictions of all members that have a say."""

@@ -18,6 +18,9 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from fastmlp import Trainer
+from fastmlp.callbacks import Callback
+from fastmlp.errors import TrainingInterrupted
 from fastmlp.sklearn import TabularClassifier, TabularRegressor
 
 QUICK = {"n_members": 2, "n_epochs": 12, "hidden_layer_sizes": (16,), "random_state": 0}
@@ -269,3 +272,43 @@ def test_it_is_a_part_of_scikit_learn():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         PartialDependenceDisplay.from_estimator(best, X, [2], target=0, grid_resolution=5)
+
+
+class InterruptingCallback(Callback):
+    """Presses Ctrl-C when so many fits have begun."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def __deepcopy__(self, memo: object) -> InterruptingCallback:
+        return self
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        self.after -= 1
+        if self.after < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
+def test_ctrl_c_leaves_the_members_that_had_an_epoch(kind: Any, monkeypatch: pytest.MonkeyPatch):
+    X, y = load_iris(return_X_y=True)
+    interrupt = InterruptingCallback(after=2)
+    monkeypatch.setattr(kind, "_callbacks", lambda self, watched: [interrupt])
+    model = kind(**{**QUICK, "n_members": 3}, n_threads=1, backend="numpy")
+    with pytest.warns(TrainingInterrupted):
+        model.fit(X, y)
+    assert model.ensemble_.n_members == len(model.best_epochs_) == len(model.fold_scores_) == 2
+    encoded = model.encoder_.transform(X)
+    assert len(model.ensemble_.member_outputs(encoded)) == 2
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_ctrl_c_before_any_epoch_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch):
+    X, y = load_iris(return_X_y=True)
+    model = TabularClassifier(**QUICK, n_threads=1, backend="numpy").fit(X, y)
+    before = model.predict_proba(X)
+    interrupt = InterruptingCallback(after=0)
+    monkeypatch.setattr(TabularClassifier, "_callbacks", lambda self, watched: [interrupt])
+    with pytest.warns(TrainingInterrupted), pytest.raises(KeyboardInterrupt):
+        model.fit(X[:, :2], y)
+    assert np.array_equal(model.predict_proba(X), before)

@@ -214,7 +214,8 @@ class Tabular(BaseEstimator):
         Warns
         -----
         TrainingInterrupted
-            If Ctrl-C ended the fit; every member has its best weights so far.
+            If Ctrl-C ended the fit; members have their best weights so far, and those that had no
+            epoch are left out. Before any had one, the interrupt is raised.
         """
         if y is None:
             raise ValueError(
@@ -240,6 +241,9 @@ class Tabular(BaseEstimator):
             verbose=self.verbose,
             time_limit=self.time_limit,
         )
+        ensemble = ensemble.trained()
+        if not all(len(member.history) for member in ensemble.members):
+            raise KeyboardInterrupt  # before any member's first epoch: there is nothing to keep
         held_out = [
             HeldOut(rows, member.predict_proba(encoded[rows]))
             for member, rows in zip(ensemble.members, ensemble.held_out, strict=True)
