@@ -219,6 +219,9 @@ def test_functions_of_the_numba_backend_are_short_and_kernels_take_little(path: 
 
 #: Rooms of the Numba backend, from what the machine sees up to what a user calls.
 NUMBA_ROOMS = (
+    "sources",
+    "processor",
+    "prebuilt",
     "machine",
     "numba_target",
     "vectors",

@@ -69,16 +69,18 @@ def _numba_facts(peak: bool) -> list[tuple[str, str]]:
     """Return what the Numba backend finds on this machine, for `fastmlp info`."""
     from fastmlp._cores import usable_cores
     from fastmlp.backends.numba_backend.machine import VECTORS
-    from fastmlp.backends.numba_backend.numba_target import COMPILER
+    from fastmlp.backends.numba_backend.numba_target import compiler
     from fastmlp.backends.numba_backend.peak import measure_peak
+    from fastmlp.backends.numba_backend.prebuilt import KERNELS
 
     facts = [
+        ("kernels", str(KERNELS)),
         ("SIMD", str(VECTORS)),
-        ("compiler", COMPILER),
         ("tile height", f"{VECTORS.tile_rows} rows"),
         ("threads", str(usable_cores())),
-        ("cache folder", cache_place()),
     ]
+    if KERNELS.library is None:
+        facts += [("compiler", compiler()), ("cache folder", cache_place())]
     if peak:
         facts += [
             (f"peak {dtype}", f"{measure_peak(dtype) / 1e9:.1f} GFLOP/s on one core")

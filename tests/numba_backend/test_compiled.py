@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import importlib.util
 import os
 import shutil
 import stat
@@ -17,15 +18,16 @@ from numba import config
 
 import fastmlp
 from fastmlp.backends.numba_backend.compiled import why_not_kept
-from fastmlp.backends.numba_backend.machine import TILE_ROWS, VECTORS
+from fastmlp.backends.numba_backend.machine import VECTORS
 from fastmlp.backends.numba_backend.numba_target import cache as program_cache
 from fastmlp.backends.numba_backend.numba_target.cache import (
     CACHE,
     _forget_old_programs,
-    _modules_below,
     cache_folder,
 )
-from fastmlp.backends.numba_backend.numba_target.choice import COMPILERS, choose_compiler
+from fastmlp.backends.numba_backend.numba_target.choice import COMPILERS, check_name
+from fastmlp.backends.numba_backend.processor import TILE_ROWS
+from fastmlp.backends.numba_backend.sources import modules_below
 
 pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
 
@@ -232,9 +234,8 @@ def test_a_package_without_source_files_is_compiled_too(tmp_path: Path, form: st
 def test_every_file_of_the_package_counts():
     package = Path(fastmlp.__file__).parent / "backends" / "numba_backend"
     files = {path.relative_to(package).with_suffix("").parts for path in package.rglob("*.py")}
-    names = {
-        tuple(name.split(".")[3:]) for name in _modules_below("fastmlp.backends.numba_backend")
-    }
+    found = modules_below(importlib.util.find_spec("fastmlp.backends.numba_backend"))
+    names = {tuple(name.split(".")[3:]) for name, _ in found}
     assert {parts for parts in files if parts[-1] != "__init__"} <= names
     assert {parts[:-1] for parts in files if parts[-1] == "__init__"} <= {(), *names}
 
@@ -303,15 +304,16 @@ import numba.core.codegen
 del numba.core.codegen.JITCodeLibrary
 import numpy as np
 from fastmlp.backends.numba_backend.compiled import compiled
-from fastmlp.backends.numba_backend.numba_target import COMPILER
-from fastmlp.backends.numba_backend.programs.row import row_plan
+from fastmlp.backends.numba_backend.numba_target import compiler
+from fastmlp.backends.numba_backend.programs.row import row_plan, row_room
 from fastmlp.backends.numba_backend.memory import Layout
-assert COMPILER == "numba"
+assert compiler() == "numba"
 layout = Layout([(3, 2)], [], [0.0], np.dtype("float64"))
 memory, out = np.zeros(layout.block_size), np.full(2, np.nan)
 layout.pack(np.array([1.0, 2, 3, 4, 5, 6, 7, 8]), memory)
 plan = row_plan(layout.layers, "linear", 1.0, layout.lanes)
-assert compiled("row", np.dtype("float64"))(plan, memory, np.array([1.0, 10, 100]), out)
+room = row_room(plan, memory.dtype)
+assert compiled("row", np.dtype("float64"))(plan, memory, np.array([1.0, 10, 100]), out, *room)
 print(out)
 """
 
@@ -371,7 +373,7 @@ def test_old_programs_that_stay_do_not_count_as_a_failure(monkeypatch, tmp_path:
 def test_an_unknown_compiler_is_refused():
     message = "FASTMLP_COMPILER must be one of 'lean', 'numba', got 'gcc'"
     with pytest.raises(ValueError, match=message):
-        choose_compiler("gcc")
+        check_name("gcc")
 
 
 #: Trains with most of what kernels do, and prints the parameters' bits.
@@ -379,7 +381,7 @@ TRAINS = """
 import hashlib
 import numpy as np
 from fastmlp import MLP, AdamW, Regularization, Trainer
-from fastmlp.backends.numba_backend.numba_target import COMPILER
+from fastmlp.backends.numba_backend.numba_target import compiler
 from fastmlp.losses import CrossEntropy
 
 rng = np.random.default_rng(0)
@@ -395,7 +397,7 @@ Trainer(
     backend="numba",
 ).fit(X, y, epochs=2, verbose=False)
 parameters = [*network.weights, *network.biases]
-print(COMPILER, hashlib.sha256(b"".join(p.tobytes() for p in parameters)).hexdigest())
+print(compiler(), hashlib.sha256(b"".join(p.tobytes() for p in parameters)).hexdigest())
 """
 
 

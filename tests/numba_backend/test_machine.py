@@ -10,12 +10,8 @@ import sys
 import pytest
 from numba import config
 
-from fastmlp.backends.numba_backend.machine import (
-    TILE_ROWS,
-    VECTORS,
-    choose_vectors,
-    told_features,
-)
+from fastmlp.backends.numba_backend.machine import VECTORS, told_features
+from fastmlp.backends.numba_backend.processor import TILE_ROWS, choose_vectors
 
 X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 ZEN_2, ZEN_4 = frozenset({"sse2", "avx2", "fma"}), frozenset({"sse2", "avx2", "fma", "avx512f"})

@@ -10,7 +10,7 @@ import pytest
 from numba import config
 from numba.core.errors import TypingError
 
-from fastmlp.backends.numba_backend.numba_target import COMPILER, jit
+from fastmlp.backends.numba_backend.numba_target import compiler, jit
 from fastmlp.backends.numba_backend.vectors.simd import load_scalar, pointer
 from fastmlp.backends.numba_backend.vectors.types import kernel
 
@@ -56,7 +56,7 @@ def test_kernels_take_records_named_tuples_and_kernels():
 
 
 @pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
-@pytest.mark.skipif(COMPILER != "lean", reason="kernels are then Numba's like any function")
+@pytest.mark.skipif(compiler() != "lean", reason="kernels are then Numba's like any function")
 def test_other_jitted_code_knows_no_kernels():
     with pytest.raises(TypingError, match="once"):
         numba.njit(lambda a: once(a, 0))(np.ones(2))

@@ -1,33 +1,27 @@
-"""Compiling the programs, once a machine, for fixed signatures."""
+"""The programs as machine code: from a library, or compiled by Numba once a machine."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import gc
+import inspect
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numba
 import numpy as np
-from numba import types
-from numba.core.compiler_lock import global_compiler_lock
 
 from fastmlp._messages import announce
 from fastmlp.backends.numba_backend.numba_target import JIT_DISABLED, jit
-from fastmlp.backends.numba_backend.numba_target.cache import CACHE
-from fastmlp.backends.numba_backend.plan import StepRates
+from fastmlp.backends.numba_backend.prebuilt import KERNELS, Address
 from fastmlp.backends.numba_backend.programs.apply import apply
-from fastmlp.backends.numba_backend.programs.arguments import (
-    Call,
-    Memory,
-    Prediction,
-    signature_of,
-)
+from fastmlp.backends.numba_backend.programs.arguments import signature_of
+from fastmlp.backends.numba_backend.programs.multiply_add import multiply_add
 from fastmlp.backends.numba_backend.programs.predict import predict
-from fastmlp.backends.numba_backend.programs.row import RowLayer, row
+from fastmlp.backends.numba_backend.programs.row import row
 from fastmlp.backends.numba_backend.programs.train import train
 
 #: Held while programs compile. A fork waits for it: what Numba and LLVM lock and change meanwhile,
@@ -41,9 +35,13 @@ _orphaned = False
 def _after_fork() -> None:
     global _orphaned
     _lock.release()
-    _orphaned = not global_compiler_lock._lock.acquire(blocking=False)
+    locks = sys.modules.get("numba.core.compiler_lock")
+    if locks is None:
+        return
+    lock = locks.global_compiler_lock._lock
+    _orphaned = not lock.acquire(blocking=False)
     if not _orphaned:
-        global_compiler_lock._lock.release()
+        lock.release()
 
 
 if hasattr(os, "register_at_fork"):
@@ -51,23 +49,13 @@ if hasattr(os, "register_at_fork"):
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork
     )
 
-_PROGRAMS: dict[str, Callable[..., Any]] = {
+PROGRAMS: dict[str, Callable[..., Any]] = {
     "train": train,
     "apply": apply,
     "predict": predict,
     "row": row,
+    "multiply_add": multiply_add,
 }
-
-
-def _signatures(dtype: np.dtype[Any]) -> dict[str, tuple[Any, ...]]:
-    number, integers = types.int64, types.int64[::1]
-    floats, memory = numba.from_dtype(dtype)[::1], signature_of(Memory, dtype)
-    return {
-        "train": (number, number, memory, signature_of(Call, dtype), integers),
-        "apply": (memory, numba.from_dtype(StepRates.dtype)[::1]),
-        "predict": (number, number, memory, signature_of(Prediction, dtype), integers),
-        "row": (numba.from_dtype(RowLayer.dtype)[::1], floats, floats, floats),
-    }
 
 
 @contextlib.contextmanager
@@ -84,9 +72,10 @@ def _no_garbage_collection() -> Iterator[None]:
 
 @functools.cache
 def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
-    """Return the program "train", "apply", "predict" or "row" as machine code for a dtype.
+    """Return one of `PROGRAMS` as machine code for a dtype.
 
-    The first call on a machine compiles, and says so on the error stream; later ones load.
+    Where kernels do not come compiled, the first call on a machine compiles, and says so on the
+    error stream; later ones load.
 
     Raises
     ------
@@ -99,10 +88,14 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
     >>> callable(compiled("predict", np.dtype("float32")))
     True
     """
-    function = _PROGRAMS[name]
+    function = PROGRAMS[name]
+    if KERNELS.library is not None:
+        return KERNELS.library.program(name, dtype, len(inspect.signature(function).parameters))
     if JIT_DISABLED:  # compiled code does not warn of what lanes compute that are not selected
         return np.errstate(all="ignore")(function)
-    signature = _signatures(dtype)[name]
+    from fastmlp.backends.numba_backend.numba_target.cache import CACHE
+
+    signature = signature_of(function, dtype)
     with _lock:
         if _orphaned:
             raise RuntimeError(
@@ -113,9 +106,25 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
         return CACHE.load(name, signature) or _compile(function, name, signature)
 
 
-def _compile(
-    function: Callable[..., Any], name: str, signature: tuple[types.Type, ...]
-) -> Callable[..., Any]:
+def passed(argument: Any) -> Any:
+    """Return an argument as programs take it, made once where many calls have the same.
+
+    Parameters
+    ----------
+    argument : ndarray or named tuple of arrays and numbers
+        Not to be released, nor its arrays' memory to move, as long as it is passed.
+
+    Examples
+    --------
+    >>> passed(np.ones(2)) is None
+    False
+    """
+    return argument if KERNELS.library is None else Address.from_param(argument)
+
+
+def _compile(function: Callable[..., Any], name: str, signature: Any) -> Callable[..., Any]:
+    from fastmlp.backends.numba_backend.numba_target.cache import CACHE
+
     _announce()
     dispatcher = jit(function)
     with _no_garbage_collection():
@@ -141,4 +150,8 @@ def why_not_kept() -> str | None:
     >>> isinstance(why_not_kept(), str | None)
     True
     """
+    if KERNELS.library is not None:
+        return None
+    from fastmlp.backends.numba_backend.numba_target.cache import CACHE
+
     return None if CACHE.failure is None else str(CACHE.failure)

@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numba.core import config
 
-from fastmlp.backends.numba_backend.numba_target import jit
+from fastmlp.backends.numba_backend.compiled import compiled
+from fastmlp.backends.numba_backend.numba_target import JIT_DISABLED
 from fastmlp.backends.numba_backend.products.heights import FULL
-from fastmlp.backends.numba_backend.vectors.pointers import offsets_of
-from fastmlp.backends.numba_backend.vectors.simd import (
-    fma_rows,
-    load,
-    load_rows,
-    pointer,
-    store_rows,
-)
 
 #: How often a call repeats: some milliseconds, beside which starting threads is nothing.
 _REPEATS = 1_000_000
-
-
-@functools.cache
-def _kernel() -> Any:
-    return jit(multiply_add)
-
-
-def multiply_add(a: Any, w: Any, out: Any, n: Any) -> None:
-    """Add ``a[0] * w`` to every row of a tile of accumulators `n` times, in registers.
-
-    Examples
-    --------
-    >>> lanes = 64 // 8
-    >>> out = np.zeros(len(FULL) * lanes)
-    >>> multiply_add(np.array([2.0]), np.ones(lanes), out, 3)
-    >>> bool(np.all(out == 6.0))
-    True
-    """
-    lanes = len(w)
-    p, factor = pointer(out, 0), pointer(a, 0)
-    vector = load(pointer(w, 0), 0)
-    acc = load_rows(FULL, p, 0, lanes)
-    same = offsets_of(FULL, None, 0, 0)
-    for _ in range(n):
-        acc = fma_rows(acc, factor, same, 0, vector)
-    store_rows(acc, p, 0, lanes)
 
 
 def measure_peak(dtype: Any = "float32", n_threads: int = 1, seconds: float = 0.2) -> float:
@@ -73,13 +38,12 @@ def measure_peak(dtype: Any = "float32", n_threads: int = 1, seconds: float = 0.
     True
     """
     lanes = 64 // np.dtype(dtype).itemsize
-    kernel = _kernel()
-    n = 10 if config.DISABLE_JIT else _REPEATS
+    kernel = compiled("multiply_add", np.dtype(dtype))
+    n = 10 if JIT_DISABLED else _REPEATS
     teams = [
         (np.full(1, 1e-6, dtype), np.ones(lanes, dtype), np.zeros(len(FULL) * lanes, dtype))
         for _ in range(n_threads)
     ]
-    kernel(*teams[0], 1)  # compiles
     barrier = threading.Barrier(n_threads)
 
     def span(thread: int) -> tuple[float, float]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastmlp._weights import batch_weights, total_weight
 from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from fastmlp.backends.base import Backend, Session, TrainingState
-from fastmlp.backends.numba_backend.compiled import compiled
+from fastmlp.backends.numba_backend.compiled import compiled, passed
 from fastmlp.backends.numba_backend.inputs import (
     converted,
     native_or_converted,
@@ -33,7 +33,7 @@ from fastmlp.backends.numba_backend.memory import (
 from fastmlp.backends.numba_backend.plan import StepRates
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
 from fastmlp.backends.numba_backend.programs.arguments import Call, Memory, Prediction
-from fastmlp.backends.numba_backend.programs.row import row_plan
+from fastmlp.backends.numba_backend.programs.row import row_plan, row_room
 from fastmlp.backends.numba_backend.team.choice import ThreadChoice
 from fastmlp.backends.numba_backend.team.workers import run_team
 from fastmlp.losses import LOSSES, CustomLoss, Loss
@@ -242,13 +242,20 @@ class NumbaSession(Session):
             block_rows=block_rows,
         )
         program = compiled("predict", self.dtype)
-        run_team(program, n_threads, self.threads.at_most, (self.memory, prediction))
+        arguments = passed(self.memory), passed(prediction)
+        run_team(program, n_threads, self.threads.at_most, arguments)
         return not prediction.found[0]
 
     def row_function(self, output: str) -> Callable[[Array, Array], bool]:
         scale = float(self.memory.plan.input_scale[0])
         plan = row_plan(self.layout.layers, output, scale, self.layout.lanes)
-        return functools.partial(compiled("row", self.dtype), plan, self.memory.floats)
+        program = compiled("row", self.dtype)
+        fixed, room = (passed(plan), passed(self.memory.floats)), _RowRoom(plan, self.dtype)
+
+        def answer(x: Array, out: Array) -> bool:
+            return program(*fixed, x, out, *room.arrays)
+
+        return answer
 
     # Training --------------------------------------------------------------------------------
 
@@ -442,9 +449,16 @@ class NumbaSession(Session):
         plan.first_step, plan.n_visits = self.step, len(call.order)
         program = compiled("train", self.dtype)  # before the clock starts: it may have to compile
         started = time.perf_counter()
-        run_team(program, n_threads, self.threads.at_most, (memory, call))
+        run_team(program, n_threads, self.threads.at_most, (passed(memory), passed(call)))
         batches = len(call.order) / self.batch_size
         self.threads.learn(n_threads, batches, time.perf_counter() - started)
+
+
+class _RowRoom(threading.local):
+    """What `row` writes to as it goes; each thread has its own."""
+
+    def __init__(self, plan: Any, dtype: np.dtype[Any]) -> None:
+        self.arrays = tuple(passed(array) for array in row_room(plan, dtype))
 
 
 def _width(y: Array) -> int:

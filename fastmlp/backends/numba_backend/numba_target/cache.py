@@ -11,14 +11,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.util
-import marshal
 import os
 import pickle
-import pkgutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +25,10 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
-from fastmlp import __version__
 from fastmlp._files import write_atomically
 from fastmlp.backends.numba_backend.machine import VECTORS
-from fastmlp.backends.numba_backend.numba_target import COMPILER
+from fastmlp.backends.numba_backend.numba_target import compiler
+from fastmlp.backends.numba_backend.sources import sources_fingerprint
 
 #: Bytes before a program in its file, by which damage is seen.
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -69,39 +66,11 @@ def _users_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
-#: What compiled code is made of: this package with all below it, and the modules of the vocabulary
-#: whose constants kernels take.
-_PACKAGE = "fastmlp.backends.numba_backend"
-_VOCABULARY = ("fastmlp.activations", "fastmlp.regularization")
-
-
 @functools.cache
 def _fingerprint() -> str:
     """Return a hash of everything that compiled code depends on, except the processor."""
-    digest = hashlib.sha256()
-    versions = (__version__, numba.__version__, llvmlite.__version__, sys.version)
-    digest.update(repr(versions).encode())
-    for name in sorted([*_modules_below(_PACKAGE), *_VOCABULARY]):
-        digest.update(name.encode())
-        digest.update(_content_of(name))
-    return digest.hexdigest()
-
-
-def _modules_below(package: str) -> Iterator[str]:
-    """Yield the names of all modules of a package, wherever it was loaded from."""
-    spec = importlib.util.find_spec(package)
-    locations = spec.submodule_search_locations if spec else None
-    for _, name, is_package in pkgutil.iter_modules(locations, f"{package}."):
-        yield name
-        if is_package:
-            yield from _modules_below(name)
-
-
-def _content_of(module: str) -> bytes:
-    """Return a module's source, or its code where it came without."""
-    loader: Any = importlib.util.find_spec(module).loader  # type: ignore[union-attr]
-    source = loader.get_source(module)
-    return marshal.dumps(loader.get_code(module)) if source is None else source.encode()
+    versions = numba.__version__, llvmlite.__version__, sys.version
+    return hashlib.sha256(repr((sources_fingerprint(), versions)).encode()).hexdigest()
 
 
 def _forget_old_programs() -> None:
@@ -157,7 +126,7 @@ CACHE = ProgramCache()
 def _path(name: str, signature: Any) -> Path:
     key = hashlib.sha256()
     machine = (*cpu_target.target_context.codegen().magic_tuple(), VECTORS)
-    key.update(repr((_fingerprint(), str(signature), machine, COMPILER)).encode())
+    key.update(repr((_fingerprint(), str(signature), machine, compiler())).encode())
     return cache_folder() / f"{name}-{key.hexdigest()[:32]}.bin"
 
 

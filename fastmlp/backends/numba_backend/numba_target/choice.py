@@ -9,13 +9,8 @@ from fastmlp import _checks
 COMPILERS = ("lean", "numba")
 
 
-def choose_compiler(wanted: str | None) -> str:
-    """Return how programs are compiled.
-
-    Parameters
-    ----------
-    wanted : str or None
-        A name of `COMPILERS`; None for the first that this Numba can serve.
+def check_name(wanted: str | None) -> str | None:
+    """Return a name of `COMPILERS`, or None for none.
 
     Raises
     ------
@@ -24,12 +19,28 @@ def choose_compiler(wanted: str | None) -> str:
 
     Examples
     --------
-    >>> choose_compiler("numba")
+    >>> check_name("numba")
     'numba'
     """
     if wanted is not None and wanted not in COMPILERS:
         choices = _checks.listing(COMPILERS)
         raise ValueError(f"FASTMLP_COMPILER must be one of {choices}, got {wanted!r}")
+    return wanted
+
+
+def choose_compiler(wanted: str | None) -> str:
+    """Return how programs are compiled.
+
+    Parameters
+    ----------
+    wanted : str or None
+        A name of `COMPILERS`; None for the first that this Numba can serve.
+
+    Examples
+    --------
+    >>> choose_compiler("numba")
+    'numba'
+    """
     return wanted or ("lean" if _has_known_insides() else "numba")
 
 

@@ -19,7 +19,6 @@ from llvmlite.binding import (
     parse_assembly,
 )
 from numba import types
-from numba.core import config
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, Flags, compile_extra
 from numba.core.compiler_machinery import PassManager
@@ -67,25 +66,7 @@ def register_kernel(function: Callable[..., Any], inline: bool) -> None:
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Return what compiles a program for the types of its arguments, as `numba.njit` does.
-
-    Parameters
-    ----------
-    function : callable
-        A function of arrays and numbers that calls kernels.
-
-    Returns
-    -------
-    numba.core.dispatcher.Dispatcher or callable
-        `function` itself where ``NUMBA_DISABLE_JIT`` is set.
-
-    Examples
-    --------
-    >>> jit(lambda a, b: a + b)(2, 3)
-    5
-    """
-    if config.DISABLE_JIT:
-        return function
+    """Return what compiles a program for the types of its arguments, as `numba.njit` does."""
     options = {"nopython": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
     return Programs(function, targetoptions=options, pipeline_class=_ProgramCompiler)
 

@@ -19,9 +19,8 @@ from numba.extending import (
     register_jitable,
 )
 
+from fastmlp.backends.numba_backend.numba_target.later import Lowering, Typer
 from fastmlp.backends.numba_backend.numba_target.templates import (
-    Lowering,
-    Typer,
     constructed,
     fields_of,
     lower_construction,
@@ -56,5 +55,5 @@ def register_kernel(function: Callable[..., Any], inline: bool) -> None:
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Return what compiles a program; see `lean.jit`."""
+    """Return what compiles a program; as `numba.njit` does."""
     return numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)

@@ -34,9 +34,8 @@ from numba.core.typing import Signature
 from numba.core.typing.templates import Registry as Typings
 from numba.core.utils import threadsafe_cached_property
 
+from fastmlp.backends.numba_backend.numba_target.later import Lowering, Typer
 from fastmlp.backends.numba_backend.numba_target.templates import (
-    Lowering,
-    Typer,
     constructed,
     fields_of,
     lower_construction,

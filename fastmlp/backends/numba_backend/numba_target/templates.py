@@ -12,8 +12,7 @@ from numba.core.typing import Signature
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate
 from numba.extending import models, register_model
 
-Typer = Callable[..., Signature | None]
-Lowering = Callable[..., Any]
+from fastmlp.backends.numba_backend.numba_target.later import Typer
 
 
 def typed_by(function: Callable[..., Any], typer: Typer, target: str) -> types.Function:

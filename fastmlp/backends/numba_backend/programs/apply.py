@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastmlp.backends.numba_backend.plan import Net, has_scale
+from fastmlp.backends.numba_backend.programs.arguments import Memory, Rates
 from fastmlp.backends.numba_backend.programs.scaling import scale_panels
 from fastmlp.backends.numba_backend.programs.update import (
     finish_whole,
@@ -16,7 +15,7 @@ from fastmlp.backends.numba_backend.vectors.pointers import nowhere
 from fastmlp.backends.numba_backend.vectors.records import pointers_of, record
 
 
-def apply(memory: Any, rates: Any) -> None:
+def apply(memory: Memory, rates: Rates) -> None:
     """Clip the gradient's block, on one thread, and update the parameters by it.
 
     The block holds the penalties' gradient; the plan and the rates know none.

@@ -16,6 +16,7 @@ from fastmlp.backends.numba_backend.plan import Net, Share, layer_of
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
 from fastmlp.backends.numba_backend.products.prefetch import Ahead
 from fastmlp.backends.numba_backend.products.rows import Room, Rows
+from fastmlp.backends.numba_backend.programs.arguments import Integers, Memory, Prediction
 from fastmlp.backends.numba_backend.programs.forward import PREDICTS, activate_rows, forward
 from fastmlp.backends.numba_backend.team.barrier import Team, claim
 from fastmlp.backends.numba_backend.vectors.pointers import (
@@ -84,7 +85,9 @@ def write_rows(
         load_row(from_row(logits, row).data, 0, output, n_out, 1.0)
 
 
-def predict(thread: Any, n_threads: Any, memory: Any, prediction: Any, sync: Any) -> bool:
+def predict(
+    thread: int, n_threads: int, memory: Memory, prediction: Prediction, sync: Integers
+) -> bool:
     """Write what is wanted of all rows, in blocks, as one thread of a team.
 
     Parameters

@@ -8,7 +8,7 @@ other. Sums run in the same order as those of tiles.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from fastmlp.backends.numba_backend.kernels.outputs import (
     is_nothing,
     sum_of_nothings,
 )
+from fastmlp.backends.numba_backend.programs.arguments import Floats, Integers
 from fastmlp.backends.numba_backend.vectors.pointers import (
     Numbers,
     index_pointer,
@@ -45,7 +46,14 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     zero,
 )
 from fastmlp.backends.numba_backend.vectors.strips import Strip
-from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Scalar, inlined, kernel
+from fastmlp.backends.numba_backend.vectors.types import (
+    LANES_BYTES,
+    Index,
+    Pointer,
+    Scalar,
+    inlined,
+    kernel,
+)
 
 
 class RowLayer(Record):
@@ -58,6 +66,8 @@ class RowLayer(Record):
     activation_parameter: float
     scale: float  # what inputs are multiplied by
     output: int  # code of the output activation; the last layer's counts
+    n_out: int  # the last layer's counts
+    n_layers: int
     widest: int  # elements of the longest row in the network
 
 
@@ -77,7 +87,7 @@ def row_plan(layers: Any, output: str, input_scale: float, lane_count: int) -> A
     plan.activation = layers.activation
     plan.activation_parameter = layers.activation_parameter
     plan.scale[0], plan.scale[1:] = input_scale, 1.0
-    plan.output = OUTPUT_CODES[output]
+    plan.output, plan.n_out, plan.n_layers = OUTPUT_CODES[output], layers.n_out, len(layers)
     plan.widest = lane_count * max(layers.in_panels.max(), layers.out_panels.max())
     return plan
 
@@ -145,19 +155,31 @@ class Space(NamedTuple):
     places: Numbers
 
 
+def row_room(plan: Any, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Return what `row` writes to as it goes, for one thread at a time.
+
+    Parameters
+    ----------
+    plan : array of RowLayer
+    dtype : dtype
+
+    Returns
+    -------
+    rows : array
+        Two rows, each with room for a vector of zeros behind the inputs that are listed.
+    places : array of int64
+    """
+    widest = int(plan.widest[0])
+    half = widest + LANES_BYTES // dtype.itemsize
+    return np.empty(2 * half, dtype), np.empty(widest, np.int64)
+
+
 @inlined
-def run_row(
-    plan: Records,
-    n_layers: Index,
-    memory: Pointer,
-    values: Pointer,
-    out: Pointer,
-    n_out: Index,
-    space: Space,
-) -> bool:
+def run_row(plan: Records, memory: Pointer, values: Pointer, out: Pointer, space: Space) -> bool:
     """Do what `row` describes, given pointers instead of arrays."""
     inputs, outputs, places = space.rows, advance(space.rows, space.half), space.places
-    source = values
+    source, n_layers = values, record(plan, 0).n_layers
+    n_out = record(plan, n_layers - 1).n_out
     for number in range(n_layers):
         layer = record(plan, number)
         count = list_inputs(source, layer.n_in, layer.scale, inputs, places)
@@ -180,7 +202,14 @@ def run_row(
     return True
 
 
-def row(plan: Any, memory: Any, x: Any, out: Any) -> bool:
+def row(
+    plan: Annotated[Any, RowLayer.dtype],
+    memory: Floats,
+    x: Floats,
+    out: Floats,
+    rows: Floats,
+    places: Integers,
+) -> bool:
     """Write the logits or outputs of one row; threads may do so at the same time.
 
     Parameters
@@ -192,6 +221,8 @@ def row(plan: Any, memory: Any, x: Any, out: Any) -> bool:
     x : array of shape (n_inputs,)
         Only read.
     out : array of shape (n_outputs,)
+    rows, places : array
+        As `row_room` returns them; no other thread's.
 
     Returns
     -------
@@ -199,10 +230,8 @@ def row(plan: Any, memory: Any, x: Any, out: Any) -> bool:
         False, with nothing written, if x times the input scale, or the logits, hold NaN or
         infinite values.
     """
-    widest = record(plan, 0).widest
-    half = widest + 64 // memory.itemsize  # a vector of zeros follows listed inputs
-    rows = np.empty(2 * half, dtype=memory.dtype)
-    places = np.empty(widest, dtype=np.int64)
-    space = Space(pointer(rows, 0), half, index_pointer(places, 0))
-    given = (pointer(memory, 0), pointer(x, 0), pointer(out, 0), out.size)
-    return run_row(records_from(plan, 0), plan.shape[0], *given, space)
+    first = pointer(rows, 0)
+    half = record(plan, 0).widest + lanes(first)
+    space = Space(first, half, index_pointer(places, 0))
+    given = pointer(memory, 0), pointer(x, 0), pointer(out, 0)
+    return run_row(records_from(plan, 0), *given, space)

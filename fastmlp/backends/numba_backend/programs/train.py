@@ -71,6 +71,7 @@ from fastmlp.backends.numba_backend.products.prefetch import (
     list_rows,
 )
 from fastmlp.backends.numba_backend.products.rows import Room, Rows
+from fastmlp.backends.numba_backend.programs.arguments import Call, Integers, Memory
 from fastmlp.backends.numba_backend.programs.backward import backward
 from fastmlp.backends.numba_backend.programs.forward import activate_rows, forward
 from fastmlp.backends.numba_backend.programs.losses import (
@@ -121,7 +122,7 @@ class Run(NamedTuple):
     norms: Records
 
 
-def train(thread: Any, n_threads: Any, memory: Any, call: Any, sync: Any) -> bool:
+def train(thread: int, n_threads: int, memory: Memory, call: Call, sync: Integers) -> bool:
     """Train in batches as one thread of a team; all threads get the same arguments.
 
     Parameters

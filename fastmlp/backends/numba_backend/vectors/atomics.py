@@ -7,13 +7,8 @@ import sys
 import time
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-
+from fastmlp.backends.numba_backend.numba_target.later import cgutils, ir, types
 from fastmlp.backends.numba_backend.vectors.pointers import lowers
-
-_WORD = ir.IntType(32)
 
 
 def atomic_add(p: Any, i: int, amount: int) -> int:
@@ -82,9 +77,10 @@ _PAUSE = {
 
 
 def _call_with_words(builder: Any, result: Any, name: str, values: tuple[int, ...]) -> None:
-    kind = ir.FunctionType(result, [_WORD] * len(values))
+    word = ir.IntType(32)
+    kind = ir.FunctionType(result, [word] * len(values))
     function = cgutils.get_or_insert_function(builder.module, kind, name)
-    builder.call(function, [ir.Constant(_WORD, value) for value in values])
+    builder.call(function, [ir.Constant(word, value) for value in values])
 
 
 def pause() -> None:
@@ -108,4 +104,4 @@ def _(context: Any, builder: Any, signature: Any) -> None:
     if sys.platform == "win32":
         _call_with_words(builder, ir.VoidType(), "Sleep", (0,))
     else:
-        _call_with_words(builder, _WORD, "usleep", (50,))
+        _call_with_words(builder, ir.IntType(32), "usleep", (50,))

@@ -1,22 +1,20 @@
 """How an operation on vectors becomes instructions."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-
 from fastmlp.backends.numba_backend.numba_target import register
-from fastmlp.backends.numba_backend.numba_target.templates import Lowering
-from fastmlp.backends.numba_backend.vectors.types import MaskType, VectorType, lane_count
+from fastmlp.backends.numba_backend.numba_target.later import Lowering, cgutils, ir, types
+from fastmlp.backends.numba_backend.vectors.types import kinds
 
 
 def _lane_type(given: types.Type) -> types.Float | None:
     """Return the float type that a pointer, vector, mask, row tuple or array carries, if any."""
     element = given.dtype if isinstance(given, types.UniTuple) else given
-    if isinstance(element, types.CPointer | VectorType | MaskType | types.Array):
+    if isinstance(element, types.CPointer | kinds.VectorType | kinds.MaskType | types.Array):
         return element.dtype
     return None
 
@@ -25,7 +23,7 @@ def _formal_type(kind: str, given: types.Type, dtype: types.Float) -> Any:
     """Return the type an argument of `kind` is passed as, None when `given` does not fit."""
     if kind == "array":
         fits = isinstance(given, types.Array) and given.ndim == 1 and given.layout == "C"
-        return given if fits else None
+        return given if fits or given == types.CPointer(dtype) else None
     if kind == "index":
         return types.intp if isinstance(given, types.Integer) else None
     if kind == "scalar":
@@ -33,7 +31,7 @@ def _formal_type(kind: str, given: types.Type, dtype: types.Float) -> Any:
     if kind == "count":
         return given if isinstance(given, types.BaseTuple) else None
     if kind == "rows":
-        fits = isinstance(given, types.UniTuple) and given.dtype == VectorType(dtype)
+        fits = isinstance(given, types.UniTuple) and given.dtype == kinds.VectorType(dtype)
         return given if fits else None
     if kind == "indices":
         fits = isinstance(given, types.UniTuple) and given.dtype == types.int64
@@ -42,11 +40,11 @@ def _formal_type(kind: str, given: types.Type, dtype: types.Float) -> Any:
         fits = isinstance(given, types.UniTuple) and given.dtype == types.float64
         return given if fits else None
     if kind == "like":
-        return given if given in (types.CPointer(dtype), VectorType(dtype)) else None
+        return given if given in (types.CPointer(dtype), kinds.VectorType(dtype)) else None
     exact = {
         "pointer": types.CPointer(dtype),
-        "vector": VectorType(dtype),
-        "mask": MaskType(dtype),
+        "vector": kinds.VectorType(dtype),
+        "mask": kinds.MaskType(dtype),
     }[kind]
     return exact if given == exact else None
 
@@ -54,12 +52,12 @@ def _formal_type(kind: str, given: types.Type, dtype: types.Float) -> Any:
 def _result_type(kind: str, dtype: types.Float, formals: list[types.Type]) -> types.Type:
     if kind == "rows":
         count = next(len(f) for f in formals if isinstance(f, types.BaseTuple))
-        return types.UniTuple(VectorType(dtype), count)
+        return types.UniTuple(kinds.VectorType(dtype), count)
     return {
         "pointer": types.CPointer(dtype),
-        "vector": VectorType(dtype),
-        "mask": MaskType(dtype),
-        "pair": types.UniTuple(VectorType(dtype), 2),
+        "vector": kinds.VectorType(dtype),
+        "mask": kinds.MaskType(dtype),
+        "pair": types.UniTuple(kinds.VectorType(dtype), 2),
         "scalar": dtype,
         "index": types.intp,
         "nothing": types.none,
@@ -77,7 +75,7 @@ class Emit:
 
     @property
     def lanes(self) -> int:
-        return lane_count(self.dtype)
+        return kinds.lane_count(self.dtype)
 
     @property
     def scalar(self) -> Any:
@@ -159,15 +157,15 @@ class Emit:
 
 
 def register_operation(
-    function: Callable[..., Any], kinds: tuple[str, ...], result: str, lowering: Lowering
+    function: Callable[..., Any], words: tuple[str, ...], result: str, lowering: Lowering
 ) -> None:
     """Teach Numba to type and to lower calls of `function`."""
 
     def typer(*given: types.Type) -> Any:
         dtype = next((lane for t in given if (lane := _lane_type(t)) is not None), None)
-        if len(given) != len(kinds) or dtype not in (types.float32, types.float64):
+        if len(given) != len(words) or dtype not in (types.float32, types.float64):
             return None
-        formals = [_formal_type(kind, t, dtype) for kind, t in zip(kinds, given, strict=True)]
+        formals = [_formal_type(word, t, dtype) for word, t in zip(words, given, strict=True)]
         if None in formals:
             return None
         return _result_type(result, dtype, formals)(*formals)
@@ -177,18 +175,22 @@ def register_operation(
         value = lowering(Emit(context, builder, signature, dtype), *arguments)
         return context.get_dummy_value() if result == "nothing" else value
 
-    classes = {"vector": VectorType, "mask": MaskType}
-    register(function, typer, lower, *(classes.get(kind, types.Any) for kind in kinds))
+    def teaching() -> tuple[Any, ...]:
+        classes = {"vector": kinds.VectorType, "mask": kinds.MaskType}
+        formals = (classes.get(word, types.Any) for word in words)
+        return function, typer, lower, *formals
+
+    register(teaching)
 
 
 def instructions_of(function: Callable[..., Any]) -> Callable[[Lowering], Lowering]:
     """Register the decorated instructions as what `function` means inside jitted code."""
     hints = get_type_hints(function, include_extras=True)
     result = hints.pop("return").__metadata__[0]
-    kinds = tuple(hint.__metadata__[0] for hint in hints.values())
+    words = tuple(hint.__metadata__[0] for hint in hints.values())
 
     def decorate(lowering: Lowering) -> Lowering:
-        register_operation(function, kinds, result, lowering)
+        register_operation(function, words, result, lowering)
         return lowering
 
     return decorate

@@ -10,18 +10,15 @@ import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-
 from fastmlp.backends.numba_backend.numba_target import register
-from fastmlp.backends.numba_backend.numba_target.templates import Lowering
+from fastmlp.backends.numba_backend.numba_target.later import Lowering, cgutils, ir, types
 from fastmlp.backends.numba_backend.vectors.types import inlined
 
 Numbers = Annotated[Any, "numbers"]  # a pointer to int64, often a list of numbers
 
-_POINTER = types.CPointer(types.int64)
-_HALF = ir.IntType(32)
+
+def _pointer_type() -> types.Type:
+    return types.CPointer(types.int64)
 
 
 def lowers(
@@ -43,14 +40,21 @@ def lowers(
             return context.get_dummy_value() if value is None else value
 
         n_arguments = len(inspect.signature(function).parameters)
-        register(function, typer, lower, *[types.Any] * n_arguments)
+        register(lambda: (function, typer, lower, *[types.Any] * n_arguments))
         return lowering
 
     return decorate
 
 
+def first_of(context: Any, builder: Any, kind: types.Type, elements: Any) -> Any:
+    """Return the pointer to the first element of an array; pointers are left."""
+    if not isinstance(kind, types.Array):
+        return elements
+    return context.make_array(kind)(context, builder, value=elements).data
+
+
 def index_pointer(array: Any, i: int) -> Any:
-    """Return a pointer to element `i` of a 1-D int64 array.
+    """Return a pointer to element `i` of a 1-D int64 array, or of a pointer.
 
     Examples
     --------
@@ -61,9 +65,9 @@ def index_pointer(array: Any, i: int) -> Any:
     return array[i:]
 
 
-@lowers(index_pointer, lambda array, i: _POINTER)
+@lowers(index_pointer, lambda array, i: _pointer_type())
 def _(context: Any, builder: Any, signature: Any, array: Any, i: Any) -> Any:
-    data = context.make_array(signature.args[0])(context, builder, value=array).data
+    data = first_of(context, builder, signature.args[0], array)
     return builder.gep(data, [i], inbounds=True)
 
 
@@ -115,7 +119,7 @@ def advance_index(p: Any, n: int) -> Any:
     return p[n:]
 
 
-@lowers(advance_index, lambda p, n: _POINTER)
+@lowers(advance_index, lambda p, n: _pointer_type())
 def _(context: Any, builder: Any, signature: Any, p: Any, n: Any) -> Any:
     return builder.gep(p, [n], inbounds=True)
 
@@ -172,9 +176,9 @@ def nowhere() -> Any:
     return None
 
 
-@lowers(nowhere, lambda: _POINTER)
+@lowers(nowhere, lambda: _pointer_type())
 def _(context: Any, builder: Any, signature: Any) -> Any:
-    return cgutils.get_null_value(context.get_value_type(_POINTER))
+    return cgutils.get_null_value(context.get_value_type(_pointer_type()))
 
 
 def leads_somewhere(p: Any) -> bool:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
+from fastmlp.backends.numba_backend.numba_target.later import ir
 from fastmlp.backends.numba_backend.vectors.pointers import lowers
-from fastmlp.backends.numba_backend.vectors.types import LANES_BYTES, MaskType, VectorType
-
-_WORD = ir.IntType(32)
+from fastmlp.backends.numba_backend.vectors.types import LANES_BYTES, kinds
 
 
 def random_mask(like: Any, key: int, index: int, threshold: int) -> Any:
@@ -27,7 +25,7 @@ def random_mask(like: Any, key: int, index: int, threshold: int) -> Any:
     return _plain_bits(like, key, index) >= np.uint32(threshold)
 
 
-@lowers(random_mask, lambda like, key, index, threshold: MaskType(like.dtype))
+@lowers(random_mask, lambda like, key, index, threshold: kinds.MaskType(like.dtype))
 def _(
     context: Any, builder: Any, signature: Any, like: Any, key: Any, index: Any, threshold: Any
 ) -> Any:
@@ -46,7 +44,7 @@ def random_unit(like: Any, key: int, index: int) -> Any:
     return (_plain_bits(like, key, index) / 2**32).astype(like.dtype)
 
 
-@lowers(random_unit, lambda like, key, index: VectorType(like.dtype))
+@lowers(random_unit, lambda like, key, index: kinds.VectorType(like.dtype))
 def _(context: Any, builder: Any, signature: Any, like: Any, key: Any, index: Any) -> Any:
     dtype = signature.args[0].dtype
     bits = _emit_bits(builder, dtype, key, index)
@@ -65,15 +63,16 @@ def _plain_bits(like: Any, key: int, index: int) -> Any:
 
 
 def _splat(builder: Any, x: Any, vector: Any) -> Any:
+    word = vector.element
     first = builder.insert_element(
-        ir.Constant(vector, ir.Undefined), builder.trunc(x, _WORD), ir.Constant(_WORD, 0)
+        ir.Constant(vector, ir.Undefined), builder.trunc(x, word), ir.Constant(word, 0)
     )
     return builder.shuffle_vector(first, first, ir.Constant(vector, [0] * vector.count))
 
 
 def _emit_bits(builder: Any, dtype: Any, key: Any, index: Any) -> Any:
     lanes = LANES_BYTES * 8 // dtype.bitwidth
-    vector = ir.VectorType(_WORD, lanes)
+    vector = ir.VectorType(ir.IntType(32), lanes)
 
     def constant(x: int) -> Any:
         return ir.Constant(vector, [x] * lanes)

@@ -7,23 +7,21 @@ its fields would cost.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
-import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.core.typing import Signature
-from numba.extending import models, register_model
 
 from fastmlp.backends.numba_backend.numba_target import (
     register,
     register_fields,
     register_value,
 )
-from fastmlp.backends.numba_backend.numba_target.templates import ValueType
-from fastmlp.backends.numba_backend.vectors.pointers import lowers
+from fastmlp.backends.numba_backend.numba_target.later import Later, cgutils, ir, types
+from fastmlp.backends.numba_backend.vectors.pointers import first_of, lowers
+from fastmlp.backends.numba_backend.vectors.types import kinds
+
+_templates = Later("fastmlp.backends.numba_backend.numba_target.templates")
 
 Records = Annotated[Any, "records"]  # a pointer to records of one kind
 
@@ -32,6 +30,11 @@ T = TypeVar("T", bound=type)
 
 #: All kinds of records, by the names of their fields.
 _KINDS: dict[Any, type[Record]] = {}
+
+
+def kind_of(fields: Any) -> type[Record]:
+    """Return the kind of records that have fields of these names."""
+    return _KINDS[tuple(fields)]
 
 
 class Record:
@@ -65,27 +68,15 @@ class Record:
         return np.zeros(n, dtype=cls.dtype).view(np.recarray)
 
 
-class RecordType(types.Type):
-    """Numba type of a record, and of a pointer to records of its kind: of the first of them."""
-
-    def __init__(self, kind: type[Record]) -> None:
-        self.dtype = kind.dtype
-        super().__init__(name=f"record({kind.__name__})")
-
-
-@register_model(RecordType)
-class _RecordModel(models.PrimitiveModel):
-    def __init__(self, dmm: Any, fe_type: RecordType) -> None:
-        super().__init__(dmm, fe_type, ir.IntType(8).as_pointer())
-
-
-def _type_of_field(kind: RecordType, name: str) -> types.Type | None:
+def _type_of_field(kind: kinds.RecordType, name: str) -> types.Type | None:
     fields: Any = kind.dtype.fields
-    return numba.from_dtype(fields[name][0]) if name in fields else None
+    if name not in fields:
+        return None
+    return types.float64 if fields[name][0].kind == "f" else types.int64
 
 
-def _place(builder: Any, kind: RecordType, p: Any, name: str) -> Any:
-    element, offset = kind.dtype.fields[name][:2]  # type: ignore[index]
+def _place(builder: Any, kind: kinds.RecordType, p: Any, name: str) -> Any:
+    element, offset = kind.dtype.fields[name][:2]
     llvm = ir.DoubleType() if element.kind == "f" else ir.IntType(64)
     place = builder.gep(p, [ir.Constant(ir.IntType(64), offset)], inbounds=True)
     return builder.bitcast(place, llvm.as_pointer())
@@ -99,7 +90,7 @@ def _store_field(context: Any, builder: Any, signature: Any, values: Any, name: 
     builder.store(values[1], _place(builder, signature.args[0], values[0], name))
 
 
-register_fields(RecordType, _type_of_field, _load_field, _store_field)
+register_fields(lambda: (kinds.RecordType, _type_of_field, _load_field, _store_field))
 
 
 def record(p: Any, i: int) -> Any:
@@ -133,7 +124,7 @@ def _pointed(kind: types.Type) -> types.Type:
     if not isinstance(kind, types.Array):
         return kind
     if isinstance(kind.dtype, types.Record):
-        return RecordType(_KINDS[tuple(kind.dtype.fields)])
+        return kinds.RecordType(kind_of(kind.dtype.fields))
     return types.CPointer(kind.dtype)
 
 
@@ -141,7 +132,7 @@ def _pointer(context: Any, builder: Any, kind: types.Type, p: Any) -> Any:
     """Return the pointer to the elements of an array; other values are left."""
     if not isinstance(kind, types.Array):
         return p
-    data = context.make_array(kind)(context, builder, value=p).data
+    data = first_of(context, builder, kind, p)
     return builder.bitcast(data, context.get_value_type(_pointed(kind)))
 
 
@@ -181,22 +172,38 @@ def value(kind: T) -> T:
 
 
 def pointers_of(arrays: Any) -> Any:
-    """Return a named tuple like `arrays` with pointers to the first elements of its arrays."""
+    """Return a named tuple like `arrays` with pointers to the first elements of its arrays.
+
+    In a program that takes addresses, `arrays` is that of a struct of such pointers.
+    """
     return arrays
 
 
-def _pointers(given: types.Type) -> Signature | None:
+def _pointers(given: types.Type) -> Any:
+    if isinstance(given, kinds.AddressesType):
+        return _templates.ValueType(given.fields, given.kind)(given)
     if not isinstance(given, types.BaseNamedTuple):
         return None
-    kinds = [_pointed(kind) for kind in given.types]
-    return Signature(ValueType(kinds, given.instance_class), (given,), None)
+    pointed = [_pointed(kind) for kind in given.types]
+    return _templates.ValueType(pointed, given.instance_class)(given)
 
 
 def _lower_pointers(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    fields = cgutils.unpack_tuple(builder, arguments[0])
-    kinds = signature.args[0].types
-    pointers = [_pointer(context, builder, *pair) for pair in zip(kinds, fields, strict=True)]
+    given = signature.args[0]
+    if isinstance(given, kinds.AddressesType):
+        pointers = list(_loaded(context, builder, given, arguments[0]))
+    else:
+        fields = cgutils.unpack_tuple(builder, arguments[0])
+        pairs = zip(given.types, fields, strict=True)
+        pointers = [_pointer(context, builder, *pair) for pair in pairs]
     return context.make_tuple(builder, signature.return_type, pointers)
 
 
-register(pointers_of, _pointers, _lower_pointers, types.Any)
+def _loaded(context: Any, builder: Any, given: Any, struct: Any) -> Iterator[Any]:
+    """Yield the fields of a struct of pointers and int64, of eight bytes each."""
+    for number, kind in enumerate(given.fields):
+        place = builder.gep(struct, [ir.Constant(ir.IntType(64), 8 * number)], inbounds=True)
+        yield builder.load(builder.bitcast(place, context.get_value_type(kind).as_pointer()))
+
+
+register(lambda: (pointers_of, _pointers, _lower_pointers, types.Any))

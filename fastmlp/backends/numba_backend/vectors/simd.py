@@ -20,11 +20,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
 
+from fastmlp.backends.numba_backend.numba_target.later import cgutils, ir, types
 from fastmlp.backends.numba_backend.vectors.emit import Emit, instructions_of, register_operation
+from fastmlp.backends.numba_backend.vectors.pointers import first_of
 from fastmlp.backends.numba_backend.vectors.types import (
     LANES_BYTES,
     Array,
@@ -111,7 +110,7 @@ def _(emit: Emit, like: Any) -> Any:
 
 
 def pointer(array: Array, index: Index) -> Pointer:
-    """Return a pointer to element `index` of a contiguous 1-D float array.
+    """Return a pointer to element `index` of a contiguous 1-D float array, or of a pointer.
 
     Examples
     --------
@@ -125,8 +124,8 @@ def pointer(array: Array, index: Index) -> Pointer:
 
 @instructions_of(pointer)
 def _(emit: Emit, array: Any, index: Any) -> Any:
-    make = emit.context.make_array(emit.signature.args[0])
-    return emit.element(make(emit.context, emit.builder, value=array).data, index)
+    data = first_of(emit.context, emit.builder, emit.signature.args[0], array)
+    return emit.element(data, index)
 
 
 def advance(p: Pointer, n: Index) -> Pointer:

@@ -4,13 +4,15 @@ The annotations of a plain function (`Pointer`, `Index`, `Vector`, ...) say what
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
-
-from llvmlite import ir
-from numba import types
-from numba.extending import models, register_model
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastmlp.backends.numba_backend.numba_target import register_kernel
+from fastmlp.backends.numba_backend.numba_target.later import Later
+
+if TYPE_CHECKING:
+    from fastmlp.backends.numba_backend.vectors import kinds as kinds
+else:
+    kinds = Later("fastmlp.backends.numba_backend.vectors.kinds")
 
 LANES_BYTES = 64
 
@@ -74,43 +76,3 @@ def inlined(function: F) -> F:
     """
     register_kernel(function, inline=True)
     return function
-
-
-class VectorType(types.Type):
-    """Numba type of a vector of `dtype` lanes."""
-
-    def __init__(self, dtype: types.Float) -> None:
-        self.dtype = dtype
-        super().__init__(name=f"simd_vector({dtype})")
-
-
-class MaskType(types.Type):
-    """Numba type of one bit per lane of a vector of `dtype`."""
-
-    def __init__(self, dtype: types.Float) -> None:
-        self.dtype = dtype
-        super().__init__(name=f"simd_mask({dtype})")
-
-
-def lane_count(dtype: types.Float) -> int:
-    """Return how many lanes of a type a vector has.
-
-    Examples
-    --------
-    >>> lane_count(types.float32)
-    16
-    """
-    return LANES_BYTES * 8 // int(dtype.bitwidth)
-
-
-@register_model(VectorType)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, dmm: Any, fe_type: VectorType) -> None:
-        lane = dmm.lookup(fe_type.dtype).get_value_type()
-        super().__init__(dmm, fe_type, ir.VectorType(lane, lane_count(fe_type.dtype)))
-
-
-@register_model(MaskType)
-class _MaskModel(models.PrimitiveModel):
-    def __init__(self, dmm: Any, fe_type: MaskType) -> None:
-        super().__init__(dmm, fe_type, ir.VectorType(ir.IntType(1), lane_count(fe_type.dtype)))

@@ -1,0 +1,250 @@
+"""Which kernels this process runs: a library of compiled ones that fits, or those Numba compiles.
+
+``python -m fastmlp.build_kernels`` builds libraries, one for each level of processors. One is taken
+if it is whole, made of the very sources that are installed, and of the highest level that this
+processor has. It is loaded when the backend is imported; neither Numba nor llvmlite is then.
+``FASTMLP_KERNELS`` chooses: "auto", a library if one fits; "prebuilt", a library or an error;
+"jit", what Numba compiles. ``FASTMLP_KERNELS_DIR`` names another folder of libraries than the
+package's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastmlp import _checks
+from fastmlp.backends.numba_backend.processor import LEVELS, Level, fitting_levels
+from fastmlp.backends.numba_backend.sources import sources_fingerprint
+
+CHOICES = ("auto", "jit", "prebuilt")
+#: How a program's name ends in a library, by the dtype it is for.
+SUFFIXES = {"float32": "f32", "float64": "f64"}
+#: Whether programs run as plain Python, for stepping through kernels and counting coverage.
+JIT_DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "").strip() not in ("", "0")
+#: What Numba is told of another processor with, or of none: libraries know nothing of it.
+_NUMBA_VARIABLES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
+
+
+def libraries_folder() -> Path:
+    """Return where libraries of kernels are looked for.
+
+    Examples
+    --------
+    >>> isinstance(libraries_folder(), Path)
+    True
+    """
+    chosen = os.environ.get("FASTMLP_KERNELS_DIR")
+    return Path(chosen) if chosen else Path(__file__).parent / "libraries"
+
+
+def wanted_vectors() -> str | None:
+    """Return the vectors that ``FASTMLP_SIMD`` names.
+
+    Examples
+    --------
+    >>> isinstance(wanted_vectors(), str | None)
+    True
+    """
+    return os.environ.get("FASTMLP_SIMD", "").strip().lower() or None
+
+
+def library_name(level: str) -> str:
+    """Return the name of a level's library; that of the facts about it ends in .json instead.
+
+    Examples
+    --------
+    >>> library_name("x86-64-v3").startswith("x86-64-v3-")
+    True
+    """
+    ending = {"win32": "dll", "darwin": "dylib"}.get(sys.platform, "so")
+    return f"{level}-{sys.platform}.{ending}"
+
+
+class UnfitError(Exception):
+    """A library that is not to be used, and why."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """Kernels that came compiled.
+
+    Parameters
+    ----------
+    path : Path
+    level : Level
+    """
+
+    path: Path
+    level: Level
+
+    @classmethod
+    def load(cls, folder: Path, level: Level) -> Library:
+        """Return the library of a level.
+
+        Raises
+        ------
+        UnfitError
+            If there is none, or it is damaged or made of other sources.
+        """
+        path = folder / library_name(level.name)
+        try:
+            facts = json.loads(path.with_suffix(".json").read_bytes())
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise UnfitError(f"there is no {path.name} in {folder}") from None
+        except (OSError, ValueError) as error:
+            raise UnfitError(f"{path.name} cannot be read ({error})") from error
+        if facts.get("sources") != sources_fingerprint():
+            raise UnfitError(f"{path.name} was built from other sources than those installed")
+        # Before it is loaded: one damaged bit of machine code ends the process.
+        if facts.get("sha256") != hashlib.sha256(content).hexdigest():
+            raise UnfitError(f"{path.name} is damaged")
+        library = cls(path, level)
+        try:
+            library._loaded  # noqa: B018
+        except OSError as error:
+            raise UnfitError(f"{path.name} cannot be loaded ({error})") from error
+        return library
+
+    @functools.cached_property
+    def _loaded(self) -> ctypes.CDLL:
+        return ctypes.CDLL(str(self.path))
+
+    def program(self, name: str, dtype: np.dtype[Any], arguments: int) -> Callable[..., Any]:
+        """Return a program, which takes what `Address.from_param` does.
+
+        Parameters
+        ----------
+        name : str
+        dtype : dtype
+        arguments : int
+            How many it takes.
+        """
+        function: Any = self._loaded[f"fastmlp_{name}_{SUFFIXES[dtype.name]}"]  # a new one
+        function.argtypes = [Address] * arguments
+        function.restype = bool  # of C's int; what returns nothing returns anything
+        return function
+
+
+class Address:
+    """How ctypes passes arguments to programs: see `from_param`."""
+
+    @classmethod
+    def from_param(cls, argument: Any) -> Any:
+        """Return what C takes for an argument.
+
+        Parameters
+        ----------
+        argument : int, ndarray, named tuple of them, or what this returned
+            An array's address is passed, and for a named tuple that of a struct of its fields.
+        """
+        if isinstance(argument, np.ndarray):
+            address = ctypes.c_void_p(argument.ctypes.data)
+            address.holds = argument  # type: ignore[attr-defined]
+            return address
+        if isinstance(argument, tuple):
+            struct = (ctypes.c_int64 * len(argument))(
+                *(one.ctypes.data if isinstance(one, np.ndarray) else one for one in argument)
+            )
+            struct.holds = argument  # type: ignore[attr-defined]
+            return struct
+        return ctypes.c_int64(argument) if isinstance(argument, int) else argument
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Which kernels this process runs, and why.
+
+    Parameters
+    ----------
+    library : Library or None
+        None where Numba compiles, or kernels run as plain Python.
+    reason : str
+    """
+
+    library: Library | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{'jit' if self.library is None else 'prebuilt'}: {self.reason}"
+
+
+def choose_kernels(wanted: str, folder: Path) -> Kernels:
+    """Return which kernels a process runs.
+
+    Parameters
+    ----------
+    wanted : {"auto", "jit", "prebuilt"}
+    folder : Path
+        Of libraries.
+
+    Raises
+    ------
+    ValueError
+        If `wanted` is something else.
+
+    Examples
+    --------
+    >>> str(choose_kernels("jit", Path("anywhere")))
+    'jit: FASTMLP_KERNELS=jit'
+    """
+    if wanted not in CHOICES:
+        raise ValueError(
+            f"FASTMLP_KERNELS must be one of {_checks.listing(CHOICES)}, got {wanted!r}"
+        )
+    if wanted == "jit":
+        return Kernels(None, "FASTMLP_KERNELS=jit")
+    told = next((name for name in _NUMBA_VARIABLES if os.environ.get(name)), None)
+    if told is not None:
+        return Kernels(None, f"{told} is set, for what Numba compiles")
+    if JIT_DISABLED:
+        return Kernels(None, "NUMBA_DISABLE_JIT is set: kernels run as plain Python")
+    vectors = wanted_vectors()
+    levels = fitting_levels()
+    if vectors is not None:
+        levels = [level for level in levels if level.vectors == vectors]
+    if not levels:
+        what = f"FASTMLP_SIMD={vectors}" if vectors else "this processor"
+        return Kernels(None, f"libraries are built for {_checks.listing(LEVELS)}, not for {what}")
+    # One of a lower level would run, but kernels compiled for this processor are faster.
+    try:
+        library = Library.load(folder, levels[0])
+    except UnfitError as error:
+        return Kernels(None, str(error))
+    return Kernels(library, str(library.path))
+
+
+#: Those of this process.
+KERNELS = choose_kernels(
+    os.environ.get("FASTMLP_KERNELS", "").strip().lower() or "auto", libraries_folder()
+)
+
+
+def check_kernels() -> None:
+    """Make sure that this process has kernels to run.
+
+    Raises
+    ------
+    ImportError
+        If there is no library that fits, and none else is wanted, or no Numba to compile.
+    """
+    if KERNELS.library is not None:
+        return
+    if os.environ.get("FASTMLP_KERNELS", "").strip().lower() == "prebuilt":
+        raise ImportError(f"FASTMLP_KERNELS=prebuilt, but {KERNELS.reason}")
+    if importlib.util.find_spec("numba") is None:
+        raise ImportError(
+            f"Numba is not installed, and there are no compiled kernels: {KERNELS.reason}"
+        )
