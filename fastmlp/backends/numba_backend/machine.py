@@ -43,8 +43,8 @@ def told_features() -> frozenset[str]:
 
 def _of_this_process() -> Vectors:
     if KERNELS.library is not None:
-        native = fitting_levels()[0].vectors
         name = KERNELS.library.level.vectors
+        native = fitting_levels()[0].vectors if wanted_vectors() else name
         return Vectors(name, TILE_ROWS[name], None, native)
     from llvmlite import binding
 

@@ -211,19 +211,21 @@ def choose_kernels(wanted: str, folder: Path) -> Kernels:
         return Kernels(None, f"{told} is set, for what Numba compiles")
     if JIT_DISABLED:
         return Kernels(None, "NUMBA_DISABLE_JIT is set: kernels run as plain Python")
-    vectors = wanted_vectors()
-    levels = fitting_levels()
+    vectors, levels = wanted_vectors(), fitting_levels()
     if vectors is not None:
         levels = [level for level in levels if level.vectors == vectors]
     if not levels:
-        what = f"FASTMLP_SIMD={vectors}" if vectors else "this processor"
+        what = f"FASTMLP_SIMD={vectors} here" if vectors else "this processor"
         return Kernels(None, f"libraries are built for {_checks.listing(LEVELS)}, not for {what}")
-    # One of a lower level would run, but kernels compiled for this processor are faster.
-    try:
-        library = Library.load(folder, levels[0])
-    except UnfitError as error:
-        return Kernels(None, str(error))
-    return Kernels(library, str(library.path))
+    refused = []
+    for level in levels:
+        try:
+            library = Library.load(folder, level)
+        except UnfitError as error:
+            refused.append(str(error))
+        else:
+            return Kernels(library, "; ".join([str(library.path), *refused]))
+    return Kernels(None, refused[0])
 
 
 #: Those of this process.

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from llvmlite.binding import (
     ModuleRef,
+    TargetMachine,
     create_pass_builder,
     create_pipeline_tuning_options,
     parse_assembly,
@@ -170,12 +171,17 @@ class _ProgramLibrary(JITCodeLibrary):
     def _optimize_final_module(self) -> None:
         if VECTORS.instructions is not None:
             self._final_module: ModuleRef = _limited(self._final_module, VECTORS.instructions)
-        options = create_pipeline_tuning_options(speed_level=1)
-        options.loop_vectorization = options.slp_vectorization = False
-        builder = create_pass_builder(self._codegen._tm, options)
-        passes = builder.getModulePassManager()
-        passes.add_refprune_pass()
-        passes.run(self._final_module, builder)
+        optimize(self._final_module, self._codegen._tm)
+
+
+def optimize(module: ModuleRef, machine: TargetMachine) -> None:
+    """Optimize a program that all its kernels are linked to, for a machine."""
+    options = create_pipeline_tuning_options(speed_level=1)
+    options.loop_vectorization = options.slp_vectorization = False
+    builder = create_pass_builder(machine, options)
+    passes = builder.getModulePassManager()
+    passes.add_refprune_pass()
+    passes.run(module, builder)
 
 
 def _limited(module: ModuleRef, attributes: str) -> ModuleRef:
@@ -197,8 +203,13 @@ class _ProgramCompiler(CompilerBase):
         state = self.state
         state.library = _ProgramLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()  # as Numba does with the library that it would make
-        translation = (TranslateByteCode, IRProcessing, ReconstructSSA)
-        return [_pipeline(*translation, NopythonTypeInference, PreLowerStripPhis, IRLegalization)]
+        return [program_pipeline()]
+
+
+def program_pipeline() -> PassManager:
+    """Return what translates a program, and lowers it."""
+    translation = (TranslateByteCode, IRProcessing, ReconstructSSA)
+    return _pipeline(*translation, NopythonTypeInference, PreLowerStripPhis, IRLegalization)
 
 
 def _pipeline(*first: type, lowering: type = NativeLowering) -> PassManager:

@@ -102,6 +102,8 @@ def _meaning(hint: Any, dtype: np.dtype[Any]) -> Any:
     if isinstance(hint, type):  # int or a named tuple
         return hint
     element = get_args(hint)[1]
+    if element == "index":
+        return int
     return dtype if isinstance(element, str) else np.dtype(element)
 
 

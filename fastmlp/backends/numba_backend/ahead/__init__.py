@@ -1,0 +1,1 @@
+"""Building libraries of kernels ahead of their use, and the header that C programs include."""
