@@ -116,6 +116,7 @@ def test_an_instance_stands_for_itself(backend: Backend):
 
 def test_auto_without_numba_is_numpy(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "fastmlp.backends.numba_backend", None)
     assert isinstance(get_backend("auto"), NumpyBackend)
 
 

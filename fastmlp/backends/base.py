@@ -788,7 +788,8 @@ def get_backend(backend: str | Backend) -> Backend:
     Parameters
     ----------
     backend : str or Backend
-        "auto" is the fastest of ours that is installed: "numba", else "numpy".
+        "auto" is the fastest of ours that can run: "numba", if Numba is installed or kernels came
+        compiled, else "numpy".
 
     Raises
     ------
@@ -809,15 +810,16 @@ def get_backend(backend: str | Backend) -> Backend:
     if not isinstance(backend, str):
         raise TypeError(f"backend must be a name or a Backend instance, got {backend!r}")
     if backend == "auto":
-        return get_backend("numba" if importlib.util.find_spec("numba") else "numpy")
+        return _fastest()
     if backend in _BUILT_IN:
         module, kind = _BUILT_IN[backend]
         try:
             made = getattr(importlib.import_module(module), kind)()
         except ImportError as error:
+            missing = isinstance(error, ModuleNotFoundError)
+            hint = f"; install it with `pip install {backend}`" if missing else ""
             raise ImportError(
-                f"the backend {backend!r} cannot be loaded ({error}); install it with "
-                f"`pip install {backend}`"
+                f"the backend {backend!r} cannot be loaded ({error}){hint}"
             ) from error
     else:
         found = {entry.name: entry for entry in entry_points(group=_ENTRY_POINT_GROUP)}
@@ -831,6 +833,15 @@ def get_backend(backend: str | Backend) -> Backend:
     if not isinstance(made, Backend):
         raise TypeError(f"the backend {backend!r} is not a fastmlp Backend, got {made!r}")
     return made
+
+
+def _fastest() -> Backend:
+    try:
+        return get_backend("numba")
+    except ImportError:
+        if importlib.util.find_spec("numba"):  # what is installed but does not work is not hidden
+            raise
+        return get_backend("numpy")
 
 
 def available_backends() -> dict[str, str | None]:

@@ -67,8 +67,10 @@ def _vectors() -> str:
         from fastmlp.backends.numba_backend.machine import VECTORS
     except ImportError:
         return ""
-    from llvmlite import binding
-
+    try:
+        from llvmlite import binding
+    except ImportError:  # kernels came compiled
+        return f" ({VECTORS})"
     return f" ({binding.get_host_cpu_name()}, {VECTORS})"
 
 

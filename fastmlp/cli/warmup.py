@@ -47,7 +47,7 @@ def warmup(options: argparse.Namespace) -> None:
     Raises
     ------
     ImportError
-        If Numba is not installed.
+        If Numba is not installed, and no kernels came compiled.
 
     Examples
     --------
@@ -59,6 +59,11 @@ def warmup(options: argparse.Namespace) -> None:
     from multiprocessing import get_context
 
     get_backend("numba")
+    from fastmlp.backends.numba_backend.prebuilt import KERNELS
+
+    if KERNELS.library is not None:
+        print(f"nothing to compile: kernels come in {KERNELS.library.path}")
+        return
     started = time.perf_counter()
     dtypes = ("float32", "float64")
     # Numba compiles one function at a time in a process.

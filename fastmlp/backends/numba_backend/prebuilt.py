@@ -247,6 +247,6 @@ def check_kernels() -> None:
     if os.environ.get("FASTMLP_KERNELS", "").strip().lower() == "prebuilt":
         raise ImportError(f"FASTMLP_KERNELS=prebuilt, but {KERNELS.reason}")
     if importlib.util.find_spec("numba") is None:
-        raise ImportError(
-            f"Numba is not installed, and there are no compiled kernels: {KERNELS.reason}"
+        raise ModuleNotFoundError(
+            f"Numba is not installed, and no kernels came compiled: {KERNELS.reason}", name="numba"
         )

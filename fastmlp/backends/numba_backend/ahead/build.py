@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import fastmlp
+from fastmlp import __version__
 from fastmlp._files import write_atomically
 from fastmlp.backends.numba_backend.ahead.header import header
 from fastmlp.backends.numba_backend.prebuilt import SUFFIXES, library_name
@@ -95,7 +95,7 @@ def build(level: Level, folder: Path) -> Path:
     library = folder / linked.name
     facts = {
         "level": level.name,
-        "version": fastmlp.__version__,
+        "version": __version__,
         "sources": sources_fingerprint(),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -125,7 +125,7 @@ def _compile(level: Level, folder: Path) -> list[Path]:
     """Compile all programs for a level, one process for each dtype; return the objects."""
     removed = ("NUMBA_DISABLE_JIT", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
     environment = {name: value for name, value in os.environ.items() if name not in removed}
-    sources = str(Path(fastmlp.__file__).parent.parent)
+    sources = str(Path(__file__).parents[4])  # the folder of the package, installed or not
     environment |= {
         "FASTMLP_KERNELS": "jit",
         "FASTMLP_COMPILER": "lean",

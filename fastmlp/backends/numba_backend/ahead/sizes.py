@@ -1,4 +1,4 @@
-"""How many elements of a session's memory C programs have to allocate, by the kernels' own words."""
+"""How much memory C programs have to allocate for a session, by the kernels' own words."""
 
 from __future__ import annotations
 

@@ -18,13 +18,16 @@ from numba.core.compiler import CompilerBase, Flags, compile_extra
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
 
-from fastmlp.backends.numba_backend.numba_target.lean import optimize, program_pipeline
 from fastmlp.backends.numba_backend.numba_target.later import teach_all
+from fastmlp.backends.numba_backend.numba_target.lean import optimize, program_pipeline
 from fastmlp.backends.numba_backend.numba_target.target import Programs
 from fastmlp.backends.numba_backend.processor import Level
 
 #: What LLVM is told beyond a level's name: vectors of 64 bytes are no slower than narrower ones.
 _FEATURES = {"avx512": "-prefer-256-bit"}
+
+#: The processor's hint that a loop is waiting.
+_HINT = "llvm.aarch64.hint"
 
 
 class _LinkedLibrary(JITCodeLibrary):
@@ -133,12 +136,11 @@ def _machine_of(level: Level) -> binding.TargetMachine:
 
 def _for_machine(text: str, machine: binding.TargetMachine, level: Level) -> binding.ModuleRef:
     """Return a module as it would have been written on a machine."""
-    text = re.sub(r'^target triple = ".*"$', f'target triple = "{machine.triple}"', text, flags=re.M)
-    layout = f'target datalayout = "{machine.target_data}"'
-    text = re.sub(r'^target datalayout = ".*"$', layout, text, flags=re.M)
+    for what, value in (("triple", machine.triple), ("datalayout", machine.target_data)):
+        text = re.sub(f'^target {what} = ".*"$', f'target {what} = "{value}"', text, flags=re.M)
     if level.machine == "aarch64":  # the one instruction that is chosen when kernels are lowered
-        text = text.replace("@llvm.x86.sse2.pause()", "@llvm.aarch64.hint(i32 1)")
-        text = text.replace("declare void @llvm.aarch64.hint(i32 1)", "declare void @llvm.aarch64.hint(i32)")
+        text = text.replace("declare void @llvm.x86.sse2.pause()", f"declare void @{_HINT}(i32)")
+        text = text.replace("@llvm.x86.sse2.pause()", f"@{_HINT}(i32 1)")
     module = binding.parse_assembly(text)
     module.verify()
     return module
