@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import inspect
 import os
 import sys
 import threading
@@ -16,9 +15,9 @@ import numpy as np
 
 from fastmlp._messages import announce
 from fastmlp.backends.numba_backend.numba_target import JIT_DISABLED, jit
-from fastmlp.backends.numba_backend.prebuilt import KERNELS, Address
+from fastmlp.backends.numba_backend.prebuilt import KERNELS
 from fastmlp.backends.numba_backend.programs.apply import apply
-from fastmlp.backends.numba_backend.programs.arguments import signature_of
+from fastmlp.backends.numba_backend.programs.arguments import fields_of, signature_of
 from fastmlp.backends.numba_backend.programs.multiply_add import multiply_add
 from fastmlp.backends.numba_backend.programs.predict import predict
 from fastmlp.backends.numba_backend.programs.row import row
@@ -72,7 +71,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 @functools.cache
 def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
-    """Return one of `PROGRAMS` as machine code for a dtype.
+    """Return one of `PROGRAMS` as machine code for a dtype, which takes what `passed` returns.
 
     Where kernels do not come compiled, the first call on a machine compiles, and says so on the
     error stream; later ones load.
@@ -90,7 +89,7 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
     """
     function = PROGRAMS[name]
     if KERNELS.library is not None:
-        return KERNELS.library.program(name, dtype, len(inspect.signature(function).parameters))
+        return KERNELS.library.program(name, dtype, fields_of(function, dtype).values())
     if JIT_DISABLED:  # compiled code does not warn of what lanes compute that are not selected
         return np.errstate(all="ignore")(function)
     from fastmlp.backends.numba_backend.numba_target.cache import CACHE
@@ -104,22 +103,6 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
                 "or train with backend='numpy'"
             )
         return CACHE.load(name, signature) or _compile(function, name, signature)
-
-
-def passed(argument: Any) -> Any:
-    """Return an argument as programs take it, made once where many calls have the same.
-
-    Parameters
-    ----------
-    argument : ndarray or named tuple of arrays and numbers
-        Not to be released, nor its arrays' memory to move, as long as it is passed.
-
-    Examples
-    --------
-    >>> passed(np.ones(2)) is None
-    False
-    """
-    return argument if KERNELS.library is None else Address.from_param(argument)
 
 
 def _compile(function: Callable[..., Any], name: str, signature: Any) -> Callable[..., Any]:

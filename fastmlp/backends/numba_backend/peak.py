@@ -11,6 +11,7 @@ import numpy as np
 
 from fastmlp.backends.numba_backend.compiled import compiled
 from fastmlp.backends.numba_backend.numba_target import JIT_DISABLED
+from fastmlp.backends.numba_backend.prebuilt import passed
 from fastmlp.backends.numba_backend.products.heights import FULL
 
 #: How often a call repeats: some milliseconds, beside which starting threads is nothing.
@@ -49,7 +50,7 @@ def measure_peak(dtype: Any = "float32", n_threads: int = 1, seconds: float = 0.
     def span(thread: int) -> tuple[float, float]:
         barrier.wait()
         start = time.perf_counter()
-        kernel(*teams[thread], n)
+        kernel(*map(passed, teams[thread]), n)
         return start, time.perf_counter()
 
     best, stop = 0.0, time.perf_counter() + seconds

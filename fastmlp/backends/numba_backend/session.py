@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastmlp._weights import batch_weights, total_weight
 from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from fastmlp.backends.base import Backend, Session, TrainingState
-from fastmlp.backends.numba_backend.compiled import compiled, passed
+from fastmlp.backends.numba_backend.compiled import compiled
 from fastmlp.backends.numba_backend.inputs import (
     converted,
     native_or_converted,
@@ -31,6 +31,7 @@ from fastmlp.backends.numba_backend.memory import (
     seed_key,
 )
 from fastmlp.backends.numba_backend.plan import StepRates
+from fastmlp.backends.numba_backend.prebuilt import passed
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
 from fastmlp.backends.numba_backend.programs.arguments import Call, Memory, Prediction
 from fastmlp.backends.numba_backend.programs.row import row_plan, row_room
@@ -249,11 +250,12 @@ class NumbaSession(Session):
     def row_function(self, output: str) -> Callable[[Array, Array], bool]:
         scale = float(self.memory.plan.input_scale[0])
         plan = row_plan(self.layout.layers, output, scale, self.layout.lanes)
-        program = compiled("row", self.dtype)
-        fixed, room = (passed(plan), passed(self.memory.floats)), _RowRoom(plan, self.dtype)
+        program, room = compiled("row", self.dtype), _RowRoom(plan, self.dtype)
+        kept = plan, self.memory.floats
+        held_plan, floats = map(passed, kept)
 
-        def answer(x: Array, out: Array) -> bool:
-            return program(*fixed, x, out, *room.arrays)
+        def answer(x: Array, out: Array, _kept: Any = kept) -> bool:
+            return program(held_plan, floats, passed(x), passed(out), *room.passed)
 
         return answer
 
@@ -324,7 +326,8 @@ class NumbaSession(Session):
         plan = self.memory.plan.copy()
         plan.l1 = 0.0  # the gradient holds it, as that of L2
         memory = self.memory._replace(plan=plan)
-        compiled("apply", self.dtype)(memory, self._rates(np.array([learning_rate]), 0.0))
+        rates = self._rates(np.array([learning_rate]), 0.0)
+        compiled("apply", self.dtype)(passed(memory), passed(rates))
         self.step += 1
 
     def _rates(self, learning_rates: Array, l2: Array | float) -> Any:
@@ -458,7 +461,8 @@ class _RowRoom(threading.local):
     """What `row` writes to as it goes; each thread has its own."""
 
     def __init__(self, plan: Any, dtype: np.dtype[Any]) -> None:
-        self.arrays = tuple(passed(array) for array in row_room(plan, dtype))
+        self._arrays = row_room(plan, dtype)
+        self.passed = tuple(passed(array) for array in self._arrays)
 
 
 def _width(y: Array) -> int:

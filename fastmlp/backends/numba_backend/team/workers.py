@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.backends.numba_backend.prebuilt import passed
 from fastmlp.backends.numba_backend.team.barrier import ABANDONED, N_SYNC
 
 
@@ -182,6 +183,7 @@ def run_team(
         How many threads of this process may compute at once, counting other teams; a team is made
         smaller where that would be exceeded.
     arguments : tuple
+        As `passed` returns them.
 
     Returns
     -------
@@ -194,6 +196,7 @@ def run_team(
         If a thread was stopped before it finished.
     """
     sync = np.zeros(N_SYNC, dtype=np.int64)
+    held = passed(sync)
     team = _Team()
     started: list[tuple[_Worker, _Job]] = []
     complete = False
@@ -203,10 +206,10 @@ def run_team(
                 _pool.gather(team, n_threads, at_most)
                 n_threads = team.size
                 for thread, worker in enumerate(team.workers, start=1):
-                    job = _Job(partial(program, thread, n_threads, *arguments, sync), sync)
+                    job = _Job(partial(program, thread, n_threads, *arguments, held), sync)
                     started.append((worker, job))
                     worker.begin(job)
-                complete = bool(program(0, n_threads, *arguments, sync))
+                complete = bool(program(0, n_threads, *arguments, held))
             finally:
                 _finish(started, sync, complete)
         finally:  # again, if an interrupt came before it waited
