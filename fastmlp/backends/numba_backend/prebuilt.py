@@ -101,11 +101,11 @@ class Library:
         """
         path = folder / library_name(level.name)
         try:
-            facts = json.loads(path.with_suffix(".json").read_bytes())
+            facts = dict(json.loads(path.with_suffix(".json").read_bytes()))
             content = path.read_bytes()
         except FileNotFoundError:
             raise UnfitError(f"there is no {path.name} in {folder}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise UnfitError(f"{path.name} cannot be read ({error})") from error
         if facts.get("sources") != sources_fingerprint():
             raise UnfitError(f"{path.name} was built from other sources than those installed")
