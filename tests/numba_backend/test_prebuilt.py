@@ -16,7 +16,7 @@ import pytest
 from fastmlp import MLP, SGD, build_kernels
 from fastmlp.backends import get_backend
 from fastmlp.backends.numba_backend import prebuilt
-from fastmlp.backends.numba_backend.ahead.header import header
+from fastmlp.backends.numba_backend.ahead.header import c_name, header, record_kinds
 from fastmlp.backends.numba_backend.prebuilt import (
     JIT_DISABLED,
     Library,
@@ -26,7 +26,6 @@ from fastmlp.backends.numba_backend.prebuilt import (
 )
 from fastmlp.backends.numba_backend.processor import LEVELS, fitting_levels
 from fastmlp.backends.numba_backend.sources import sources_fingerprint
-from fastmlp.backends.numba_backend.vectors.records import record_kinds
 
 HERE = Path(__file__).parent
 V3, V4 = LEVELS["x86-64-v3"], LEVELS["x86-64-v4"]
@@ -219,14 +218,9 @@ def test_a_processor_without_a_level_is_one_sentence(tmp_path: Path, monkeypatch
 
 @needs_cc
 def test_the_headers_structs_are_the_records(tmp_path: Path):
-    """Every field lies where NumPy has it; and the header is C and C++ without a warning."""
     checks = ['#include <stddef.h>\n#include "fastmlp_kernels.h"']
     for kind in record_kinds():
-        name = next(
-            n
-            for n in header().splitlines()
-            if n.startswith("} fastmlp_") and n[10:-1].replace("_", "") == kind.__name__.lower()
-        )[2:-1]
+        name = c_name(kind)
         checks.append(f'_Static_assert(sizeof({name}) == {kind.dtype.itemsize}, "{name}");')
         checks += [
             f'_Static_assert(offsetof({name}, {field}) == {offset}, "{field}");'
@@ -237,7 +231,7 @@ def test_the_headers_structs_are_the_records(tmp_path: Path):
     command = ["cc", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "checks.c"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert len(checks) > 100
+    assert len(checks) > 90
 
 
 class Builder:

@@ -23,7 +23,7 @@ from fastmlp.backends.numba_backend.programs.arguments import (
     Prediction,
     fields_of,
 )
-from fastmlp.backends.numba_backend.vectors.records import Record, kind_of, record_kinds
+from fastmlp.backends.numba_backend.vectors.records import Record, kind_of
 
 _INTRODUCTION = """\
 Kernels of fastmlp {version}: the programs of a library that `python -m fastmlp.build_kernels`
@@ -74,6 +74,31 @@ def header() -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def record_kinds() -> list[type[Record]]:
+    """Return the kinds of records that programs take, each once.
+
+    Examples
+    --------
+    >>> record_kinds()[0].__name__
+    'Plan'
+    """
+    taken = (Memory, Call, Prediction, *functions_of(np.dtype("float32")).values())
+    fields = [field for one in taken for field in fields_of(one, np.dtype("float32")).values()]
+    kinds = [kind_of(one.fields) for one in fields if isinstance(one, np.dtype) and one.fields]
+    return sorted(set(kinds), key=kinds.index)
+
+
+def c_name(kind: type) -> str:
+    """Return what C calls a kind of records; of a named tuple, up to its dtype.
+
+    Examples
+    --------
+    >>> c_name(record_kinds()[0])
+    'fastmlp_plan'
+    """
+    return "fastmlp_" + re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
 def _enumeration(what: str, codes: Any) -> str:
     lines = [f"    FASTMLP_{what}{name} = {code}" for name, code in codes.items()]
     return "enum {\n" + ",\n".join(lines).upper() + "\n};"
@@ -83,20 +108,20 @@ def _record(kind: type[Record]) -> str:
     """Return the struct of a kind of records, with the comments of its source."""
     names: Any = kind.dtype.fields
     fields = {name: f"{_SCALARS[names[name][0].name]} {name}" for name in names}
-    return _typedef(kind, fields, _snake(kind.__name__))
+    return _typedef(kind, fields, c_name(kind))
 
 
 def _struct(kind: Any, dtype: np.dtype[Any]) -> str:
     fields = {
         name: f"{_type_of(field, dtype)}{name}" for name, field in fields_of(kind, dtype).items()
     }
-    return _typedef(kind, fields, f"{_snake(kind.__name__)}_{SUFFIXES[dtype.name]}")
+    return _typedef(kind, fields, f"{c_name(kind)}_{SUFFIXES[dtype.name]}")
 
 
 def _typedef(kind: Any, fields: dict[str, str], name: str) -> str:
     said = (kind.__doc__ or "").strip().partition("\n")[0]
     lines = "\n".join(f"    {line}" for line in _commented(kind, fields))
-    return f"/* {said} */\ntypedef struct {{\n{lines}\n}} fastmlp_{name};"
+    return f"/* {said} */\ntypedef struct {{\n{lines}\n}} {name};"
 
 
 def _commented(kind: Any, fields: dict[str, str]) -> Iterator[str]:
@@ -123,11 +148,7 @@ def _type_of(field: Any, dtype: np.dtype[Any]) -> str:
     if field is int:
         return "int64_t "
     if not isinstance(field, np.dtype):
-        return f"const fastmlp_{_snake(field.__name__)}_{SUFFIXES[dtype.name]} *"
+        return f"const {c_name(field)}_{SUFFIXES[dtype.name]} *"
     if field.fields is not None:
-        return f"fastmlp_{_snake(kind_of(field.fields).__name__)} *"
+        return f"{c_name(kind_of(field.fields))} *"
     return f"{_SCALARS[field.name]} *"
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -37,11 +37,6 @@ def kind_of(fields: Any) -> type[Record]:
     return _KINDS[tuple(fields)]
 
 
-def record_kinds() -> list[type[Record]]:
-    """Return all kinds of records of this package, as they were written."""
-    return [kind for kind in _KINDS.values() if kind.__module__.startswith("fastmlp.")]
-
-
 class Record:
     """A description of records: a subclass's annotations, int or float, are the fields.
 
