@@ -14,6 +14,10 @@ from hypothesis import settings
 
 from fastmlp.backends import Backend, get_backend
 
+# Whatever libraries of kernels lie about, tests are of what Numba compiles; test_prebuilt.py is of
+# libraries.
+os.environ.setdefault("FASTMLP_KERNELS", "jit")
+
 #: They import PyTorch, which tests do without: doctests are looked for in every module.
 _OF_TORCH = ["torch_backend.py", "differential/oracle.py"]
 collect_ignore = [] if importlib.util.find_spec("torch") else _OF_TORCH
