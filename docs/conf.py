@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE))  # for what lies beside this file
 from public_names import write_reference
 
 import fastmlp
+from fastmlp import build_kernels
 from fastmlp.benchmark.report import Report, markdown
 from fastmlp.cli import main
 
@@ -86,7 +87,10 @@ def help_of(*words: str) -> str:
 def command_line() -> str:
     """Return the page of the command line: what `--help` says of every command."""
     commands = re.findall(r"^    (\w+) ", help_of(), flags=re.MULTILINE)
-    texts = [f"## fastmlp {name}\n\n```text\n{help_of(name)}```\n" for name in commands]
+    helps = {f"fastmlp {name}": help_of(name) for name in commands}
+    builder = build_kernels.parser()
+    helps[builder.prog] = builder.format_help()
+    texts = [f"## {name}\n\n```text\n{said}```\n" for name, said in helps.items()]
     return "\n".join(["# Command line\n", *texts])
 
 

@@ -56,7 +56,7 @@ INNER_ROOMS = {
     "fastmlp.benchmark": "offered by the package itself",
     "fastmlp.backends.numba_backend": "kernels; CONTRIBUTING.md walks through them",
     "fastmlp.cli": "the command line, which has a page of its own",
-    "fastmlp.build_kernels": "a command, told of in the guide to the command line",
+    "fastmlp.build_kernels": "a command, on the page of the command line",
     "fastmlp.datasets": "offered by the package itself",
     "fastmlp.serving": "offered by the package itself",
     "fastmlp.exchange": "methods of MLP: to_onnx, from_torch and the like",
