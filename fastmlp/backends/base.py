@@ -838,8 +838,11 @@ def get_backend(backend: str | Backend) -> Backend:
 def _fastest() -> Backend:
     try:
         return get_backend("numba")
-    except ImportError:
-        if importlib.util.find_spec("numba"):  # what is installed but does not work is not hidden
+    except ImportError as error:
+        # What is installed, or asked for, but does not work is not hidden.
+        if importlib.util.find_spec("numba") or not isinstance(
+            error.__cause__, ModuleNotFoundError
+        ):
             raise
         return get_backend("numpy")
 

@@ -92,10 +92,10 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
         return KERNELS.library.program(name, dtype, fields_of(function, dtype).values())
     if JIT_DISABLED:  # compiled code does not warn of what lanes compute that are not selected
         return np.errstate(all="ignore")(function)
-    from fastmlp.backends.numba_backend.numba_target.cache import CACHE
+    with _lock:  # which importing is a part of
+        from fastmlp.backends.numba_backend.numba_target.cache import CACHE
 
-    signature = signature_of(function, dtype)
-    with _lock:
+        signature = signature_of(function, dtype)
         if _orphaned:
             raise RuntimeError(
                 "this process was forked while another thread compiled with Numba, which waits "

@@ -32,8 +32,18 @@ from fastmlp.backends.numba_backend.sources import sources_fingerprint
 CHOICES = ("auto", "jit", "prebuilt")
 #: How a program's name ends in a library, by the dtype it is for.
 SUFFIXES = {"float32": "f32", "float64": "f64"}
+
+
+def _is_jit_disabled() -> bool:
+    """Return what Numba says, or will say where it is not loaded."""
+    config = sys.modules.get("numba.core.config")
+    if config is not None:
+        return bool(config.DISABLE_JIT)
+    return os.environ.get("NUMBA_DISABLE_JIT", "").strip() not in ("", "0")
+
+
 #: Whether programs run as plain Python, for stepping through kernels and counting coverage.
-JIT_DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "").strip() not in ("", "0")
+JIT_DISABLED = _is_jit_disabled()
 #: What Numba is told of another processor with, or of none: libraries know nothing of it.
 _NUMBA_VARIABLES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -70,8 +71,12 @@ def build(level: Level, folder: Path) -> Path:
     Raises
     ------
     BuildError
-        If there is no C compiler, or it or Numba refuses.
+        If there is no C compiler or no Numba, or either refuses.
     """
+    if importlib.util.find_spec("numba") is None:
+        raise BuildError(
+            "Numba compiles kernels, and is not installed; `pip install numba` does it"
+        )
     compiler = _c_compiler(level)
     if compiler is None and level.machine == machine():
         raise BuildError(
