@@ -13,7 +13,7 @@ if sys.argv[1] == "prebuilt":
 
 import numpy as np
 
-from fastmlp import MLP, SGD, Adam, AdamW, Regularization
+from fastmlp import MLP, SGD, Adam, AdamW, RateFactors, Regularization
 from fastmlp.backends import get_backend
 from fastmlp.backends.numba_backend.prebuilt import KERNELS
 from fastmlp.losses import CrossEntropy, CustomLoss, Huber
@@ -27,6 +27,12 @@ SETTINGS = {
     ),
     "a narrow first layer": (([300, 16, 5], "sigmoid", "softmax"), None, SGD(0.1), None),
     "panels": (([20, 150, 140, 4], "relu", "softmax"), None, Adam(0.01), None),
+    "a scaling layer, and a rate for each layer": (
+        ([20, 24, 17, 3], "mish", "softmax", True),
+        None,
+        Adam(0.01, rate_factors=RateFactors((0.5, 0.0, 2.0), (0.1, 3.0, 1.0), scale=6.0)),
+        Regularization(l1=0.001, clip_value=0.5, max_norm=1.0, input_noise=0.1),
+    ),
     "regression": (([9, 12, 2], "elu", "linear"), Huber(), SGD(0.01, momentum=0.9), None),
     "a loss of one's own": (
         ([9, 12, 2], "silu", "linear"),
@@ -39,7 +45,7 @@ SETTINGS = {
 
 def results(setting: str, dtype: str, n_threads: int) -> list[np.ndarray]:
     """Return what all programs write in a setting."""
-    (widths, hidden, output), loss, optimizer, regularization = SETTINGS[setting]
+    (widths, hidden, output, *scaling), loss, optimizer, regularization = SETTINGS[setting]
     rng = np.random.default_rng(0)
     X = rng.standard_normal((90, widths[0])).astype(dtype)
     X[X < -0.3] = 0
@@ -48,7 +54,8 @@ def results(setting: str, dtype: str, n_threads: int) -> list[np.ndarray]:
     y = rng.integers(0, widths[-1], 90)
     if output == "linear":
         y = rng.standard_normal((90, widths[-1])).astype(dtype)
-    network = MLP(widths, hidden, output_activation=output, dtype=dtype, seed=0)
+    options = {"output_activation": output, "dtype": dtype, "scaling_layer": bool(scaling)}
+    network = MLP(widths, hidden, seed=0, **options)
     session = get_backend("numba").bind(
         network, loss, optimizer, regularization, batch_size=32, n_threads=n_threads
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from fastmlp import MLP, SGD, build_kernels
 from fastmlp.backends import get_backend
 from fastmlp.backends.numba_backend import prebuilt
 from fastmlp.backends.numba_backend.ahead.header import c_name, header, record_kinds
+from fastmlp.backends.numba_backend.ahead.objects import functions_of
 from fastmlp.backends.numba_backend.prebuilt import (
     JIT_DISABLED,
     Library,
@@ -182,6 +185,30 @@ def test_a_library_that_must_be_there_is_an_error_where_it_is_not(tmp_path: Path
     assert "pip install" not in run.stdout
 
 
+@pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
+def test_a_library_that_must_be_there_is_not_replaced_by_numpy(tmp_path: Path):
+    choice = {"FASTMLP_KERNELS": "prebuilt", "FASTMLP_KERNELS_DIR": str(tmp_path)}
+    run = child(WITHOUT_NUMBA, **choice)
+    assert run.returncode == 1
+    assert "(FASTMLP_KERNELS=prebuilt, but " in run.stderr.splitlines()[-1]
+
+
+def test_a_wrong_choice_is_one_sentence_of_info():
+    said = child("from fastmlp.cli import main; main(['info'])", FASTMLP_KERNELS="gcc").stdout
+    reason = "FASTMLP_KERNELS must be one of 'auto', 'jit', 'prebuilt', got 'gcc'"
+    assert f"backend numba   not available: {reason}\n" in said
+
+
+def test_whether_nothing_is_compiled_is_numbas_word_where_it_is_loaded():
+    code = """
+import numba
+numba.config.DISABLE_JIT = True
+from fastmlp.backends.numba_backend.prebuilt import JIT_DISABLED
+print(JIT_DISABLED)
+"""
+    assert child(code, NUMBA_DISABLE_JIT="0").stdout == "True\n"
+
+
 # --- What libraries are passed ----------------------------------------------------------------
 
 
@@ -206,6 +233,17 @@ def test_without_a_c_compiler_there_is_one_sentence(tmp_path: Path, monkeypatch,
     assert said.startswith("cannot build kernels: there is no C compiler")
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_without_numba_there_is_one_sentence(tmp_path: Path, monkeypatch, capsys):
+    if not fitting_levels():
+        pytest.skip("this processor has no level")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert build_kernels.main(["--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        "cannot build kernels: Numba compiles kernels, and is not installed; "
+        "`pip install numba` does it\n"
+    )
 
 
 def test_a_processor_without_a_level_is_one_sentence(tmp_path: Path, monkeypatch, capsys):
@@ -322,6 +360,62 @@ def test_info_says_which_kernels_run_and_why(libraries: Path, tmp_path: Path):
     code = "from fastmlp.cli import main; main(['info'])"
     said = child(code, FASTMLP_KERNELS_DIR=str(damaged)).stdout
     assert f"kernels         jit: {name} is damaged" in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("nm") is None, reason="there is no nm to list symbols with")
+def test_libraries_ask_for_nothing_of_python_or_numba(libraries: Path):
+    library = libraries / library_name(fitting_levels()[0].name)
+
+    def symbols(which: str) -> set[str]:
+        command = ["nm", "-D", "-P", which, str(library)]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return {line.split()[0].split("@")[0] for line in listed.splitlines()}
+
+    offered = {name for dtype in (np.float32, np.float64) for name in functions_of(np.dtype(dtype))}
+    assert offered <= symbols("--defined-only")
+    assert not [name for name in symbols("--undefined-only") if re.match("_?Py|NRT|numba", name)]
+
+
+#: A child process that was forked and one that got a pickle predict as this process does.
+FORKED = """
+import multiprocessing, pickle, sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from fastmlp import MLP, Predictor, Trainer
+
+X, y = np.random.default_rng(0).standard_normal((64, 9)), np.arange(64) % 3
+trainer = Trainer(MLP([9, 20, 3], seed=0), batch_size=16)
+trainer.fit(X, y, 1, verbose=False)
+predictor = Predictor(trainer.network)
+expected = np.array([predictor.logits(row) for row in X])
+with ThreadPoolExecutor(4) as pool:
+    assert np.array_equal(list(pool.map(predictor.logits, X)), expected)
+
+def others(queue):
+    trainer.fit(X, y, 1, verbose=False)
+    rows = np.array([predictor.logits(row) for row in X])
+    queue.put((rows, trainer.network.parameters))
+
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+process = context.Process(target=others, args=(queue,))
+process.start()
+rows, parameters = queue.get(timeout=60)
+process.join()
+copy = pickle.loads(pickle.dumps(predictor))
+assert np.array_equal([copy.logits(row) for row in X], expected)
+trainer.fit(X, y, 1, verbose=False)
+assert np.array_equal(rows, expected) and np.array_equal(parameters, trainer.network.parameters)
+print("numba" in sys.modules, trainer.backend.name)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no process")
+def test_threads_forks_and_pickles_use_the_library_too(libraries: Path):
+    run = child(FORKED, FASTMLP_KERNELS="prebuilt", FASTMLP_KERNELS_DIR=str(libraries))
+    assert run.stdout == "False numba\n", run.stderr
 
 
 def noise(first: int, n: int) -> np.ndarray:
