@@ -257,7 +257,7 @@ def save_model(path: str | os.PathLike[str], model: ModelFile) -> None:
     write_atomically(path, content)
 
 
-def load_model(path: str | os.PathLike[str], *, ensemble: bool = False) -> ModelFile:
+def load_model(path: str | os.PathLike[str], *, ensemble: bool | None = False) -> ModelFile:
     """Return what `save_model` wrote, of this version of the format or an earlier one.
 
     A file from anywhere may be given: none makes the library run what it names, or take more
@@ -266,8 +266,8 @@ def load_model(path: str | os.PathLike[str], *, ensemble: bool = False) -> Model
     Parameters
     ----------
     path : str or Path
-    ensemble : bool, default False
-        Whether the file is to hold an ensemble, or a single network.
+    ensemble : bool or None, default False
+        Whether the file is to hold an ensemble, or a single network; None: either.
 
     Raises
     ------
@@ -299,7 +299,7 @@ def load_model(path: str | os.PathLike[str], *, ensemble: bool = False) -> Model
             ) from error
     if ensemble and model.members is None:
         raise ModelFileError(f"{Path(path).name} holds a single network, which MLP.load reads")
-    if model.members is not None and not ensemble:
+    if model.members is not None and ensemble is False:
         raise ModelFileError(
             f"{Path(path).name} holds an ensemble of {len(model.members)} networks, which "
             "Ensemble.load reads"

@@ -26,7 +26,7 @@ from fastmlp import MLP, ModelFileError
 from fastmlp.activations import ELU, LeakyReLU
 from fastmlp.model_file import ModelFile, _digest, load_model, save_model
 from fastmlp.preprocessing import Feature, Preprocessing
-from fastmlp.sklearn import MLPClassifier, MLPRegressor
+from fastmlp.sklearn import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor
 
 #: What hostile writers put in the place of a value.
 ODD_VALUES: list[Any] = [
@@ -77,12 +77,27 @@ def models() -> dict[str, Callable[[Path], None]]:
             model = MLPRegressor("huber", (2,), max_iter=2, random_state=0, backend="numpy")
             model.fit(X, X[:, 0]).save(path)
 
+    def table_classifier(path: Path) -> None:
+        model = TabularClassifier(
+            n_members=2, n_epochs=1, hidden_layer_sizes=(2,), random_state=0, backend="numpy"
+        )
+        mixed = np.column_stack([X.astype(object), np.array(["red", "blue", None] * 10)])
+        model.fit(mixed, np.array(["low", "mid", "high"])[rng.integers(0, 3, 30)]).save(path)
+
+    def table_regressor(path: Path) -> None:
+        model = TabularRegressor(
+            n_members=2, n_epochs=1, hidden_layer_sizes=(2,), random_state=0, backend="numpy"
+        )
+        model.fit(X, X[:, :2]).save(path)
+
     return {
         "network": network,
         "scaled": scaled,
         "table": table,
         "classifier": classifier,
         "regressor": regressor,
+        "table classifier": table_classifier,
+        "table regressor": table_regressor,
     }
 
 
@@ -92,12 +107,14 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "table": load_model,
     "classifier": MLPClassifier.load,
     "regressor": MLPRegressor.load,
+    "table classifier": TabularClassifier.load,
+    "table regressor": TabularRegressor.load,
 }
 
 
 def everything(path: Path, kind: str) -> str:
     """Return all that a file says, as text that compares."""
-    loaded = load_model(path)
+    loaded = load_model(path, ensemble=None)
     network = loaded.network
     facts = [
         repr(network),
@@ -107,10 +124,11 @@ def everything(path: Path, kind: str) -> str:
         network.label_names,
         network.training,
         network.parameters.tobytes().hex(),
+        None if loaded.members is None else loaded.members.tobytes().hex(),
         loaded.preprocessing,
         loaded.estimator,
     ]
-    if kind in ("classifier", "regressor"):
+    if LOADERS[kind] is not load_model:
         estimator = LOADERS[kind](path)
         state = sorted(estimator.__getstate__().items())
         facts.append({k: v for k, v in state if k not in ("coefs_", "intercepts_")})

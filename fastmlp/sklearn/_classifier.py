@@ -23,7 +23,7 @@ from sklearn.utils.validation import validate_data
 
 from fastmlp import _checks
 from fastmlp.losses import LOSSES, CrossEntropy, Loss
-from fastmlp.network import MLP
+from fastmlp.model_file import ModelFile
 from fastmlp.sklearn._bases import ClassifierMixin
 from fastmlp.sklearn._file_content import classes_of
 from fastmlp.sklearn._fitting import BaseMLP
@@ -206,9 +206,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """
         return self._decide(self._outputs(X))
 
-    def _take(self, network: MLP, content: Mapping[str, Any]) -> None:
-        super()._take(network, content)
-        self.classes_, self._multilabel = classes_of(content, network)
+    def _take(self, model: ModelFile, content: Mapping[str, Any]) -> None:
+        super()._take(model, content)
+        self.classes_, self._multilabel = classes_of(content, model.network)
 
     def _decide(self, outputs: Array) -> Array:
         if self.out_activation_ == "softmax":

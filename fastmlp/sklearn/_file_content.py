@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from fastmlp._schema import (
     Anything,
     Fields,
-    Integer,
     Items,
+    Kind,
     Maybe,
-    Number,
     OneOf,
     Scalar,
     Text,
@@ -45,22 +44,28 @@ _LABEL_DTYPES = (
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
 )
 _LABELS = Fields({"dtype": OneOf(_LABEL_DTYPES), "several": Truth()})
-_SCHEMA = Fields(
-    {
-        "kind": Text(),
-        "parameters": Fields(others=Anything()),
-        "labels": Maybe(_LABELS),
-        "fitted": Fields({"n_iter": Integer(), "t": Integer(), "loss": Maybe(Number())}),
-    }
-)
+_FIELDS = {
+    "kind": Text(),
+    "parameters": Fields(others=Anything()),
+    "labels": Maybe(_LABELS),
+}
+#: More items than this are data, such as the rows of folds, rather than a setting.
+_MOST_ITEMS = 10_000
 
 
 class _NoPlainError(Exception):
     """A parameter is nothing that a file can hold."""
 
 
-def estimator_content(kind: str, estimator: Any) -> dict[str, Any]:
+def estimator_content(kind: str, estimator: Any, fitted: Mapping[str, Any]) -> dict[str, Any]:
     """Return what an estimator's model file holds beside its network.
+
+    Parameters
+    ----------
+    kind : str
+    estimator : estimator
+    fitted : mapping
+        What a fit of this kind of estimator leaves beside parameters and labels.
 
     Warns
     -----
@@ -72,25 +77,38 @@ def estimator_content(kind: str, estimator: Any) -> dict[str, Any]:
         warnings.warn(
             f"{', '.join(left_out)} cannot be kept in a model file: the estimator that is loaded "
             "predicts the same, and has the default there",
-            stacklevel=3,
+            stacklevel=4,
         )
     classes = getattr(estimator, "classes_", None)
     several = bool(getattr(estimator, "_multilabel", False))
-    loss = float(getattr(estimator, "loss_", math.nan))
     return {
         "kind": kind,
         "parameters": parameters,
         "labels": None if classes is None else {"dtype": _dtype_name(classes), "several": several},
-        "fitted": {
-            "n_iter": int(estimator.n_iter_),
-            "t": int(estimator.t_),
-            "loss": loss if math.isfinite(loss) else None,
-        },
+        "fitted": dict(fitted),
     }
 
 
-def check_content(content: Mapping[str, Any] | None, kind: str) -> Mapping[str, Any]:
+def finite_or_none(value: float) -> float | None:
+    """Return a number as a file can hold it: None where it is NaN or infinite.
+
+    Examples
+    --------
+    >>> finite_or_none(math.nan) is None
+    True
+    """
+    return float(value) if math.isfinite(value) else None
+
+
+def check_content(content: Mapping[str, Any] | None, kind: str, fitted: Kind) -> Mapping[str, Any]:
     """Return the content if it is of an estimator of this kind.
+
+    Parameters
+    ----------
+    content : mapping or None
+    kind : str
+    fitted : Kind
+        What its "fitted" is to be.
 
     Raises
     ------
@@ -98,11 +116,14 @@ def check_content(content: Mapping[str, Any] | None, kind: str) -> Mapping[str, 
         If it is not.
     """
     if content is None:
-        raise ValueError(f"it holds a network and no {kind}; fastmlp.MLP.load reads it")
+        raise ValueError(
+            f"it holds a network, or many, and no {kind}; fastmlp.MLP.load reads it, or "
+            "fastmlp.Ensemble.load"
+        )
     Fields({"kind": Text()}, Anything()).check(content, "estimator")
     if content["kind"] != kind:
         raise ValueError(f"it holds another estimator, {shown(content['kind'])}, and no {kind}")
-    _SCHEMA.check(content, "estimator")
+    Fields(_FIELDS | {"fitted": fitted}).check(content, "estimator")
     return content
 
 
@@ -172,6 +193,8 @@ def _plain(value: Any) -> Any:
         return np.dtype(value).name
     if _KINDS.get(type(value).__name__) is type(value):
         return described(value)
+    if isinstance(value, Mapping | list | tuple | np.ndarray) and len(value) > _MOST_ITEMS:
+        raise _NoPlainError
     if isinstance(value, Mapping):
         return {"kind": "pairs", "pairs": [[_plain(k), _plain(v)] for k, v in value.items()]}
     if isinstance(value, list | tuple | np.ndarray):

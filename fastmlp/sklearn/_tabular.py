@@ -22,13 +22,12 @@ from fastmlp.activations import Activation
 from fastmlp.backends.base import Backend
 from fastmlp.callbacks import Callback, EarlyStopping
 from fastmlp.ensemble import Ensemble
-from fastmlp.losses import Loss
 from fastmlp.schedules import CosineLog
-from fastmlp.sklearn._bases import BaseEstimator
 from fastmlp.sklearn._parameters import parameter, with_parameters
 from fastmlp.sklearn._recipe import draw, make_network, optimizer_of
 from fastmlp.sklearn._selection import choose_score
 from fastmlp.sklearn._table_encoder import TableEncoder
+from fastmlp.sklearn._tabular_files import TableSource, TabularInFiles
 
 Array = NDArray[Any]
 
@@ -67,7 +66,7 @@ class HeldOut:
 
 
 @with_parameters
-class Tabular(BaseEstimator):
+class Tabular(TabularInFiles):
     """Parameters, fit and predictions of members, whatever the target is."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]]
@@ -255,6 +254,7 @@ class Tabular(BaseEstimator):
             encoder_=encoder,
             ensemble_=ensemble,
             watched_=watched,
+            _source=TableSource(),
             best_epochs_=np.array(
                 [_best_epoch(member.history[watched], upward) for member in ensemble.members]
             ),
@@ -328,10 +328,6 @@ class Tabular(BaseEstimator):
     @abstractmethod
     def _target(self, y: Any, n_samples: int) -> Target:
         """Return the target as the networks take it."""
-
-    @abstractmethod
-    def _loss(self) -> Loss:
-        """Return what the networks are trained with."""
 
     def _loss_weights(self, target: Target, weights: Array | None) -> Array | None:
         """Return the weights of rows in the loss."""

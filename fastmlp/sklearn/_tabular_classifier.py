@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -12,10 +13,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
+from fastmlp._schema import Number
 from fastmlp.losses import CrossEntropy, Loss
+from fastmlp.network import MLP
 from fastmlp.sklearn._bases import ClassifierMixin
 from fastmlp.sklearn._calibration import at_temperature, find_temperature
 from fastmlp.sklearn._conformal import label_sets, sorted_scores
+from fastmlp.sklearn._file_content import classes_of
 from fastmlp.sklearn._parameters import parameter, with_parameters
 from fastmlp.sklearn._tabular import (
     HeldOut,
@@ -25,8 +29,12 @@ from fastmlp.sklearn._tabular import (
     check_target,
     mean_of_held_out,
 )
+from fastmlp.sklearn._tabular_files import SCORES, fitted_fields, scores_of
 
 Array = NDArray[Any]
+
+#: Of temperatures that files may hold.
+_LEAST = 1e-9
 
 
 @with_parameters
@@ -75,6 +83,8 @@ class TabularClassifier(ClassifierMixin, Tabular):
     _learning_rate = 0.04
     _output = "softmax"
     _of_values = False
+    _kind = "TabularClassifier"
+    _fitted_fields = fitted_fields({"temperature": Number(least=_LEAST), "scores": SCORES})
 
     label_smoothing: float = parameter(
         default=0.1,
@@ -156,6 +166,20 @@ class TabularClassifier(ClassifierMixin, Tabular):
                 for _, outputs in self._outputs_by_member(X)
             ]
         )
+
+    def _own_content(self) -> dict[str, Any]:
+        return {
+            "temperature": float(self.temperature_),
+            "scores": [own.tolist() for own in self._scores],
+        }
+
+    def _take_own(self, network: MLP, content: Mapping[str, Any], n_members: int) -> None:
+        fitted = content["fitted"]
+        self.classes_, several = classes_of(content, network)
+        if several or len(self.classes_) < 2:
+            raise ValueError(f"no {self._kind} has {len(self.classes_)} such labels")
+        self.temperature_ = float(fitted["temperature"])
+        self._scores = scores_of(fitted["scores"], n_members, "estimator.fitted.scores")
 
     def _calibrated(self, outputs: Array) -> Array:
         return at_temperature(outputs, self.temperature_)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 
+from fastmlp._schema import Anything, Fields, Items, Number, Truth
 from fastmlp.losses import LOSSES, Loss
+from fastmlp.network import MLP
 from fastmlp.sklearn._bases import RegressorMixin
 from fastmlp.sklearn._conformal import intervals, sorted_scores
 from fastmlp.sklearn._parameters import with_parameters
@@ -20,8 +23,12 @@ from fastmlp.sklearn._tabular import (
     check_target,
     mean_of_held_out,
 )
+from fastmlp.sklearn._tabular_files import SCORES, fitted_fields, scores_of
 
 Array = NDArray[Any]
+
+#: What is known of each target.
+_OF_TARGET = ("mean", "scale", "min", "max")
 
 
 @with_parameters
@@ -68,6 +75,14 @@ class TabularRegressor(RegressorMixin, Tabular):
     _learning_rate = 0.07
     _output = "linear"
     _of_values = True
+    _kind = "TabularRegressor"
+    _fitted_fields = fitted_fields(
+        {
+            "target": Fields({name: Items(Number()) for name in _OF_TARGET}),
+            "several": Truth(),
+            "scores": Items(SCORES),
+        }
+    )
 
     def predict(self, X: Any) -> Array:
         """Return the predicted value of every row: the mean of the members'.
@@ -113,6 +128,30 @@ class TabularRegressor(RegressorMixin, Tabular):
             ends.append(np.stack([np.stack(pair, axis=1) for pair in each], axis=2))
         both = np.concatenate(ends)
         return self._shaped(both[:, 0]), self._shaped(both[:, 1])
+
+    def _own_content(self) -> dict[str, Any]:
+        return {
+            "target": {name: getattr(self, f"target_{name}_").tolist() for name in _OF_TARGET},
+            "several": self._several,
+            "scores": [[own.tolist() for own in scores] for scores in self._scores],
+        }
+
+    def _take_own(self, network: MLP, content: Mapping[str, Any], n_members: int) -> None:
+        where, fitted, n_outputs = "estimator.fitted", content["fitted"], network.n_outputs
+        for name in _OF_TARGET:
+            values = fitted["target"][name]
+            Items(Anything(), n_outputs).check(values, f"{where}.target.{name}")
+            setattr(self, f"target_{name}_", np.array(values, dtype=np.float64))
+        if np.any(self.target_scale_ <= 0) or np.any(self.target_min_ > self.target_max_):
+            raise ValueError(f"{where}.target has a scale or a range that is none")
+        if n_outputs > 1 and not fitted["several"]:
+            raise ValueError(f"{where}.several is False, but there are {n_outputs} outputs")
+        self._several = fitted["several"]
+        Items(Anything(), n_outputs).check(fitted["scores"], f"{where}.scores")
+        self._scores = [
+            scores_of(own, n_members, f"{where}.scores[{i}]")
+            for i, own in enumerate(fitted["scores"])
+        ]
 
     def _decoded(self, outputs: Array) -> Array:
         values = outputs * self.target_scale_ + self.target_mean_
