@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.base import default_loss
-from fastmlp.cli.rows import Rows, add_rows, read_model, table_options, target_features
-from fastmlp.datasets.pieces import Pieces, open_pieces
+from fastmlp.cli.rows import Rows, add_rows, encoded, table_options, target_features
+from fastmlp.cli.tabular import TableRows, is_tabular, read_predicting
+from fastmlp.datasets.pieces import Piece, Pieces, open_pieces
 from fastmlp.history import format_value
 from fastmlp.losses import Loss
 from fastmlp.metrics import RunningScore, running_score, score_name, score_targets
@@ -83,17 +84,21 @@ def evaluate(options: argparse.Namespace) -> None:
     loss (cross_entropy): 0.6931
     accuracy: 0.5000
     """
-    model = read_model(options.model)
+    model, rows_of = read_predicting(options)
     array = (options.target or ["y"])[:1] if options.data.lower().endswith(".npz") else []
-    with open_pieces(options.data, table_options(options, array)) as table:
+    chosen = table_options(options, array)
+    with open_pieces(options.data, chosen, native=is_tabular(model)) as table:
         targets = _targets(model, table, [] if array else options.target)
-        rows = Rows.of(model, table, options, targets)
+        rows = rows_of(table, options, targets)
         names = [table.names[i] if table.names else str(i) for i in targets]
         made = target_features(model, names)
-        judge = _Judge(model)
-        for piece, logits in rows.logits():
-            judge.add(logits, rows.read(piece, made, targets))
-    print(judge)
+        if isinstance(rows, Rows):
+            judge = _Judge(model)
+            for piece, logits in rows.logits():
+                judge.add(logits, encoded(table, piece, made, targets))
+            print(judge)
+        else:
+            print("\n".join(_judged(rows, lambda piece: encoded(table, piece, made, targets))))
 
 
 def _targets(model: ModelFile, table: Pieces, chosen: Sequence[str]) -> list[int]:
@@ -108,6 +113,33 @@ def _targets(model: ModelFile, table: Pieces, chosen: Sequence[str]) -> list[int
         return of_arrays
     n_targets = 1 if model.task == "classification" else model.network.n_outputs
     return list(range(max(table.width - n_targets, 0), table.width))
+
+
+def _judged(rows: TableRows, targets_of: Callable[[Piece], Array]) -> list[str]:
+    """Return what there is to say of a model for tables; its outputs have no logits."""
+    from sklearn.metrics import r2_score
+
+    found = [
+        (targets_of(piece), predictions, probabilities)
+        for piece, predictions, probabilities in rows.answers()
+    ]
+    targets, predictions = (np.concatenate([one[i] for one in found]) for i in (0, 1))
+    lines = [f"{len(targets)} row{'s'[: len(targets) > 1]}"]
+    if rows.model.file.task == "classification":
+        probabilities = np.concatenate([one[2] for one in found if one[2] is not None])
+        numbers = targets.argmax(axis=1)
+        own = probabilities[np.arange(len(numbers)), numbers].astype(np.float64)
+        loss = -np.log(np.maximum(own, np.finfo(probabilities.dtype).tiny)).mean()
+        hits = predictions == rows.model.estimator.classes_[numbers]
+        scores = {"log loss": loss, "accuracy": hits.mean()}
+    else:
+        errors = targets - predictions.reshape(targets.shape)
+        scores = {
+            "r2": r2_score(targets, targets - errors) if len(targets) > 1 else np.nan,
+            "root mean squared error": np.sqrt(np.square(errors).mean()),
+            "mean absolute error": np.abs(errors).mean(),
+        }
+    return lines + [f"{name}: {format_value(name, float(value))}" for name, value in scores.items()]
 
 
 class _Judge:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fastmlp._files import writing
 from fastmlp.cli.files import check_folder
-from fastmlp.cli.rows import Rows, add_rows, read_model, table_options
+from fastmlp.cli.rows import add_rows, table_options
+from fastmlp.cli.tabular import is_tabular, read_predicting
 from fastmlp.datasets.files import COLUMNAR
 from fastmlp.datasets.pieces import STANDARD, open_pieces, plain_cells
 from fastmlp.model_file import ModelFile
@@ -95,17 +96,16 @@ def predict(options: argparse.Namespace) -> None:
     prediction,probability_0,probability_1
     0,0.5,0.5
     """
-    model = read_model(options.model)
+    model, rows_of = read_predicting(options)
     if options.out != STANDARD:
         check_folder("--out", Path(options.out))
-    with open_pieces(options.data, table_options(options)) as table:
+    with open_pieces(options.data, table_options(options), native=is_tabular(model)) as table:
         kept = [table.column(name) for name in options.keep]
-        rows = Rows.of(model, table, options, kept=kept)
+        rows = rows_of(table, options, kept=kept)
         names = [table.names[i] if table.names else str(i) for i in kept]
         with _writer(options.out) as writer:
             writer.begin([*names, *answer_names(model, not options.no_probabilities)])
-            for piece, logits in rows.logits():
-                predictions, probabilities = model.answers(logits)
+            for piece, predictions, probabilities in rows.answers():
                 answers = [predictions] if predictions.ndim == 1 else list(predictions.T)
                 if probabilities is not None and not options.no_probabilities:
                     answers += list(probabilities.T)

@@ -15,6 +15,7 @@ from fastmlp.cli.options import whole_number
 from fastmlp.cli.reading import add_reading, reading_options
 from fastmlp.datasets.pieces import Piece, Pieces, feature_values
 from fastmlp.datasets.table import TableOptions
+from fastmlp.errors import ModelFileError
 from fastmlp.model_file import ModelFile, load_model
 from fastmlp.predictor import Predictor
 from fastmlp.preprocessing import Feature, Preprocessing, RowError
@@ -22,8 +23,10 @@ from fastmlp.preprocessing import Feature, Preprocessing, RowError
 Array = NDArray[Any]
 
 _SHOWN_NAMES = 20
+#: Characters of an estimator's name.
+_MOST_KIND = 40
 #: Of a network's inputs that are in memory at once.
-_NUMBERS = 2**21
+MOST_NUMBERS = 2**21
 
 
 def add_rows(parser: argparse.ArgumentParser) -> None:
@@ -207,11 +210,13 @@ class Rows:
             If a row cannot be taken; says where it is.
         """
         # Names become many columns: a small file may need much memory.
-        n_rows = max(1, _NUMBERS // self.model.network.n_inputs)
+        n_rows = max(1, MOST_NUMBERS // self.model.network.n_inputs)
         with progress_bar(self.table.size, shown=not self.quiet) as move_to:
             parts = (part for piece in self.table.pieces for part in piece.cut(n_rows))
             for piece in parts:
-                X = self.read(piece, self.model.columns, self.indices, self.ignore_unknown)
+                X = encoded(
+                    self.table, piece, self.model.columns, self.indices, self.ignore_unknown
+                )
                 try:
                     logits = self.predictor.logits(X)
                 except ValueError as error:
@@ -220,27 +225,39 @@ class Rows:
                 yield piece, logits
                 move_to(self.table.position)
 
-    def read(
-        self,
-        piece: Piece,
-        made: Preprocessing,
-        indices: Sequence[int],
-        ignore_unknown: bool = False,
-    ) -> Array:
-        """Return some columns of a piece as numbers."""
-        try:
-            columns = [
-                feature_values(feature, piece.columns[index], self.table.rules)
-                for feature, index in zip(made.features, indices, strict=True)
-            ]
-            return made.transform(columns, ignore_unknown=ignore_unknown)
-        except RowError as error:
-            where = f"{self.table.source}, {piece.place(error.row)}"
-            raise ValueError(f"{where}: {error.reason}") from error
+    def answers(self) -> Iterator[tuple[Piece, Array, Array | None]]:
+        """Yield each piece of the table with the model's predictions and probabilities."""
+        for piece, logits in self.logits():
+            yield piece, *self.model.answers(logits)
 
 
-def read_model(path: str) -> ModelFile:
-    """Return what a model file holds.
+def encoded(
+    table: Pieces,
+    piece: Piece,
+    made: Preprocessing,
+    indices: Sequence[int],
+    ignore_unknown: bool = False,
+) -> Array:
+    """Return some columns of a piece as numbers.
+
+    Raises
+    ------
+    ValueError
+        If a cell is none of its column; says where it is.
+    """
+    try:
+        columns = [
+            feature_values(feature, piece.columns[index], table.rules)
+            for feature, index in zip(made.features, indices, strict=True)
+        ]
+        return made.transform(columns, ignore_unknown=ignore_unknown)
+    except RowError as error:
+        where = f"{table.source}, {piece.place(error.row)}"
+        raise ValueError(f"{where}: {error.reason}") from error
+
+
+def read_any_model(path: str) -> ModelFile:
+    """Return what a model file holds, of one network or of many.
 
     Raises
     ------
@@ -252,7 +269,40 @@ def read_model(path: str) -> ModelFile:
             f"{path} is no model file but, it seems, a checkpoint of a trainer; `fastmlp train "
             "--save FILE.safetensors` or MLP.save writes a model file"
         )
-    return load_model(path)
+    return load_model(path, ensemble=None)
+
+
+def read_model(path: str) -> ModelFile:
+    """Return what a model file of a single network holds.
+
+    Raises
+    ------
+    ModelFileError
+        If it is none, or holds many networks.
+    """
+    return single(read_any_model(path), path)
+
+
+def single(model: ModelFile, path: str) -> ModelFile:
+    """Return a model if it is a single network.
+
+    Raises
+    ------
+    ModelFileError
+        If it is none.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP
+    >>> single(ModelFile(MLP([2, 3])), "a.safetensors").members
+    """
+    if model.members is None:
+        return model
+    kind = str((model.estimator or {}).get("kind", "Ensemble"))[:_MOST_KIND]
+    raise ModelFileError(
+        f"{path} holds a model of {len(model.members)} networks, which this command does not take; "
+        f"{kind}.load reads it, and `fastmlp predict` takes those of tables"
+    )
 
 
 def target_features(model: ModelFile, names: Sequence[str]) -> Preprocessing:

@@ -6,7 +6,10 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from fastmlp.cli.rows import read_model
+import numpy as np
+
+from fastmlp.cli.rows import read_any_model, single
+from fastmlp.cli.tabular import TableModel, is_tabular, load_tabular
 from fastmlp.history import format_value
 from fastmlp.model_file import ModelFile
 from fastmlp.preprocessing import Feature
@@ -67,10 +70,33 @@ def show(options: argparse.Namespace) -> None:
     features: 4
     labels: 3 (0, 1, 2)
     """
-    model = read_model(options.model)
+    model = read_any_model(options.model)
+    more: list[tuple[str, str]] = []
+    if is_tabular(model):
+        made = load_tabular(model, options.model, "numpy")
+        model, more = made.file, _of_members(made)
+    else:
+        single(model, options.model)
     model.network.summary()
-    for name, text in _facts(model):
+    for name, text in [*_facts(model), *more]:
         print(f"{name}: {text}")
+
+
+def _of_members(made: TableModel) -> list[tuple[str, str]]:
+    """Return what there is to say of an estimator for tables."""
+    estimator = made.estimator
+    scores = estimator.fold_scores_[~np.isnan(estimator.fold_scores_)]
+    facts = [
+        ("networks", str(len(estimator.best_epochs_))),
+        ("best epochs", ", ".join(map(str, estimator.best_epochs_))),
+    ]
+    if len(scores):
+        name = "accuracy" if made.file.task == "classification" else "r2"
+        spread = f" (from {scores.min():.4f} to {scores.max():.4f})" if len(scores) > 1 else ""
+        facts.append((f"{name} on rows held out", f"{scores.mean():.4f}{spread}"))
+    if made.file.task == "classification":
+        facts.append(("temperature", f"{estimator.temperature_:.4g}"))
+    return facts
 
 
 def _facts(model: ModelFile) -> list[tuple[str, str]]:

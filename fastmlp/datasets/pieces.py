@@ -152,7 +152,7 @@ class Pieces:
 
 
 @contextlib.contextmanager
-def open_pieces(source: str, options: TableOptions) -> Iterator[Pieces]:
+def open_pieces(source: str, options: TableOptions, *, native: bool = False) -> Iterator[Pieces]:
     r"""Open a table to be read piece by piece.
 
     Parameters
@@ -164,6 +164,9 @@ def open_pieces(source: str, options: TableOptions) -> Iterator[Pieces]:
     options : TableOptions
         Says how text is read, and names the arrays of an NPZ file; its target's columns stand
         behind the features, if it names one.
+    native : bool, default False
+        Whether columns that have a type of their own are left as polars has them, or become
+        numbers.
 
     Yields
     ------
@@ -193,7 +196,7 @@ def open_pieces(source: str, options: TableOptions) -> Iterator[Pieces]:
     if kind in ARRAYS:
         yield _arrays(path, options)
     elif kind in COLUMNAR:
-        yield _columnar(path)
+        yield _columnar(path, native)
     elif kind in TEXT:
         with contextlib.ExitStack() as stack:
             raw: Any = sys.stdin.buffer
@@ -230,6 +233,8 @@ def feature_values(feature: Feature, cells: Any, rules: CellRules = _USUAL) -> A
     >>> feature_values(Feature("a"), ["1.5", "", "1e3"])
     array([   1.5,    nan, 1000. ])
     """
+    if not isinstance(cells, list | np.ndarray) and str(cells.dtype) != "String":
+        cells = plain_cells(cells)
     if isinstance(cells, np.ndarray):
         if feature.is_text:
             return cells.astype(np.str_)
@@ -247,7 +252,7 @@ def feature_values(feature: Feature, cells: Any, rules: CellRules = _USUAL) -> A
 
 
 def plain_cells(column: Any) -> Any:
-    """Return cells as a list of str, and an array as it is.
+    """Return cells as a list of str, columns of polars' other types and arrays as arrays.
 
     Examples
     --------
@@ -256,6 +261,8 @@ def plain_cells(column: Any) -> Any:
     """
     if isinstance(column, list | np.ndarray):
         return column
+    if str(column.dtype) != "String":
+        return typed_column(Path(), column, _USUAL).values
     return column.fill_null("").to_list()
 
 
@@ -588,7 +595,7 @@ def _rows_at_once(width: int) -> int:
     return max(1, _VALUES // width)
 
 
-def _columnar(path: Path) -> Pieces:
+def _columnar(path: Path, native: bool) -> Pieces:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if not has_polars():
@@ -602,7 +609,7 @@ def _columnar(path: Path) -> Pieces:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise _damaged(path, error) from error
     made = Pieces(str(path), names, len(names), iter(()), size)
-    made.pieces = _columnar_pieces(made, path, frame)
+    made.pieces = _columnar_pieces(made, path, frame, native)
     return made
 
 
@@ -611,7 +618,7 @@ def _damaged(path: Path, error: BaseException) -> ValueError:
     return ValueError(f"{path} is not a complete {path.suffix} file: {reason}")
 
 
-def _columnar_pieces(table: Pieces, path: Path, frame: Any) -> Iterator[Piece]:
+def _columnar_pieces(table: Pieces, path: Path, frame: Any, native: bool) -> Iterator[Piece]:
     import polars as pl
 
     step = _rows_at_once(table.width)
@@ -621,7 +628,9 @@ def _columnar_pieces(table: Pieces, path: Path, frame: Any) -> Iterator[Piece]:
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise _damaged(path, error) from error
         columns = [
-            series if series.dtype == pl.String else typed_column(path, series, table.rules).values
+            series
+            if native or series.dtype == pl.String
+            else typed_column(path, series, table.rules).values
             for series in part.iter_columns()
         ]
         table.position = start + len(part)
