@@ -230,9 +230,11 @@ def test_every_regularization_and_name_is_in_the_help_under_a_title(capsys):
         assert name in printed
     titles = re.findall(r"^([a-z ]+):$", printed, re.MULTILINE)
     assert titles == [
+        "positional arguments",
         "options",
         "data",
         "reading a file",
+        "recipe tabular",
         "network",
         "training",
         "regularization",

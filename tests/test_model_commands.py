@@ -532,7 +532,7 @@ def test_the_old_predictions_stay_if_anything_fails(house: Path, model: Path, tm
 
 
 def test_rows_of_wide_networks_are_taken_few_at_once(tmp_path: Path, capsys, monkeypatch):
-    monkeypatch.setattr("fastmlp.cli.rows._NUMBERS", 20)
+    monkeypatch.setattr("fastmlp.cli.rows.MOST_NUMBERS", 20)
     network = MLP([8, 2], seed=1)
     network.save(tmp_path / "a.safetensors")
     X = RNG.normal(size=(11, 8)).astype(np.float32)

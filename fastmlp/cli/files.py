@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 
@@ -25,3 +26,22 @@ def is_model_file(path: Path) -> bool:
     (True, False)
     """
     return path.suffix.lower() == ".safetensors"
+
+
+def check_model_file(path: Path | None) -> None:
+    """Refuse a file for `--save` that could not be written, before the training.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ImportError
+        If it is to be a model file, and safetensors is not installed.
+
+    Examples
+    --------
+    >>> check_model_file(None)
+    """
+    check_folder("--save", path)
+    if path is not None and is_model_file(path) and importlib.util.find_spec("safetensors") is None:
+        raise ImportError(f"--save {path} needs safetensors: pip install 'fastmlp[safetensors]'")

@@ -124,21 +124,22 @@ def load_problem(options: argparse.Namespace) -> Problem:
             f"unknown data {options.data!r}; choose {', '.join(DATA_SETS)}, or a "
             f"{', '.join((*TEXT, *ARRAYS))} or {COLUMNAR[0]} file"
         )
-    table = read_table(options.data, _table_options(options))
+    table = read_table(options.data, table_options(options))
     if (table.X[0] == table.X).all():
         raise ValueError(f"{options.data}: every feature is the same in all rows")
     return _from_table(table, options)
 
 
-def _table_options(options: argparse.Namespace) -> TableOptions:
+def table_options(options: argparse.Namespace) -> TableOptions:
+    """Return how the options of `fastmlp train` say that a file is read."""
     return replace(
         reading_options(options),
         target=options.target or (),
-        features=options.features,
+        features=options.features or "X",
         columns=options.columns,
         drop=options.drop,
         categorical=options.categorical,
-        missing=options.missing,
+        missing=options.missing or "error",
     )
 
 
@@ -150,7 +151,7 @@ def _from_table(table: Table, options: argparse.Namespace) -> Problem:
         notes.append(f"{reason}, so the task is {task}; choose another by --task")
     classes = None
     if task == "classification":
-        y, classes = _classes(y, table.target)
+        y, classes = to_classes(y, table.target)
     elif y.dtype.kind not in "biuf":
         raise ValueError(f"{task} needs a numeric target, got text such as {str(y.flat[0])!r}")
     elif task == "multilabel":
@@ -220,8 +221,19 @@ def guess_task(y: Array, name: str) -> tuple[str, str]:
     return "regression", f"{title} has {len(values)} different numbers in {len(y)} rows"
 
 
-def _classes(y: Array, name: str) -> tuple[Array, Array]:
-    """Return class numbers, and the classes."""
+def to_classes(y: Array, name: str) -> tuple[Array, Array]:
+    """Return class numbers, and the classes.
+
+    Raises
+    ------
+    ValueError
+        If there is one class, or a target of several columns is not one 1 in each row.
+
+    Examples
+    --------
+    >>> to_classes(np.array(["b", "a", "b"]), "kind")
+    (array([1, 0, 1]), array(['a', 'b'], dtype='<U1'))
+    """
     if y.ndim == 2:
         one_hot = y.dtype.kind in "biuf" and np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all()
         if not one_hot:

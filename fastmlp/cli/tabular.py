@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastmlp._progress import progress_bar
 from fastmlp.cli.rows import MOST_NUMBERS, Rows, match_columns, read_any_model, single
 from fastmlp.datasets.cells import CellRules, Column
-from fastmlp.datasets.files import has_polars, needs_polars
+from fastmlp.datasets.files import has_polars, is_text, needs_polars
 from fastmlp.datasets.pieces import Piece, Pieces, feature_values
 from fastmlp.model_file import ModelFile
 from fastmlp.preprocessing import Feature, Preprocessing, RowError, missing
@@ -194,7 +194,7 @@ def _series(feature: Feature, cells: Any, rules: CellRules) -> Any:
     """Return a column as its file has it, or what its cells are where they are text."""
     import polars as pl
 
-    if isinstance(cells, pl.Series) and cells.dtype not in (pl.String, pl.Categorical, pl.Enum):
+    if isinstance(cells, pl.Series) and not is_text(cells):
         return cells.alias(feature.name)
     if isinstance(cells, np.ndarray) and cells.dtype.kind != "U":
         return pl.Series(feature.name, cells)

@@ -1,4 +1,4 @@
-"""`fastmlp train`: train a network on a data set or a file."""
+"""`fastmlp train`: train a network on a data set or a file, or a model for tables on a table."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ import numpy as np
 from fastmlp import _checks
 from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from fastmlp.callbacks import EarlyStopping
-from fastmlp.cli.files import check_folder, is_model_file
+from fastmlp.cli.files import check_folder, check_model_file, is_model_file
 from fastmlp.cli.options import described, number, whole_number
 from fastmlp.cli.problem import DATA_SETS, Problem, load_problem, split
 from fastmlp.cli.reading import add_reading
+from fastmlp.cli.recipe import OF_NETWORKS, RECIPES, choose_recipe, of_network
+from fastmlp.cli.train_tabular import add_tabular, train_table
 from fastmlp.datasets.cells import Array
 from fastmlp.errors import TrainingInterrupted
 from fastmlp.history import History, format_value
@@ -56,28 +58,45 @@ def add_train(commands: Any) -> None:
     """
     parser = commands.add_parser(
         "train",
-        help="train a network on a data set or a file",
-        usage="%(prog)s [OPTION ...]",
+        help="train a network on a data set or a file, or a model for tables on a table",
+        usage="%(prog)s [TABLE] [OPTION ...]",
         description="Train a network and print its accuracy (or loss) on held-out test data. "
-        "With no options it learns the bundled handwritten digits in seconds.",
+        "With no options it learns the bundled handwritten digits in seconds. With a table, such "
+        "as `fastmlp train flats.csv --target rent`, and no option that describes a network, it "
+        "trains a TabularClassifier or a TabularRegressor on the table as it is, and prints how "
+        "good they are about rows that were held out; see --recipe.",
     )
-    parser.set_defaults(run=train)
+    parser.add_argument(
+        "table",
+        nargs="?",
+        metavar="TABLE",
+        help="a .csv, .tsv, .csv.gz, .parquet, .feather or .arrow file with columns of any kind",
+    )
+    parser.add_argument(
+        "--recipe",
+        choices=list(RECIPES),
+        help="tabular, networks on folds that need no choices, or network, one as options describe "
+        "it (by default tabular for a TABLE, but network with --data, or with options of a "
+        "network, of its training, of preparing its data or of its test)",
+    )
     _add_data(parser.add_argument_group("data"))
     _add_reading(parser.add_argument_group("reading a file"))
+    add_tabular(parser.add_argument_group("recipe tabular"))
     _add_network(parser.add_argument_group("network"))
     _add_training(parser.add_argument_group("training"))
     _add_regularization(parser.add_argument_group("regularization"))
     _add_stopping(parser.add_argument_group("early stopping and scores"))
     _add_running(parser.add_argument_group("running and output"))
+    # What is given tells recipes apart; what is not, is filled in later.
+    parser.set_defaults(run=train, **dict.fromkeys(OF_NETWORKS))
 
 
 def _add_data(data: Any) -> None:
     data.add_argument(
         "--data",
-        default="digits",
         metavar="NAME_OR_FILE",
-        help=f"{', '.join(DATA_SETS)}, or a .csv, .tsv, .csv.gz, .npz, .npy or .parquet file "
-        "(%(default)s)",
+        help=f"{', '.join(DATA_SETS)}, or a .csv, .tsv, .csv.gz, .npz, .npy or .parquet file, for "
+        "a network (digits)",
     )
     data.add_argument(
         "--target",
@@ -86,9 +105,7 @@ def _add_data(data: Any) -> None:
         help="name or index of the target's column, or of several for multi-label or several "
         "values (by default the last column), or name of an NPZ file's target array (by default y)",
     )
-    data.add_argument(
-        "--features", default="X", metavar="NAME", help="an NPZ file's array (%(default)s)"
-    )
+    data.add_argument("--features", metavar="NAME", help="an NPZ file's array (X)")
     data.add_argument(
         "--columns", nargs="+", default=[], metavar="COLUMN", help="features (by default all)"
     )
@@ -111,9 +128,8 @@ def _add_data(data: Any) -> None:
     data.add_argument(
         "--test-fraction",
         type=number,
-        default=0.2,
         metavar="SHARE",
-        help="share of a file that is held out (%(default)s)",
+        help="share of a file that is held out (0.2)",
     )
     data.add_argument(
         "--stratify", action="store_true", help="hold out the same share of every class"
@@ -129,9 +145,8 @@ def _add_reading(data: Any) -> None:
     data.add_argument(
         "--missing",
         choices=["error", "drop", "mean"],
-        default="error",
         help="what to do where a value is missing: stop, leave out the row, or put the training "
-        "data's mean (%(default)s)",
+        "data's mean (error)",
     )
     add_reading(data)
 
@@ -141,14 +156,12 @@ def _add_network(network: Any) -> None:
         "--layers",
         type=whole_number,
         nargs="*",
-        default=[128],
         metavar="WIDTH",
         help="hidden layers' widths (128)",
     )
     network.add_argument(
         "--hidden-activation",
         nargs="+",
-        default=["relu"],
         choices=list(ACTIVATIONS),
         metavar="NAME",
         help=f"one for all hidden layers, or one per layer: {', '.join(ACTIVATIONS)} (relu)",
@@ -158,9 +171,7 @@ def _add_network(network: Any) -> None:
         choices=list(OUTPUT_ACTIVATIONS),
         help="by default softmax for classification, sigmoid for multilabel, linear for regression",
     )
-    network.add_argument(
-        "--dtype", choices=["float32", "float64"], default="float32", help="precision (%(default)s)"
-    )
+    network.add_argument("--dtype", choices=["float32", "float64"], help="precision (float32)")
 
 
 def _add_training(training: Any) -> None:
@@ -187,16 +198,14 @@ def _add_training(training: Any) -> None:
     training.add_argument(
         "--batch-size",
         type=whole_number,
-        default=32,
         metavar="N",
-        help="samples per step (%(default)s); lbfgs takes all",
+        help="samples per step (32); lbfgs takes all",
     )
     training.add_argument(
         "--epochs",
         type=whole_number,
-        default=20,
         metavar="N",
-        help="passes over the data (%(default)s); of lbfgs, 20 steps each",
+        help="passes over the data (20, and 128 of recipe tabular); of lbfgs, 20 steps each",
     )
     training.add_argument(
         "--class-weight",
@@ -217,20 +226,17 @@ def _add_regularization(group: Any) -> None:
     group.add_argument(
         "--weight-decay", type=number, metavar="W", help="by default the optimizer's own"
     )
-    group.add_argument("--l1", type=number, default=0.0, metavar="W", help="weight of sum |w| (0)")
-    group.add_argument(
-        "--l2", type=number, default=0.0, metavar="W", help="weight of half the sum of w^2 (0)"
-    )
+    group.add_argument("--l1", type=number, metavar="W", help="weight of sum |w| (0)")
+    group.add_argument("--l2", type=number, metavar="W", help="weight of half the sum of w^2 (0)")
     group.add_argument(
         "--dropout",
         type=number,
         nargs="+",
-        default=[0.0],
         metavar="SHARE",
         help="of units dropped in every hidden layer, or one for the input and each of them (0)",
     )
     group.add_argument(
-        "--input-noise", type=number, default=0.0, metavar="DEVIATION", help="added to features (0)"
+        "--input-noise", type=number, metavar="DEVIATION", help="added to features (0)"
     )
     group.add_argument(
         "--clip-norm", type=number, metavar="N", help="longest gradient (by default any)"
@@ -265,14 +271,12 @@ def _add_stopping(group: Any) -> None:
     group.add_argument(
         "--validation-fraction",
         type=number,
-        default=0.1,
         metavar="SHARE",
-        help="of the training rows, for --early-stopping (%(default)s)",
+        help="of the training rows, for --early-stopping (0.1)",
     )
     group.add_argument(
         "--metrics",
         nargs="+",
-        default=[],
         metavar="NAME",
         help="more scores: label_accuracy, or scikit-learn's scorers, such as f1_macro",
     )
@@ -325,12 +329,17 @@ def train(options: argparse.Namespace) -> None:
     >>> train(parser.parse_args(["train", "--epochs", "1", "--backend", "numpy"]))
     data: ...
     """
+    recipe, note = choose_recipe(options)
+    if recipe == "tabular":
+        train_table(options)
+        return
+    options = of_network(options)
     _check_history_file(options.history)
-    _check_model_file(options.save)
+    check_model_file(options.save)
     problem = load_problem(options)
     trainer = _make_trainer(problem, options)
-    for note in problem.notes:
-        _say(note, options)
+    for one in [*([note] if note else []), *problem.notes]:
+        _say(one, options)
     if not options.quiet:
         print(problem)
         print(trainer.network, flush=True)
@@ -531,13 +540,6 @@ def _save_model(network: MLP, problem: Problem, path: Path) -> None:
         network.feature_names = tuple(made.encoded_names)
     network.label_names = problem.label_names
     save_model(path, ModelFile(network, made))
-
-
-def _check_model_file(path: Path | None) -> None:
-    """Refuse what could not be written, before the training rather than after it."""
-    check_folder("--save", path)
-    if path is not None and is_model_file(path) and importlib.util.find_spec("safetensors") is None:
-        raise ImportError(f"--save {path} needs safetensors: pip install 'fastmlp[safetensors]'")
 
 
 def _check_history_file(path: Path | None) -> None:

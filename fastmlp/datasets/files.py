@@ -435,6 +435,18 @@ def read_columnar(path: Path) -> list[Any]:
     return list(frame.iter_columns())
 
 
+def is_text(series: Any) -> bool:
+    """Return whether a polars Series holds text, or what polars calls categories.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> is_text(pl.Series(["a"])), is_text(pl.Series([1]))
+    (True, False)
+    """
+    return str(series.dtype.base_type()) in ("String", "Categorical", "Enum")
+
+
 def typed_column(path: Path, series: Any, rules: CellRules, *, labels: bool = False) -> Column:
     """Return a column that has a type of its own; one of text as `parse_column` does.
 
@@ -455,7 +467,7 @@ def typed_column(path: Path, series: Any, rules: CellRules, *, labels: bool = Fa
 
     kind = series.dtype
     gaps_in_names = labels and kind.is_integer() and series.null_count()
-    if kind in (pl.String, pl.Categorical, pl.Enum) or gaps_in_names:
+    if is_text(series) or gaps_in_names:
         return parse_column(series.name, series.cast(pl.String), rules, labels=labels)
     if kind == pl.Boolean and not series.null_count():
         return Column(series.name, series.to_numpy())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from fastmlp.datasets.cells import (
     CellRules,
     Column,
     NotPlainError,
+    Odd,
     parse_column,
     parse_plain_column,
 )
@@ -24,6 +25,7 @@ from fastmlp.datasets.files import (
     ARRAYS,
     COLUMNAR,
     TEXT,
+    is_text,
     kind_of,
     needs_polars,
     read_arrays,
@@ -166,18 +168,145 @@ def read_table(path: str | Path, options: TableOptions = TableOptions()) -> Tabl
     ['setosa', 'virginica']
     """
     path = Path(path)
+    if kind_of(path) in ARRAYS:
+        return _table(path, _read_array_file(path, options), options)
+    return _table(path, _read_columns(path, options, ARRAYS, native=False), options)
+
+
+@dataclass(frozen=True)
+class MixedTable:
+    """Columns of a file as they are, and a target.
+
+    Parameters
+    ----------
+    source : str
+        Name of the file.
+    features : list of Column or polars Series
+        A Series where the file gives a column a type of its own.
+    targets : list of Column
+        None of whose values is missing.
+    categorical : list of str
+        Names of features that hold categories, whatever they look like.
+    notes : list of str
+        What was read how, where that is not plain.
+
+    Examples
+    --------
+    >>> MixedTable("a.csv", [], [Column("price", np.ones(2))], [], []).y
+    array([1., 1.])
+    """
+
+    source: str
+    features: list[Any]
+    targets: list[Column]
+    categorical: list[str]
+    notes: list[str]
+
+    @property
+    def y(self) -> Array:
+        """The target, of shape (n_samples,) or (n_samples, n_targets)."""
+        values = [column.values for column in self.targets]
+        return values[0] if len(values) == 1 else np.column_stack(values)
+
+    @property
+    def target(self) -> str:
+        """Name of the target, for messages."""
+        return ", ".join(column.name for column in self.targets)
+
+
+def read_mixed_table(path: str | Path, options: TableOptions = TableOptions()) -> MixedTable:
+    r"""Read the columns of a text, Parquet, Feather or Arrow file as they are, and a target.
+
+    Values may be missing; a row without a target is left out, which is noted. It needs
+    ``fastmlp[tables]``.
+
+    Parameters
+    ----------
+    path : str or Path
+    options : TableOptions, optional
+        `missing` is not used.
+
+    Raises
+    ------
+    OSError, ImportError, ValueError
+        As `read_table`; numbers beside text in one column are refused here, too.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "flats.csv"
+    ...     _ = path.write_text("size,kind,rent
+    51.5,loft,3.5
+    ,,2.9
+    ")
+    ...     table = read_mixed_table(path)
+    >>> [column.values.tolist() for column in table.features]
+    [[51.5, nan], ['loft', '']]
+    """
+    path = Path(path)
+    found = _read_columns(path, options, (), native=True)
+    lacking = np.any([column.missing for column in found.targets], axis=0)
+    if lacking.all():
+        raise ValueError(f"{path}: every row lacks a target")
+    categorical = [found.names[i] for i in found.chosen.features if i in found.chosen.categorical]
+    notes = list(found.notes)
+    for column in (*found.features, *found.targets):
+        if isinstance(column, Column):
+            _check_infinite(path, column, found.place)
+            if column.note:
+                notes.append(f"column {column.name!r}: {column.note}")
+    for column in found.features:
+        odd = column.odd if isinstance(column, Column) else None
+        if odd is not None and column.name not in categorical:
+            raise _odd(path, column.name, odd, found.place)
+    if lacking.any():
+        notes.append(f"{lacking.sum()} of {len(lacking)} rows lack a target and are left out")
+    rows = np.flatnonzero(~lacking)
+    features = [_some(column, rows) if lacking.any() else column for column in found.features]
+    targets = [_some(column, rows) for column in found.targets]
+    return MixedTable(str(path), features, targets, categorical, notes)
+
+
+def _some(column: Any, rows: Array) -> Any:
+    return (
+        replace(column, values=column.values[rows]) if isinstance(column, Column) else column[rows]
+    )
+
+
+def _odd(path: Path, name: str, odd: Odd, place: Callable[[int], str]) -> ValueError:
+    return ValueError(
+        f"{path}, {place(odd.row)}, column {name!r}: {odd.reason}; "
+        "mend it, or leave the column out by --drop, or take it as names by --categorical"
+    )
+
+
+class _Columns(NamedTuple):
+    """What is read of a file."""
+
+    chosen: _Chosen
+    features: list[Any]
+    targets: list[Column]
+    place: Callable[[int], str]
+    notes: list[str]
+    #: Of all columns.
+    names: list[str]
+
+
+def _read_columns(
+    path: Path, options: TableOptions, others: Sequence[str], *, native: bool
+) -> _Columns:
+    """Return the columns of a file; `others` are further endings that a caller takes."""
     kind = kind_of(path)
-    if kind in ARRAYS:
-        return _read_array_file(path, options)
     if kind in TEXT:
         return _read_text_file(path, options)
     if kind in COLUMNAR:
-        return _read_columnar_file(path, options)
-    known = ", ".join((*TEXT, *ARRAYS, *COLUMNAR))
+        return _read_columnar_file(path, options, native)
+    known = ", ".join((*TEXT, *others, *COLUMNAR))
     raise ValueError(f"a table must end in one of {known}, got {str(path)!r}")
 
 
-def _read_text_file(path: Path, options: TableOptions) -> Table:
+def _read_text_file(path: Path, options: TableOptions) -> _Columns:
     text = read_text_table(
         path,
         encoding=options.encoding,
@@ -211,19 +340,22 @@ def _read_text_file(path: Path, options: TableOptions) -> Table:
             where = f"{path}, {place(error.row)}, column {name!r}"
             raise needs_polars(f"{where}: {error}") from error
 
-    return _table(path, chosen, *chosen.columns(column), place, options, text.notes)
+    return _Columns(chosen, *chosen.columns(column), place, text.notes, names)
 
 
-def _read_columnar_file(path: Path, options: TableOptions) -> Table:
+def _read_columnar_file(path: Path, options: TableOptions, native: bool) -> _Columns:
     columns = read_columnar(path)
     names = [column.name for column in columns]
     chosen = _choose(path, names, options)
     rules = _rules(path, names, options, ".")
 
-    def column(index: int, labels: bool) -> Column:
-        return typed_column(path, columns[index], rules, labels=labels)
+    def column(index: int, labels: bool) -> Any:
+        series = columns[index]
+        if native and index not in chosen.targets and not is_text(series):
+            return series
+        return typed_column(path, series, rules, labels=labels)
 
-    return _table(path, chosen, *chosen.columns(column), _index_of, options, [])
+    return _Columns(chosen, *chosen.columns(column), _index_of, [], names)
 
 
 def _rules(path: Path, names: list[str], options: TableOptions, decimal: str) -> CellRules:
@@ -239,7 +371,7 @@ def _index_of(row: int) -> str:
     return f"row {row} (from 0)"
 
 
-def _read_array_file(path: Path, options: TableOptions) -> Table:
+def _read_array_file(path: Path, options: TableOptions) -> _Columns:
     arrays = read_arrays(path)
     if "" in arrays and path.suffix.lower() == ".npy":
         X = arrays[""]
@@ -277,7 +409,7 @@ def _read_array_file(path: Path, options: TableOptions) -> Table:
         if y.ndim == 1
         else [Column(f"{target}[{i}]", y[:, i]) for i in range(y.shape[1])]
     )
-    return _table(path, chosen, columns, wanted, _index_of, options, [])
+    return _Columns(chosen, columns, wanted, _index_of, [], names)
 
 
 class _Chosen(NamedTuple):
@@ -288,7 +420,7 @@ class _Chosen(NamedTuple):
     #: Features that are names, whatever they look like.
     categorical: set[int]
 
-    def columns(self, column: Callable[[int, bool], Column]) -> tuple[list[Column], list[Column]]:
+    def columns(self, column: Callable[[int, bool], Any]) -> tuple[list[Any], list[Column]]:
         """Return the features and the targets; `column` takes an index, and if it holds names."""
         features = [column(i, i in self.categorical) for i in self.features]
         return features, [column(i, True) for i in self.targets]
@@ -330,15 +462,8 @@ def _choose(
     return _Chosen(list(dict.fromkeys(targets)), features, categorical)
 
 
-def _table(
-    path: Path,
-    chosen: _Chosen,
-    features: list[Column],
-    targets: list[Column],
-    place: Callable[[int], str],
-    options: TableOptions,
-    notes: list[str],
-) -> Table:
+def _table(path: Path, read: _Columns, options: TableOptions) -> Table:
+    chosen, features, targets, place, notes, _ = read
     n_rows = len(targets[0].values)
     kept = np.ones(n_rows, dtype=bool)
     for column in (*features, *targets):
@@ -410,10 +535,7 @@ def _feature(
         kind = "date" if column.is_date else "number"
         return Feature(column.name, kind, date_format=column.date_format)
     if column.odd is not None and not categorical:
-        raise ValueError(
-            f"{path}, {place(column.odd.row)}, column {column.name!r}: {column.odd.reason}; "
-            "mend it, or leave the column out by --drop, or take it as names by --categorical"
-        )
+        raise _odd(path, column.name, column.odd, place)
     known = values[~column.missing[rows]]
     categories = np.unique(known)
     if len(categories) > MOST_CATEGORIES or len(categories) == len(rows) > 2:

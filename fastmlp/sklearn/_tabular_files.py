@@ -94,6 +94,10 @@ class TabularInFiles(InModelFiles):
     best_epochs_: Any
     fold_scores_: Array
 
+    def describe_source(self, target: tuple[str, ...], date_formats: Mapping[str, str]) -> None:
+        """Keep in files what a command knows of the table's own file; not for users."""
+        self._source = TableSource(target, date_formats)
+
     def _model_file(self) -> ModelFile:
         fitted = {
             "encoder": self.encoder_.to_content(),
