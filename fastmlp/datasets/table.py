@@ -236,10 +236,7 @@ def read_mixed_table(path: str | Path, options: TableOptions = TableOptions()) -
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "flats.csv"
-    ...     _ = path.write_text("size,kind,rent
-    51.5,loft,3.5
-    ,,2.9
-    ")
+    ...     _ = path.write_text("size,kind,rent\n51.5,loft,3.5\n,,2.9\n")
     ...     table = read_mixed_table(path)
     >>> [column.values.tolist() for column in table.features]
     [[51.5, nan], ['loft', '']]
