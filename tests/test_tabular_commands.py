@@ -148,6 +148,45 @@ def test_the_form_of_dates_is_remembered(tmp_path: Path):
     assert found.to_list() == wanted.tolist()
 
 
+def test_columns_without_values_or_of_numbers_that_are_names(tmp_path: Path):
+    model = tmp_path / "model.safetensors"
+    frame = flats().with_columns(pl.lit(None, dtype=pl.String).alias("note"))
+    table = write(frame.drop("dear").select(pl.exclude("rent"), "rent"), tmp_path / "a.csv")
+    run("train", table, *QUICK, "--categorical", "rooms", "--quiet", "--save", model)
+    names = TabularRegressor.load(model).encoder_.get_feature_names_out().tolist()
+    assert {"rooms=1", "rooms=2", "rooms=3", "note"} <= set(names)
+    found = []
+    for note in (None, "new"):
+        later = write(frame.with_columns(pl.lit(note).alias("note")), tmp_path / "b.csv")
+        run("predict", model, later, *SAME, "--out", tmp_path / "out.csv")
+        found.append((tmp_path / "out.csv").read_text())
+    assert found[0] == found[1]
+
+
+def test_a_table_without_a_header(tmp_path: Path):
+    model = tmp_path / "model.safetensors"
+    rows = flats().drop("dear").fill_null(strategy="backward")
+    rows.write_csv(tmp_path / "a.csv", include_header=False)
+    run("train", tmp_path / "a.csv", *QUICK, "--no-header", "--quiet", "--save", model)
+    run("predict", model, tmp_path / "a.csv", *SAME, "--no-header", "--out", tmp_path / "out.csv")
+    run("evaluate", model, tmp_path / "a.csv", *SAME, "--no-header")
+    assert len(pl.read_csv(tmp_path / "out.csv")) == N
+
+
+def test_names_of_rows_are_said(tmp_path: Path, capsys):
+    names = pl.Series("name", [f"flat {i}" for i in range(N)])
+    run("train", write(flats().insert_column(0, names), tmp_path / "a.csv"), *QUICK)
+    printed = capsys.readouterr().err
+    assert "column 'name' holds 60 different texts in 60 rows; --drop leaves it out" in printed
+    assert printed.count("different texts") == 1
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path, capsys):
+    (tmp_path / "a.csv").write_text("size,size,rent\n1,2,3.5\n2,3,4\n")
+    run("train", tmp_path / "a.csv", *QUICK, code=2)
+    assert "has several columns of one name: 'size'; leave some" in capsys.readouterr().err
+
+
 def test_models_of_other_programs_predict_files(table: Path, tmp_path: Path):
     X = flats().select("size", "rooms").to_numpy()
     settings: dict[str, Any] = {"n_members": 2, "n_epochs": 2, "random_state": 0}

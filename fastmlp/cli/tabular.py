@@ -23,8 +23,8 @@ Array = NDArray[Any]
 
 #: What model files call the estimators for tables, and what they are for.
 TASKS_BY_KIND = {"TabularClassifier": "classification", "TabularRegressor": "regression"}
-#: What the encoder calls kinds of columns, as readers do; it says "text" of no other.
-_READ_AS = {"time": "date", "category": "category"}
+#: What the encoder calls kinds of columns, as readers do; an empty one has no categories.
+_READ_AS = {"time": "date", "category": "category", "empty": "category"}
 _MICROSECONDS_A_DAY = 86_400 * 10**6
 
 
@@ -198,6 +198,8 @@ def _series(feature: Feature, cells: Any, rules: CellRules) -> Any:
         return cells.alias(feature.name)
     if isinstance(cells, np.ndarray) and cells.dtype.kind != "U":
         return pl.Series(feature.name, cells)
+    if feature.kind == "category" and not feature.categories:
+        return pl.Series(feature.name, [None] * len(cells), dtype=pl.String)
     truths = {type(one) for one in feature.categories} == {bool}
     read = replace(feature, kind="number") if not feature.is_text and truths else feature
     values = feature_values(read, cells, rules)

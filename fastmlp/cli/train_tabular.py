@@ -24,6 +24,8 @@ from fastmlp.history import format_value
 
 Array = NDArray[Any]
 
+#: So many different texts are few in any table.
+_FEW_NAMES = 20
 _RESULTS = {"classification": "classes", "regression": "values"}
 
 
@@ -72,7 +74,8 @@ def train_table(options: argparse.Namespace) -> None:
     _check(options)
     table = read_mixed_table(options.table or options.data, table_options(options))
     task, reason, y = _target(table, options.task)
-    for note in [*(one.replace(DATES_NOTE, "dates") for one in table.notes), reason]:
+    notes = [one.replace(DATES_NOTE, "dates") for one in table.notes]
+    for note in [*notes, *_many_names(table), reason]:
         _say(note, options)
     X = _frame(table)
     if not options.quiet:
@@ -129,6 +132,20 @@ def _target(table: MixedTable, task: str | None) -> tuple[str, str, Array]:
         numbers, classes = to_classes(y, name)
         y = classes[numbers]
     return task, reason, y
+
+
+def _many_names(table: MixedTable) -> list[str]:
+    """Return notes on columns of text that hardly repeat, such as names of rows."""
+    notes = []
+    for column in table.features:
+        if isinstance(column, Column) and column.is_text and column.name not in table.categorical:
+            n_texts, n_rows = len(np.unique(column.values)), len(column.values)
+            if n_texts > max(_FEW_NAMES, n_rows / 2):
+                notes.append(
+                    f"column {column.name!r} holds {n_texts} different texts in {n_rows} rows; "
+                    "--drop leaves it out"
+                )
+    return notes
 
 
 def _frame(table: MixedTable) -> Any:

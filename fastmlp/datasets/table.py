@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmlp._checks import listing
 from fastmlp.datasets.cells import (
     MISSING,
     Array,
@@ -243,6 +244,13 @@ def read_mixed_table(path: str | Path, options: TableOptions = TableOptions()) -
     """
     path = Path(path)
     found = _read_columns(path, options, (), native=True)
+    names = [column.name for column in found.features]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"{path} has several columns of one name: {listing(twice[:6])}; leave some out by "
+            "--drop and their indices"
+        )
     lacking = np.any([column.missing for column in found.targets], axis=0)
     if lacking.all():
         raise ValueError(f"{path}: every row lacks a target")

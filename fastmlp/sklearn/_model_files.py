@@ -49,7 +49,8 @@ class InModelFiles(BaseEstimator):
             If safetensors is not installed.
         ModelFileError
             If weights are NaN or infinite, or classes or an activation are nothing that a file can
-            hold. It is a ValueError.
+            hold, or what stands beside the weights takes more than 8 MiB, as of an estimator for
+            tables with more than 40 targets. It is a ValueError.
 
         Warns
         -----
