@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 
-if sys.argv[1] == "prebuilt":
+if __name__ == "__main__" and sys.argv[1] == "prebuilt":
     sys.modules["numba"] = sys.modules["llvmlite"] = None  # type: ignore[assignment]
 
 import numpy as np
