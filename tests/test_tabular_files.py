@@ -225,6 +225,7 @@ ANY: dict[str, Callable[[dict[str, Any]], Any]] = {
         features=content["fitted"]["encoder"]["features"][:-1], names=None
     ),
     "an encoder that is none": setting("fitted", "encoder", to=[1]),
+    "a huge best epoch": setting("fitted", "best_epochs", to=[10**30, 1]),
     "best epochs of others": setting("fitted", "best_epochs", to=[1, 1, 1]),
     "fold scores of others": setting("fitted", "fold_scores", to=[0.5]),
     "a fold score that is text": setting("fitted", "fold_scores", 0, to="1"),
@@ -236,6 +237,7 @@ ANY: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 OF_CLASSES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no temperature": setting("fitted", "temperature", to=0.0),
+    "a temperature that none has": setting("fitted", "temperature", to=1e30),
     "scores not in order": setting("fitted", "scores", 0, to=[0.5, 0.25]),
     "negative scores": setting("fitted", "scores", 0, to=[-1.0]),
     "scores of fewer members": setting("fitted", "scores", to=[[0.5]]),

@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 Array = NDArray[Any]
 
 #: Temperatures that are looked at: this factor below and above 1.
-_MOST = 100.0
+MOST_TEMPERATURE = 100.0
 
 
 def find_temperature(probabilities: Array, classes: Array, weights: Array | None = None) -> float:
@@ -50,7 +50,7 @@ def find_temperature(probabilities: Array, classes: Array, weights: Array | None
         inverse = math.exp(-log_temperature)
         return float(weights @ np.log(np.exp(inverse * logs).sum(axis=1))) - inverse * wanted
 
-    bound = math.log(_MOST)
+    bound = math.log(MOST_TEMPERATURE)
     return math.exp(minimize_scalar(loss, bounds=(-bound, bound), method="bounded").x)
 
 

@@ -17,7 +17,11 @@ from fastmlp._schema import Number
 from fastmlp.losses import CrossEntropy, Loss
 from fastmlp.network import MLP
 from fastmlp.sklearn._bases import ClassifierMixin
-from fastmlp.sklearn._calibration import at_temperature, find_temperature
+from fastmlp.sklearn._calibration import (
+    MOST_TEMPERATURE,
+    at_temperature,
+    find_temperature,
+)
 from fastmlp.sklearn._conformal import label_sets, sorted_scores
 from fastmlp.sklearn._file_content import classes_of
 from fastmlp.sklearn._parameters import parameter, with_parameters
@@ -33,8 +37,8 @@ from fastmlp.sklearn._tabular_files import SCORES, fitted_fields, scores_of
 
 Array = NDArray[Any]
 
-#: Of temperatures that files may hold.
-_LEAST = 1e-9
+#: Of what files may hold: whatever a fit finds, and what it rounds to.
+_TEMPERATURE = Number(least=0.99 / MOST_TEMPERATURE, most=1.01 * MOST_TEMPERATURE)
 
 
 @with_parameters
@@ -84,7 +88,7 @@ class TabularClassifier(ClassifierMixin, Tabular):
     _output = "softmax"
     _of_values = False
     _kind = "TabularClassifier"
-    _fitted_fields = fitted_fields({"temperature": Number(least=_LEAST), "scores": SCORES})
+    _fitted_fields = fitted_fields({"temperature": _TEMPERATURE, "scores": SCORES})
 
     label_smoothing: float = parameter(
         default=0.1,

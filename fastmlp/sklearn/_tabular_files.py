@@ -22,6 +22,7 @@ from fastmlp.sklearn._table_encoder import TableEncoder
 
 Array = NDArray[Any]
 
+_MOST_EPOCHS = 2**48
 #: Of the rows that members held out, by member.
 SCORES = Items(Items(Number(least=0)))
 
@@ -59,7 +60,7 @@ def fitted_fields(own: Mapping[str, Kind]) -> Fields:
         {
             "encoder": Anything(),
             "watched": Text(),
-            "best_epochs": Items(Integer(1)),
+            "best_epochs": Items(Integer(1, _MOST_EPOCHS)),
             "fold_scores": Items(Maybe(Number())),
             "source": Fields({"target": Items(Text()), "date_formats": Fields(others=Text())}),
             **own,
