@@ -425,8 +425,11 @@ def test_wrong_options_are_refused_at_once(words: list[str], message: str, capsy
 
 
 def test_the_peak_kernel_multiplies_and_adds_as_often_as_it_says():
-    peak = pytest.importorskip("fastmlp.backends.numba_backend.peak")
+    pytest.importorskip("numba")
+    from fastmlp.backends.numba_backend.compiled import compiled
+    from fastmlp.backends.numba_backend.products.heights import FULL
+
     a, w = np.array([3.0]), np.arange(8.0)
-    out = np.zeros(len(peak.FULL) * 8)
-    peak._kernel()(a, w, out, 1000)
-    np.testing.assert_array_equal(out.reshape(-1, 8), np.tile(3000 * w, (len(peak.FULL), 1)))
+    out = np.zeros(len(FULL) * 8)
+    compiled("multiply_add", np.dtype("float64"))(a, w, out, 1000)
+    np.testing.assert_array_equal(out.reshape(-1, 8), np.tile(3000 * w, (len(FULL), 1)))
