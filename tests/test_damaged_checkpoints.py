@@ -307,7 +307,8 @@ def wrong_contents(trainer: Trainer, content: dict[str, Any]) -> Iterator[tuple[
                 yield f"{path} = {value!r}", changed(content, path, value)
         if isinstance(kind, Fields) and path:
             for name in kind.fields:
-                yield f"no {name} in {path}", changed(content, (*path, name), REMOVED)
+                if path != ("settings",) or name not in _LATER_SETTINGS:
+                    yield f"no {name} in {path}", changed(content, (*path, name), REMOVED)
             if kind.others is None:
                 yield f"more in {path}", changed(content, (*path, "more"), 1)
     for name in schema.fields:
