@@ -55,10 +55,12 @@ class TableEncoder(TransformerMixin, BaseEstimator):
       time of the day. The last three go by the clock of the values' own time zone.
     - A column without any value is one of 0.
 
-    Then every column, also those of categories, is scaled as by RealMLP [1]_: the median becomes 0,
-    and the distance of the quartiles 1; where that distance is 0, half the range becomes 1, and a
-    constant column 0. Last comes a smooth clip, ``x / sqrt(1 + (x / 3)**2)``, so that all numbers
-    lie between -3 and 3. Quartiles are of the values that are not missing.
+    Then every column, also those of categories, is scaled as by RealMLP (Holzmüller, Grinsztajn and
+    Steinwart, "Better by Default: Strong Pre-Tuned MLPs and Boosted Trees on Tabular Data", 2024,
+    https://arxiv.org/abs/2407.04491): the median becomes 0, and the distance of the quartiles 1;
+    where that distance is 0, half the range becomes 1, and a constant column 0. Last comes a smooth
+    clip, ``x / sqrt(1 + (x / 3)**2)``, so that all numbers lie between -3 and 3. Quartiles are of
+    the values that are not missing.
 
     Parameters
     ----------
@@ -74,13 +76,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     n_features_in_ : int
-    feature_names_in_ : ndarray of str and shape (n_features_in_,)
+    feature_names_in_ : ndarray of str and shape (n_features,)
         Only where the table has names.
-
-    References
-    ----------
-    .. [1] Holzmüller, Grinsztajn and Steinwart, "Better by Default: Strong Pre-Tuned MLPs and
-       Boosted Trees on Tabular Data", 2024, https://arxiv.org/abs/2407.04491
 
     Examples
     --------

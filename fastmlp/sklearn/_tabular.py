@@ -124,8 +124,8 @@ class Tabular(TabularInFiles):
         text="""
         What the best epoch is chosen by: "auto" (the share of wrong classes plus half the log
         loss; the squared error), "loss" (as trained), the name of a scorer of scikit-learn
-        ("accuracy", "log_loss", "roc_auc", "rmse", "mae", with or without "neg_"), or a scorer or a
-        function of true and predicted classes' numbers, or standardised values.""",
+        ("accuracy", "log_loss", "roc_auc", "rmse", "mae", with or without ``neg_``), or a scorer
+        or a function of true and predicted classes' numbers, or standardised values.""",
     )
     early_stopping: int | None = parameter(
         default=None,
