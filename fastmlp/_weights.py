@@ -168,15 +168,21 @@ def total_weight(weights: Array | None, n_rows: int) -> float:
     return float(n_rows) if weights is None else float(weights.sum(dtype=np.float64))
 
 
-def batch_weights(n_rows: int, batch_size: int, weights: Array | None) -> Array:
+def batch_weights(n_rows: int, batch_size: int, weights: Array | None, n_epochs: int = 1) -> Array:
     """Return every batch's number of rows, or the sum of their weights, as float64.
+
+    The rows are those of so many epochs, one after the other.
 
     Examples
     --------
     >>> batch_weights(5, 2, None)
     array([2., 2., 1.])
+    >>> batch_weights(6, 2, None, n_epochs=2)
+    array([2., 1., 2., 1.])
     """
-    starts = np.arange(0, n_rows, batch_size)
+    epoch_rows = n_rows // n_epochs
+    in_epoch = np.arange(0, epoch_rows, batch_size)
+    starts = np.add.outer(epoch_rows * np.arange(n_epochs), in_epoch).reshape(-1)
     if weights is None:
         return np.diff(starts, append=n_rows).astype(np.float64)
     return np.asarray(np.add.reduceat(weights, starts, dtype=np.float64))

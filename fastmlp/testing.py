@@ -883,6 +883,22 @@ def _train(
     }
 
 
+def _train_at_once(case: Setting, session: Session, n_epochs: int) -> dict[str, Array]:
+    """Return what `_train` does, with all epochs in one call."""
+    X, y, weights = case.data()
+    orders, rates = zip(*case.epochs(n_epochs), strict=True)
+    order, rate = np.concatenate(orders), np.concatenate(rates)
+    logits = np.full((len(order), session.n_outputs), np.nan, dtype=session.dtype)
+    penalties = np.full(len(rate), np.nan)
+    given = (X, _targets(session, y), order, rate, weights, logits, penalties)
+    return {
+        "losses": session.train(*given, n_epochs=n_epochs),
+        "logits": logits,
+        "penalties": penalties,
+        **_arrays(session.store()),
+    }
+
+
 def _train_displaced(case: Setting, n_epochs: int, seed: int) -> dict[str, Array]:
     """Return what `_train` does, with gradients and parameters displaced within their bounds."""
     rng = np.random.default_rng(seed)
@@ -1085,6 +1101,7 @@ def _check_bits(backend: Backend, case: Setting) -> None:
     same(f"with 2 threads ({case})", _train(case, case.bind(backend, 2), 2))
     same(f"with 3 threads ({case})", _train(case, case.bind(backend, 3), 2))
     same(f"where calls are cut ({case})", _train(case, case.bind(backend), 2, 1))
+    same(f"with two epochs in a call ({case})", _train_at_once(case, case.bind(backend), 2))
     first, second = case.bind(backend), case.bind(backend)
     _train(case, first)
     second.load(first.store())

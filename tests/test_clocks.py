@@ -468,10 +468,10 @@ def test_a_fit_that_is_refused_leaves_the_optimizer_as_it_was(refused):
 def test_an_epoch_that_ctrl_c_breaks_off_was_never_taken(solver, n_steps, monkeypatch):
     options = {"solver": solver, "batch_size": 10, "schedule": Clock(), "alpha": 0.0}
     whole, model = make_model(**options, max_iter=1), make_model(**options, max_iter=2)
-    update, taken = NumpySession._update, iter(range(n_steps))
+    update, breaks_off = NumpySession._update, iter([False] * n_steps + [True])
 
     def interrupted(session, gradient, rate):
-        if next(taken, None) is None:
+        if next(breaks_off, False):
             raise KeyboardInterrupt
         update(session, gradient, rate)
 

@@ -461,6 +461,8 @@ class Session(ABC):
         sample_weight: Array | None = None,
         logits: Array | None = None,
         penalties: Array | None = None,
+        *,
+        n_epochs: int = 1,
     ) -> Array:
         """Train over the samples in the given order, in batches, one update a batch.
 
@@ -471,8 +473,10 @@ class Session(ABC):
         y : ndarray
             As `prepare_targets` returns it: class numbers, or a matrix of targets.
         order : array-like of int
-            Rows to visit; every batch takes the next `batch_size` of them, the last what is left.
+            Rows to visit; every batch takes the next `batch_size` of them, the last of an epoch
+            what is left of it.
         learning_rates : ndarray of float64, of shape (n_batches,)
+            Of all epochs' batches.
         sample_weight : ndarray of shape (n_samples,), optional
             Weights at least 0 of each batch's mean.
         logits : ndarray of shape (len(order), n_outputs), optional
@@ -481,6 +485,8 @@ class Session(ABC):
         penalties : ndarray of float64, of shape (n_batches,), optional
             Where every batch's L1 and L2 penalties before its update are written; contiguous and
             writable.
+        n_epochs : int, default 1
+            How many epochs of equal length `order` holds, one after the other.
 
         Returns
         -------
@@ -490,12 +496,16 @@ class Session(ABC):
         Raises
         ------
         ValueError
-            If shapes disagree, `order` points outside the samples, a label or a weight of a
-            sample that is visited is out of range, or `logits` is not as stated.
+            If shapes disagree, `order` points outside the samples or does not divide into epochs,
+            a label or a weight of a sample that is visited is out of range, or `logits` is not as
+            stated.
         """
         rows, _ = as_rows(X, self.n_inputs)
         order = self._checked_order(order, rows.shape[0])
-        n_batches = -(-len(order) // self.batch_size)
+        n_epochs = _checks.integer(n_epochs, "n_epochs", at_least=1)
+        if len(order) % n_epochs:
+            raise ValueError(f"order holds {len(order)} rows, which are no {n_epochs} whole epochs")
+        n_batches = n_epochs * -(-(len(order) // n_epochs) // self.batch_size)
         learning_rates = np.ascontiguousarray(learning_rates, dtype=np.float64)
         if learning_rates.shape != (n_batches,):
             raise ValueError(
@@ -508,7 +518,8 @@ class Session(ABC):
             self._check_buffer(logits, (len(order), self.n_outputs), "logits")
         if penalties is not None:
             self._check_buffer(penalties, (n_batches,), "penalties", np.dtype(np.float64))
-        return self._train(rows, y, order, learning_rates, sample_weight, logits, penalties)
+        given = (rows, y, order, learning_rates, sample_weight, logits, penalties)
+        return self._train(*given) if n_epochs == 1 else self._train_epochs(*given, n_epochs)
 
     def penalty(self, total_weight: float = 1.0) -> float:
         """Return the L1 and L2 penalties of the current weights, in a batch of this total weight.
@@ -675,6 +686,39 @@ class Session(ABC):
             if penalties is not None:
                 penalties[batch] = self.penalty(total_weight(weights, len(rows)))
             self._update(gradient, float(rate))
+        return losses
+
+    def _train_epochs(
+        self,
+        X: Any,
+        y: Array,
+        order: Array,
+        learning_rates: Array,
+        sample_weight: Array | None,
+        logits: Array | None,
+        penalties: Array | None,
+        n_epochs: int,
+    ) -> Array:
+        """Train over several epochs of equal length; return every batch's loss.
+
+        The default is right for any backend. Where epochs are short, one that overrides it may
+        save what a call costs; no batch has rows of two epochs. All other arguments are as
+        `_train` has them.
+        """
+        n_rows, n_batches = len(order) // n_epochs, len(learning_rates) // n_epochs
+        losses = np.empty(len(learning_rates))
+        for epoch in range(n_epochs):
+            rows = slice(epoch * n_rows, (epoch + 1) * n_rows)
+            batches = slice(epoch * n_batches, (epoch + 1) * n_batches)
+            losses[batches] = self._train(
+                X,
+                y,
+                order[rows],
+                learning_rates[batches],
+                sample_weight,
+                None if logits is None else logits[rows],
+                None if penalties is None else penalties[batches],
+            )
         return losses
 
     # Checks ----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -57,8 +57,7 @@ class OptimizerState:
         vars(self).update(kept)
 
 
-@dataclass(frozen=True)
-class Books:
+class Books(NamedTuple):
     """Where training stands after a whole epoch: what the stopping rules and clocks go by."""
 
     #: Epochs of this fit, and of all fits since the weights were drawn.

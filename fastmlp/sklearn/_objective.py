@@ -141,23 +141,21 @@ class EpochRunner:
         self.session.load(TrainingState(parameters, state.moments, None, state.step))
 
     def run(self, order: Array, rates: Array, n_epochs: int) -> list[float]:
-        """Train over the samples in this order and return the loss of each epoch.
-
-        Several epochs at once must be of whole batches.
-        """
+        """Train over the samples in this order, epoch after epoch; return each one's loss."""
         session, samples, objective = self.session, self.samples, self.objective
         penalties, logits = np.zeros(len(rates)), None
         if objective.clips:
             logits = np.empty((len(order), session.n_outputs), dtype=session.dtype)
         given = (samples.X, samples.targets, order, rates, samples.weights, logits)
-        losses = session.train(*given, penalties if objective.alpha else None)
-        losses = objective.reported(losses, penalties) + self._differences(order, logits)
+        losses = session.train(*given, penalties if objective.alpha else None, n_epochs=n_epochs)
+        losses = objective.reported(losses, penalties)
+        losses += self._differences(order, logits, n_epochs)
         # As in scikit-learn, batches count by their size, also where samples are weighted.
-        sizes = batch_weights(len(order), session.batch_size, None)
+        sizes = batch_weights(len(order), session.batch_size, None, n_epochs)
         sums = (losses * sizes).reshape(n_epochs, -1).sum(axis=1)
         return [float(total) for total in sums / (len(order) // n_epochs)]
 
-    def _differences(self, order: Array, logits: Array | None) -> Array:
+    def _differences(self, order: Array, logits: Array | None, n_epochs: int) -> Array:
         """Return what scikit-learn's loss of each batch has on top of ours."""
         session, weights = self.session, self.samples.weights
         output = session.output_activation
@@ -166,8 +164,8 @@ class EpochRunner:
             weights = weights[order].astype(np.float64)
             rows = rows * weights
         size = session.batch_size
-        sums = batch_weights(len(order), size, rows)
-        totals = batch_weights(len(order), size, weights)
+        sums = batch_weights(len(order), size, rows, n_epochs)
+        totals = batch_weights(len(order), size, weights, n_epochs)
         return np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
 
     def keep_velocity(self, old_rate: float, new_rate: float) -> None:

@@ -25,8 +25,10 @@ from fastmlp.sklearn._whole import Whole
 
 Array = NDArray[Any]
 
-#: Epochs of small data are run together, up to so many rows.
+#: Epochs that nothing can stop are run together, up to so many rows.
 _ROWS_AT_ONCE = 10_000
+#: So many may be run beyond where a rule could stop them: where it does, they are run once more.
+_ROWS_IN_VAIN = 5_000
 #: An adaptive learning rate at or below this ends the fit.
 _SMALLEST_RATE = 1e-6
 
@@ -60,6 +62,17 @@ class Orders:
     def next(self, n_epochs: int) -> Array:
         """Return the rows of the next epochs, one epoch after the other."""
         return np.concatenate([self._next() for _ in range(n_epochs)])
+
+    def place(self) -> tuple[Array, Any]:
+        """Return where in the sequence of orders this is, for `go_to`."""
+        generator = self._generator
+        return self._order, None if generator is None else generator.get_state(legacy=False)
+
+    def go_to(self, place: tuple[Array, Any]) -> None:
+        """Go back to a place."""
+        self._order, state = place
+        if self._generator is not None:
+            self._generator.set_state(state)
 
     def _next(self) -> Array:
         if self._generator is not None:
@@ -159,36 +172,73 @@ class StochasticFit:
                 return
 
     def _train(self, n_epochs: int, planned: int) -> Record:
-        """Learn from the next epochs, and return the record of the last."""
-        start = time.perf_counter()
+        """Learn from the next epochs, or from those until a rule applies; return the last's record.
+
+        Whatever is run beyond that is as if it had never been, and an interrupt leaves all epochs
+        that were whole.
+        """
+        start, step, place = time.perf_counter(), self.session.step, self.orders.place()
         rates = self._rates(n_epochs, planned)
-        losses = self.runner.run(self.orders.next(n_epochs), rates.reshape(-1), n_epochs)
+        try:
+            losses = self._run(rates)
+        except KeyboardInterrupt:
+            n_whole = (self.session.step - step) // self.n_batches
+            if n_whole:
+                self._go_back(place)
+                self._train(n_whole, planned)
+                self._is_over()
+                self._hand_over()
+            raise
+        n_wanted = self._until_stop(losses)
+        if n_wanted < n_epochs:
+            self._go_back(place)
+            rates = rates[:n_wanted]
+            losses = self._run(rates)
         self._take_from_session()
-        for loss, rate in zip(losses, rates[:, -1], strict=True):
-            record = self._note(loss)
-            record["learning_rate"] = float(rate) / self.rate_factor
-            record["seconds"] = (time.perf_counter() - start) / n_epochs
+        seconds = (time.perf_counter() - start) / n_wanted
+        record = self._note(losses, rates[:, -1] / self.rate_factor, seconds)
         optimizer = self.learned.optimizer
         plateau = optimizer.plateau.after(record, self.schedule, self.callbacks.directions)
         self._learn(optimizer=replace(optimizer, plateau=plateau))
         return record
 
+    def _run(self, rates: Array) -> list[float]:
+        """Train epochs at these rates, and return their losses."""
+        return self.runner.run(self.orders.next(len(rates)), rates.reshape(-1), len(rates))
+
+    def _go_back(self, place: tuple[Array, Any]) -> None:
+        """Go back to what was learned; what is run again from there has the same bits."""
+        self.orders.go_to(place)
+        self.runner.begin(self.network.parameters, self.learned.optimizer)
+
     def _epochs_at_once(self) -> int:
-        """Return how many epochs can be one call, because no rule can apply before their end."""
-        options, books = self.options, self.learned.books
-        watched = (
+        """Return how many epochs can be one call, because nothing looks in between."""
+        options, n_rows = self.options, self.orders.n_rows
+        if (
             self.validation is not None
             or self.callbacks.active
             or options.verbose
             or isinstance(self.schedule, ReduceOnPlateau)
             or (self.adapts and options.learning_rate == "invscaling")
-        )
-        whole_batches = self.orders.n_rows % self.session.batch_size == 0
-        if watched or not whole_batches:
+        ):
             return 1
-        before_stop = options.n_iter_no_change + 1 - books.waited
-        left = options.max_iter - books.n_iter
-        return int(max(1, min(before_stop, left, _ROWS_AT_ONCE // self.orders.n_rows)))
+        wanted = max(min(self._before_stop(), _ROWS_AT_ONCE // n_rows), _ROWS_IN_VAIN // n_rows)
+        return int(max(1, min(wanted, options.max_iter - self.learned.books.n_iter)))
+
+    def _before_stop(self) -> float:
+        """Return after how many epochs a rule can apply at the soonest."""
+        return self.options.n_iter_no_change + 1 - self.learned.books.waited
+
+    def _until_stop(self, losses: list[float]) -> int:
+        """Return how many of some epochs there are until a rule applies, or all."""
+        books = self.learned.books
+        if self.validation is not None or len(losses) <= self._before_stop():
+            return len(losses)
+        for number, loss in enumerate(losses, 1):
+            books = self._count_improvement(books, loss, None)
+            if self._has_waited(books):
+                return number
+        return len(losses)
 
     # What is learned -------------------------------------------------------------------------
 
@@ -206,21 +256,23 @@ class StochasticFit:
         self._learn(optimizer=self.learned.optimizer.holding(stored))
         self.network.parameters = stored.parameters
 
-    def _note(self, loss: float) -> Record:
-        """Take note of one more epoch, and return its record."""
-        books = self.learned.books
-        n_iter, n_epochs = books.n_iter + 1, books.n_epochs + 1
-        record: Record = {"epoch": n_epochs, "loss": loss}
-        print_iteration(n_iter, loss, self.options.verbose)
-        score = None
-        if self.validation is not None:
-            score, scores = self._validate(self.validation)
-            record.update(scores)
-        books = replace(books, n_iter=n_iter, n_epochs=n_epochs, t=books.t + self.orders.n_rows)
-        self._learn(
-            books=self._count_improvement(books, loss, score),
-            records=(*self.learned.records, record),
-        )
+    def _note(self, losses: list[float], rates: Array, seconds: float) -> Record:
+        """Take note of more epochs, and return the last one's record."""
+        books, records = self.learned.books, []
+        for loss, rate in zip(losses, rates, strict=True):
+            n_iter, n_epochs = books.n_iter + 1, books.n_epochs + 1
+            record: Record = {"epoch": n_epochs, "loss": loss}
+            print_iteration(n_iter, loss, self.options.verbose)
+            score = None
+            if self.validation is not None:
+                score, scores = self._validate(self.validation)
+                record.update(scores)
+            record.update(learning_rate=float(rate), seconds=seconds)
+            seen = books.t + self.orders.n_rows
+            books = books._replace(n_iter=n_iter, n_epochs=n_epochs, t=seen)
+            books = self._count_improvement(books, loss, score)
+            records.append(record)
+        self._learn(books=books, records=(*self.learned.records, *records))
         return record
 
     def _validate(self, validation: Validation) -> tuple[float, Record]:
@@ -283,7 +335,11 @@ class StochasticFit:
             good_enough = not loss > best_loss - tol
             best_loss = loss if loss < best_loss else best_loss
         waited = 0 if good_enough else books.waited + 1
-        return replace(books, best_loss=best_loss, best_score=best_score, waited=waited)
+        return books._replace(best_loss=best_loss, best_score=best_score, waited=waited)
+
+    def _has_waited(self, books: Books) -> bool:
+        """Return whether there was no improvement for too many epochs."""
+        return books.waited > self.options.n_iter_no_change
 
     def _is_over(self) -> bool:
         options, books = self.options, self.learned.books
@@ -291,7 +347,7 @@ class StochasticFit:
             self._set_rate(options.learning_rate_init / (books.t + 1) ** options.power_t)
         if self.callbacks.stopping:
             return True
-        if books.waited <= options.n_iter_no_change:
+        if not self._has_waited(books):
             return False
         what = "Validation score" if options.early_stopping else "Training loss"
         message = (
@@ -305,7 +361,7 @@ class StochasticFit:
             message, over = f"{message} Learning rate too small. Stopping.", True
         else:
             self._set_rate(rate / 5.0)
-            self._learn(books=replace(books, waited=0))
+            self._learn(books=books._replace(waited=0))
             message, over = f"{message} Setting learning rate to {rate / 5.0:f}", False
         logger.info(message)
         if options.verbose:

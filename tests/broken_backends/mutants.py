@@ -241,6 +241,17 @@ class RestartsItsStepsAtEveryCall(Wrong):
         return super()._train(*arguments)
 
 
+class ForgetsWhereEpochsEnd(Wrong):
+    def _train_epochs(self, *arguments):
+        X, y, order, learning_rates, *rest, _ = arguments
+        losses = np.zeros(len(learning_rates))
+        n_batches = -(-len(order) // self.batch_size)
+        sample_weight, logits, penalties = rest
+        given = (X, y, order, learning_rates[:n_batches], sample_weight, logits)
+        losses[:n_batches] = self._train(*given, penalties[:n_batches])
+        return losses
+
+
 class SumsInTheOrderOfThreads(Wrong):
     def _train(self, *arguments):
         losses = super()._train(*arguments)
@@ -695,6 +706,7 @@ MUTANTS = {
     DropsThePartialBatch: "epoch",
     ReportsLogitsAfterTheUpdate: "epoch",
     RestartsItsStepsAtEveryCall: "curves",
+    ForgetsWhereEpochsEnd: "bits",
     SumsInTheOrderOfThreads: "bits",
     IsNeverTheSameTwice: "bits",
     StoresViews: "states",

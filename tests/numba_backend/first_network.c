@@ -25,7 +25,8 @@ int main(void) {
     fastmlp_layer layers[LAYERS] = {0};
     fastmlp_plan plan = {.n_layers = LAYERS, .batch_size = BATCH, .input_scale = 1, .scale_rate = 1};
     plan.output = FASTMLP_OUTPUT_SOFTMAX, plan.loss = FASTMLP_LOSS_CROSS_ENTROPY;
-    plan.optimizer = FASTMLP_OPTIMIZER_SGD, plan.n_visits = ROWS, plan.x_stride = WIDTHS[0];
+    plan.optimizer = FASTMLP_OPTIMIZER_SGD, plan.x_stride = WIDTHS[0];
+    plan.n_visits = plan.epoch_visits = ROWS, plan.end_batch = ROWS / BATCH;
     plan.clip_value = plan.clip_norm = plan.max_norm = INFINITY;
     for (int i = 0; i < LAYERS; i++) {
         fastmlp_layer *l = &layers[i];

@@ -78,6 +78,8 @@ class Layout:
         self.dtype = dtype
         self.lanes = LANES_BYTES // dtype.itemsize
         self.layers = Layer.array(len(layer_shapes))
+        #: Where every layer's weights begin in a block.
+        self.starts: list[int] = []
         end = 0
         for number, (n_in, n_out) in enumerate(layer_shapes):
             layer, rate = self.layers[number], dropout_rates[number]
@@ -93,12 +95,13 @@ class Layout:
                     dropout_rates[number + 1] > 0 or activation.name not in SLOPE_FROM_OUTPUT
                 )
             layer.weights = end
-            end += layer.out_panels * (n_in + 1) * self.lanes
+            self.starts.append(end)
+            end += self.panels(n_out) * (n_in + 1) * self.lanes
         self.layers.effective = self.layers.weights
-        self.scale = int(end) if has_scale else 0
+        self.scale = end if has_scale else 0
         if has_scale:
-            end += self.layers[0].in_panels * self.lanes
-        self.block_size = int(end)
+            end += self.panels(layer_shapes[0][0]) * self.lanes
+        self.block_size = end
         #: Distance of rows that hold the inputs or outputs of any layer.
         self.widest = int(max(self.layers.input_stride.max(), self.layers.delta_stride.max()))
         self.size = 0
@@ -120,12 +123,11 @@ class Layout:
     def pack(self, flat: Array, block: Array) -> None:
         """Write a flat vector into a block; the padding becomes zero."""
         lanes, start = self.lanes, 0
-        for layer in self.layers:
-            n_in, n_out, panels = int(layer.n_in), int(layer.n_out), int(layer.out_panels)
-            stop = start + (n_in + 1) * n_out
+        for first, (n_in, n_out) in zip(self.starts, self.layer_shapes, strict=True):
+            stop, panels = start + (n_in + 1) * n_out, self.panels(n_out)
             wide = np.zeros((n_in + 1, panels * lanes), dtype=block.dtype)
             wide[:, :n_out] = flat[start:stop].reshape(n_in + 1, n_out)
-            target = block[layer.weights : layer.weights + wide.size]
+            target = block[first : first + wide.size]
             target.reshape(panels, n_in + 1, lanes)[:] = wide.reshape(
                 n_in + 1, panels, lanes
             ).transpose(1, 0, 2)
@@ -138,10 +140,9 @@ class Layout:
     def unpack(self, block: Array, flat: Array) -> None:
         """Write a block into a flat vector."""
         lanes, start = self.lanes, 0
-        for layer in self.layers:
-            n_in, n_out, panels = int(layer.n_in), int(layer.n_out), int(layer.out_panels)
-            stop = start + (n_in + 1) * n_out
-            source = block[layer.weights : layer.weights + panels * (n_in + 1) * lanes]
+        for first, (n_in, n_out) in zip(self.starts, self.layer_shapes, strict=True):
+            stop, panels = start + (n_in + 1) * n_out, self.panels(n_out)
+            source = block[first : first + panels * (n_in + 1) * lanes]
             wide = source.reshape(panels, n_in + 1, lanes).transpose(1, 0, 2)
             flat[start:stop].reshape(n_in + 1, n_out)[:] = wide.reshape(n_in + 1, -1)[:, :n_out]
             start = stop

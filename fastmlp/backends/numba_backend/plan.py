@@ -51,6 +51,9 @@ class Plan(Record):
     first_step: int
     first_row: int  # number in the whole batch of this call's first row, for random numbers
     n_visits: int  # length of the order
+    epoch_visits: int  # of them, those of an epoch; the last batch of each may be smaller
+    first_batch: int  # numbers of the batches of this call: from here
+    end_batch: int  # up to here
     x_stride: int  # from one row of the inputs to the next
     total_weight: float  # what the mean over a batch divides by; 0 for the batch's own weights
     # Hyper-parameters.

@@ -298,13 +298,14 @@ class NumbaSession(Session):
         plan = self.memory.plan.copy()
         plan.gradient_only, plan.clip_value = 1, math.inf
         plan.total_weight = total if total > 0 else math.inf
+        plan.first_step, plan.first_batch, plan.end_batch = self.step, 0, 1
         memory = self.memory._replace(plan=plan)
         whole, loss = np.zeros_like(self._block(0)), 0.0
         for start in range(0, n_samples, self.batch_size):
             rows = slice(start, start + self.batch_size)
             plan.first_row = start
             flat, plan.x_stride = native_or_converted(X[rows], self.dtype)
-            n_rows = min(self.batch_size, n_samples - start)
+            n_rows = plan.epoch_visits = min(self.batch_size, n_samples - start)
             call = self._call(
                 flat,
                 y[rows],
@@ -343,12 +344,12 @@ class NumbaSession(Session):
                 rates.epsilon *= rates.corrected_root
         return rates
 
-    def _batch_l2(self, order: Array, sample_weight: Array | None) -> Array | float:
+    def _batch_l2(self, order: Array, sample_weight: Array | None, n_epochs: int) -> Array | float:
         """Return the coefficient of the L2 penalty, of each batch where it may differ."""
         if self.regularization.l2 == 0:
             return 0.0
         weights = None if sample_weight is None else sample_weight[order]
-        totals = batch_weights(len(order), self.batch_size, weights)
+        totals = batch_weights(len(order), self.batch_size, weights, n_epochs)
         return np.asarray(self.regularization.l2_of(totals))
 
     def _train(
@@ -367,13 +368,12 @@ class NumbaSession(Session):
         native = native_rows(X, self.dtype)
         if native is not None:
             given = (*native, y, sample_weight, order, learning_rates)
-            self._train_native(*given, logits, losses, penalties)
-            return losses
+            return self._train_native(*given, logits, penalties)
         batches = max(1, portion_of(self.n_inputs, self.dtype) // self.batch_size)
         for first in range(0, len(losses), batches):
             span = slice(first * self.batch_size, (first + batches) * self.batch_size)
             rows = order[span]
-            self._train_native(
+            losses[first : first + batches] = self._train_native(
                 converted(X[rows], self.dtype).ravel(),
                 self.n_inputs,
                 y[rows],
@@ -381,10 +381,28 @@ class NumbaSession(Session):
                 np.arange(len(rows)),
                 learning_rates[first : first + batches],
                 None if logits is None else logits[span],
-                losses[first : first + batches],
                 None if penalties is None else penalties[first : first + batches],
             )
         return losses
+
+    def _train_epochs(
+        self,
+        X: Any,
+        y: Array,
+        order: Array,
+        learning_rates: Array,
+        sample_weight: Array | None,
+        logits: Array | None,
+        penalties: Array | None,
+        n_epochs: int,
+    ) -> Array:
+        native = None if isinstance(self.loss, CustomLoss) else native_rows(X, self.dtype)
+        if native is None:  # where a portion is converted, a call costs little beside it
+            return super()._train_epochs(
+                X, y, order, learning_rates, sample_weight, logits, penalties, n_epochs
+            )
+        given = (*native, y, sample_weight, order, learning_rates, logits, penalties, n_epochs)
+        return self._train_native(*given)
 
     def _train_native(
         self,
@@ -395,28 +413,21 @@ class NumbaSession(Session):
         order: Array,
         learning_rates: Array,
         logits: Array | None,
-        losses: Array,
         penalties: Array | None,
-    ) -> None:
-        plan, first = self.memory.plan, 0
-        plan.x_stride = x_stride
-        while first < len(losses):
-            n_threads, batches = self.threads.next_call(len(losses) - first)
-            span = slice(first * self.batch_size, (first + batches) * self.batch_size)
-            batch = slice(first, first + batches)
-            call = self._call(
-                X,
-                y,
-                sample_weight,
-                order[span],
-                self._rates(learning_rates[batch], self._batch_l2(order[span], sample_weight)),
-                None if logits is None else logits[span],
-                None if penalties is None else penalties[batch],
-            )
+        n_epochs: int = 1,
+    ) -> Array:
+        plan, n_batches = self.memory.plan, len(learning_rates)
+        rates = self._rates(learning_rates, self._batch_l2(order, sample_weight, n_epochs))
+        call = self._call(X, y, sample_weight, order, rates, logits, penalties)
+        plan.x_stride, plan.epoch_visits = x_stride, len(order) // n_epochs
+        plan.first_step, first = self.step, 0
+        while first < n_batches:
+            n_threads, batches = self.threads.next_call(n_batches - first)
+            plan.first_batch, plan.end_batch = first, first + batches
             self._run(self.memory, call, _width(y), n_threads)
-            losses[batch] = call.losses
             self.step += batches
             first += batches
+        return call.losses
 
     def _call(
         self,
@@ -449,11 +460,12 @@ class NumbaSession(Session):
         plan.has_weights = len(call.weights) > 0
         plan.wants_logits = len(call.logits) > 0
         plan.wants_penalties = len(call.penalties) > 0
-        plan.first_step, plan.n_visits = self.step, len(call.order)
+        plan.n_visits = len(call.order)
         program = compiled("train", self.dtype)  # before the clock starts: it may have to compile
         started = time.perf_counter()
         run_team(program, n_threads, self.threads.at_most, (passed(memory), passed(call)))
-        batches = len(call.order) / self.batch_size
+        whole = min(self.batch_size, plan.epoch_visits[0])
+        batches = (plan.end_batch - plan.first_batch)[0] * whole / self.batch_size
         self.threads.learn(n_threads, batches, time.perf_counter() - started)
 
 

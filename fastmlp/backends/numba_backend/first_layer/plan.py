@@ -75,11 +75,16 @@ class Batch(NamedTuple):
 
 @inlined
 def batch_of(net: Net, number: Index) -> Batch:
-    """Return a batch of the call; one behind the last has no rows."""
+    """Return a batch of the order; one behind the call's last has no rows."""
     plan = net.plan
-    start = smaller(number * plan.batch_size, plan.n_visits)
-    n = smaller(plan.batch_size, plan.n_visits - start)
-    return Batch(start, n, number % 2, plan.first_step + number)
+    epoch_batches = (plan.epoch_visits + plan.batch_size - 1) // plan.batch_size
+    epoch = number // epoch_batches
+    visited = (number - epoch * epoch_batches) * plan.batch_size
+    n = smaller(plan.batch_size, plan.epoch_visits - visited)
+    if number >= plan.end_batch:
+        n = 0
+    start, turn = epoch * plan.epoch_visits + visited, (number - plan.first_batch) % 2
+    return Batch(start, n, turn, plan.first_step + number)
 
 
 @inlined
@@ -231,10 +236,10 @@ def choose_mode(net: Net, visits: Visits, team: Team, first: FirstLayer) -> Inde
 
     That is `ABANDONED` if another thread gave up.
     """
-    layer, columns, batch = layer_of(net, 0), first.columns, batch_of(net, 0)
+    layer, columns, batch = layer_of(net, 0), first.columns, batch_of(net, net.plan.first_batch)
     narrow = is_narrow(layer)
     leave_out_anything(layer, team, columns)
-    rows = Visits(visits.X, visits.stride, visits.order, 0, batch.n)
+    rows = Visits(visits.X, visits.stride, visits.order, batch.start, batch.start + batch.n)
     mark_batch(layer, rows, team, columns)
     if not narrow and not meet(team):
         return ABANDONED

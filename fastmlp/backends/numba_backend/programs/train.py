@@ -149,8 +149,8 @@ def train_batches(team: Team, memory: Any, call: Any) -> bool:
     mode = choose_mode(net, run.visits, team, run.first)
     if mode == ABANDONED:
         return False
-    request_rows(run, 1)
-    for number in range((plan.n_visits + plan.batch_size - 1) // plan.batch_size):
+    request_rows(run, plan.first_batch + 1)
+    for number in range(plan.first_batch, plan.end_batch):
         batch, rates = batch_of(net, number), record(call.rates, number)
         if not forward_pass(run, batch, mode):
             return False
