@@ -11,11 +11,13 @@ _LIMITS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def usable_cores() -> int:
-    """Return how many threads this process should use.
+    """Return how many threads whoever calls should use.
 
     ``FASTMLP_NUM_THREADS`` if set. Otherwise the cores that the process may run on, by affinity
-    and by its control group's quota, at most ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS``; one
-    in a daemonic child process, whose parent already has one for each core.
+    and by its control group's quota, at most ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS``, which
+    joblib, Dask and Ray set for their worker processes; one in a daemonic child process, whose
+    parent already has one for each core. A task of Dask has its worker's share of the variables,
+    and one where there are none.
 
     Raises
     ------
@@ -36,8 +38,12 @@ def usable_cores() -> int:
     multiprocessing = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None and multiprocessing.current_process().daemon:
         return 1
-    limits = [_positive(os.environ.get(name)) for name in _LIMITS]
-    return min([_allowed_cores(), *(limit for limit in limits if limit)])
+    given = [_positive(os.environ.get(name)) for name in _LIMITS]
+    limits = [limit for limit in given if limit]
+    cores, tasks = min([_allowed_cores(), *limits]), _tasks_at_once()
+    if tasks is None:
+        return cores
+    return max(1, cores // tasks) if limits else 1
 
 
 def most_threads() -> int:
@@ -52,6 +58,17 @@ def most_threads() -> int:
     True
     """
     return max(8, 2 * _allowed_cores())
+
+
+def _tasks_at_once() -> int | None:
+    """Return how many tasks the worker of Dask runs at once whose task this is; None outside."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        return max(1, int(distributed.get_worker().state.nthreads))
+    except (ValueError, AttributeError):  # no task; or half imported, or another distributed
+        return None
 
 
 def _allowed_cores() -> int:
