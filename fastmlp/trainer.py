@@ -160,8 +160,9 @@ class _Progress:
 
     def with_visible(self, visible: Array) -> _Progress:
         """Return the same with another array in the place of `visible`."""
-        name = "parameters" if self.state.average is None else "average"
-        return replace(self, state=replace(self.state, **{name: visible}))
+        if self.state.average is None:
+            return replace(self, state=replace(self.state, parameters=visible))
+        return replace(self, state=replace(self.state, average=visible))
 
     def showing(self, parameters: Array) -> _Progress:
         """Return the same after the same epoch, but with other parameters."""
