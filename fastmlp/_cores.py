@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+
+from fastmlp._locks import make_locks
 
 #: What thread pools around us set for their workers; we keep to it like other libraries.
 _LIMITS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -44,6 +49,50 @@ def usable_cores() -> int:
     if tasks is None:
         return cores
     return max(1, cores // tasks) if limits else 1
+
+
+@contextlib.contextmanager
+def claimed_cores() -> Iterator[int]:
+    """Take all of `usable_cores` that others in this process have not taken, at least one.
+
+    For what runs threads of its own, and may itself run in several threads at once.
+
+    Examples
+    --------
+    >>> with claimed_cores() as all_of_them, claimed_cores() as left:
+    ...     all_of_them == usable_cores(), left
+    (True, 1)
+    """
+    claim = object()
+    try:
+        yield _claims.take(claim, usable_cores())
+    finally:
+        _claims.give_back(claim)
+
+
+class _Claims:
+    """How many cores each claim has in this process."""
+
+    def __init__(self) -> None:
+        make_locks(self)
+
+    def make_locks(self) -> None:
+        """Make the lock, and in a forked child forget the claims of threads that it has not."""
+        self._lock = threading.Lock()
+        self._taken: dict[object, int] = {}
+
+    def take(self, claim: object, n_cores: int) -> int:
+        with self._lock:
+            taken = max(1, n_cores - sum(self._taken.values()))
+            self._taken[claim] = taken
+        return taken
+
+    def give_back(self, claim: object) -> None:
+        with self._lock:
+            self._taken.pop(claim, None)
+
+
+_claims = _Claims()
 
 
 def most_threads() -> int:

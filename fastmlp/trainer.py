@@ -288,6 +288,13 @@ class Trainer:
         self._predicting: Bound | None = None
         make_locks(self)
 
+    def _use_threads(self, n_threads: int) -> None:
+        """Compute by another number of threads from now on, which changes no result."""
+        if n_threads != self.n_threads:
+            with self._lock:
+                self.__dict__["n_threads"] = n_threads
+                self._training = self._predicting = None
+
     def make_locks(self) -> None:
         """Make the locks; not for users."""
         #: At changing what training has come to.
