@@ -192,6 +192,32 @@ def not_masked(values: object, what: str) -> None:
         raise ValueError(f"{what} has masked values; fill them, or leave out their rows")
 
 
+#: By which attribute tables are known that others hold or are yet to be computed, what brings
+#: their rows, and what applies a function part by part.
+_LAZY = {
+    "__dask_graph__": ("compute", "map_blocks or map_partitions"),
+    "mapInPandas": ("toPandas", "mapInPandas"),
+    "collect": ("collect", None),
+    "map_batches": ("to_pandas", "map_batches"),
+}
+
+
+def in_memory(values: object, what: str) -> None:
+    """Raise TypeError for a table of Dask, Ray, Spark or polars whose rows are not here.
+
+    NumPy would bring all of them without being asked, or take the table for a single value.
+    """
+    if values is None or isinstance(values, np.ndarray | list | tuple):
+        return
+    for sign, (brings, maps) in _LAZY.items():
+        method = getattr(values, sign, None)
+        if not callable(method) or (sign == "__dask_graph__" and method() is None):
+            continue
+        kind = f"{type(values).__module__.partition('.')[0]} {type(values).__name__}"
+        parts = f", or predict part by part, with {maps}" if maps and what == "X" else ""
+        raise TypeError(f"{what} is a {kind}, which holds no rows yet: {brings}() it{parts}")
+
+
 def mode(value: object) -> str:
     """Return whether less or more of a metric is better, as a user may say it.
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+
+from fastmlp._locks import make_locks
 
 #: What thread pools around us set for their workers; we keep to it like other libraries.
 _LIMITS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def usable_cores() -> int:
-    """Return how many threads this process should use.
+    """Return how many threads whoever calls should use.
 
     ``FASTMLP_NUM_THREADS`` if set. Otherwise the cores that the process may run on, by affinity
-    and by its control group's quota, at most ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS``; one
-    in a daemonic child process, whose parent already has one for each core.
+    and by its control group's quota, at most ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS``, which
+    joblib, Dask and Ray set for their worker processes; one in a daemonic child process, whose
+    parent already has one for each core. A task of Dask has its worker's share of the variables,
+    and one where there are none.
 
     Raises
     ------
@@ -36,8 +43,56 @@ def usable_cores() -> int:
     multiprocessing = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None and multiprocessing.current_process().daemon:
         return 1
-    limits = [_positive(os.environ.get(name)) for name in _LIMITS]
-    return min([_allowed_cores(), *(limit for limit in limits if limit)])
+    given = [_positive(os.environ.get(name)) for name in _LIMITS]
+    limits = [limit for limit in given if limit]
+    cores, tasks = min([_allowed_cores(), *limits]), _tasks_at_once()
+    if tasks is None:
+        return cores
+    return max(1, cores // tasks) if limits else 1
+
+
+@contextlib.contextmanager
+def claimed_cores() -> Iterator[int]:
+    """Take all of `usable_cores` that others in this process have not taken, at least one.
+
+    For what runs threads of its own, and may itself run in several threads at once.
+
+    Examples
+    --------
+    >>> with claimed_cores() as all_of_them, claimed_cores() as left:
+    ...     all_of_them == usable_cores(), left
+    (True, 1)
+    """
+    claim = object()
+    try:
+        yield _claims.take(claim, usable_cores())
+    finally:
+        _claims.give_back(claim)
+
+
+class _Claims:
+    """How many cores each claim has in this process."""
+
+    def __init__(self) -> None:
+        make_locks(self)
+
+    def make_locks(self) -> None:
+        """Make the lock, and in a forked child forget the claims of threads that it has not."""
+        self._lock = threading.Lock()
+        self._taken: dict[object, int] = {}
+
+    def take(self, claim: object, n_cores: int) -> int:
+        with self._lock:
+            taken = max(1, n_cores - sum(self._taken.values()))
+            self._taken[claim] = taken
+        return taken
+
+    def give_back(self, claim: object) -> None:
+        with self._lock:
+            self._taken.pop(claim, None)
+
+
+_claims = _Claims()
 
 
 def most_threads() -> int:
@@ -52,6 +107,17 @@ def most_threads() -> int:
     True
     """
     return max(8, 2 * _allowed_cores())
+
+
+def _tasks_at_once() -> int | None:
+    """Return how many tasks the worker of Dask runs at once whose task this is; None outside."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        return max(1, int(distributed.get_worker().state.nthreads))
+    except (ValueError, AttributeError):  # no task; or half imported, or another distributed
+        return None
 
 
 def _allowed_cores() -> int:

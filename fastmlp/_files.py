@@ -10,7 +10,8 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ if sys.platform != "win32":
 _DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
 #: Links that are followed before a path counts as a circle, as on Linux.
 _MOST_LINKS = 40
+#: Seconds that a process waits for the turn of another, which may be stopped.
+_PATIENCE = 600.0
+#: Seconds between two looks whether it has ended.
+_MOMENT = 0.05
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | memoryview) -> None:
@@ -80,6 +85,84 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Any]:
         return
     with _replacing(path) as file:
         yield file
+
+
+@contextlib.contextmanager
+def in_turn(path: Path, waits: Callable[[], object]) -> Iterator[None]:
+    """Keep other processes waiting that name the same path, which is a file meanwhile.
+
+    The turn of a process that dies ends with it. Nobody waits for longer than ten minutes, nor
+    where the system has no locks or the folder cannot be written to.
+
+    Parameters
+    ----------
+    path : Path
+    waits : callable
+        Called once, if another process must be waited for.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with in_turn(Path(folder, "turn"), waits=print):
+    ...         print([file.name for file in Path(folder).iterdir()])
+    ...     print(list(Path(folder).iterdir()))
+    ['turn']
+    []
+    """
+    file = _locked_file(path, waits)
+    if file is None:
+        yield
+        return
+    with file:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _locked_file(path: Path, waits: Callable[[], object]) -> Any:
+    """Return the open file at `path`, locked; None where that cannot be, or takes too long."""
+    end, told = time.monotonic() + _PATIENCE, False
+    while time.monotonic() < end:
+        try:
+            return _locked(path)
+        except BlockingIOError:
+            pass
+        except OSError:
+            return None
+        if not told:
+            waits()
+            told = True
+        time.sleep(_MOMENT)
+    return None
+
+
+def _locked(path: Path) -> Any:
+    """Return the open file at `path`, made if there is none, and locked.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds it, or has just removed it.
+    OSError
+        If the folder or the system does not allow it.
+    """
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(path.open("ab"))
+        _lock(file, wait=False)
+        if not _is_at(path, file):
+            raise BlockingIOError
+        stack.pop_all()
+        return file
+
+
+def _is_at(path: Path, file: Any) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_figure(path: str | Path, figure: Any) -> None:

@@ -17,7 +17,8 @@ _NUMBERS = (bool, int, float, np.integer, np.floating, np.bool_)
 
 def is_frame(X: Any) -> bool:
     """Return whether X is a data frame, of pandas, polars or their kind."""
-    return hasattr(X, "columns") and hasattr(X, "shape") and not isinstance(X, np.ndarray)
+    # The shape first: to ask a lazy frame, which has none, for its columns is work.
+    return hasattr(X, "shape") and hasattr(X, "columns") and not isinstance(X, np.ndarray)
 
 
 def column_names(X: Any) -> tuple[str, ...] | None:
@@ -72,12 +73,15 @@ def as_numbers(X: Any, what: str = "X") -> Any:
     ------
     ValueError
         If a frame's column holds no numbers, or values are masked.
+    TypeError
+        If the rows are not in memory.
 
     Examples
     --------
     >>> as_numbers([[1, 2.5]])
     array([[1. , 2.5]])
     """
+    _checks.in_memory(X, what)
     if hasattr(X, "tocsr"):
         return X if X.format == "csr" else X.tocsr()
     if hasattr(X, "toarray"):

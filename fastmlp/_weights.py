@@ -33,6 +33,7 @@ def sample_weights(
     >>> sample_weights([1, 2], 2, "float32")
     array([1., 2.], dtype=float32)
     """
+    _checks.in_memory(given, "sample_weight")
     _checks.not_masked(given, "sample_weight")
     weights = np.asarray(given)
     if weights.shape != (n_samples,) or weights.dtype.kind not in "biuf":
@@ -72,6 +73,7 @@ def row_numbers(given: ArrayLike, what: str, n_rows: int) -> Array:
     >>> row_numbers([2, 0, 2], "rows", 3)
     array([2, 0, 2])
     """
+    _checks.in_memory(given, what)
     _checks.not_masked(given, what)
     rows = np.asarray(given)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):

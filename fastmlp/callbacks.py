@@ -489,6 +489,160 @@ class TensorBoard(Callback):
             self._writer = None
 
 
+class OptunaPruning(Callback):
+    """Reports each epoch to a trial of Optuna, and ends the fit of one that is pruned.
+
+    ``optuna.TrialPruned`` then leaves `fit`; the network, or the estimator, is as it was after the
+    last whole epoch. A fit that diverges ends by `DivergenceError` as always, for
+    ``study.optimize(..., catch=(DivergenceError,))``. Needs ``fastmlp[sweeps]``::
+
+        def objective(trial):
+            rate = trial.suggest_float("rate", 1e-4, 1e-1, log=True)
+            trainer = Trainer(MLP([64, 64, 10]), optimizer=Adam(rate))
+            pruning = OptunaPruning(trial, "val_loss")
+            history = trainer.fit(*train, 30, test, callbacks=[pruning], verbose=False)
+            return history["val_loss"][-1]
+
+    A trial takes the epochs of one fit: Optuna leaves out what is reported of an epoch for a second
+    time. Of an ensemble, or of several folds, give it to one of the fits.
+
+    Parameters
+    ----------
+    trial : optuna.Trial
+        As the objective is given it. Copies of the callback, such as scikit-learn's `clone` makes,
+        report to the same trial.
+    metric : str, default "val_loss"
+        A column of the history. As NaN it is reported as such: most pruners then prune.
+
+    Raises
+    ------
+    ImportError
+        When a fit starts, if Optuna is not installed.
+    ValueError
+        When a fit starts, if it does not record the metric, if less of it is better where the
+        study maximizes or the other way round, or if the study has several objectives.
+
+    Examples
+    --------
+    >>> class Trial:  # stands in for Optuna's
+    ...     def report(self, value, step):
+    ...         pass
+    ...
+    ...     def should_prune(self):
+    ...         return False
+    >>> OptunaPruning(Trial(), metric="val_accuracy").metric
+    'val_accuracy'
+    """
+
+    def __init__(self, trial: Any, metric: str = "val_loss") -> None:
+        if not (hasattr(trial, "report") and hasattr(trial, "should_prune")):
+            raise TypeError(f"trial must be a trial of Optuna, got {trial!r}")
+        self.trial = trial
+        self.metric = _checks.text(metric, "metric")
+
+    def __deepcopy__(self, memo: Any) -> OptunaPruning:
+        # A copy of the trial would report to a copy of the study.
+        return type(self)(self.trial, self.metric)
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        try:
+            from optuna import TrialPruned
+        except ImportError as error:
+            raise ImportError(
+                "the OptunaPruning callback needs Optuna: pip install 'fastmlp[sweeps]'"
+            ) from error
+        self._pruned = TrialPruned
+        self._check_direction(recorded(trainer.directions, self.metric))
+
+    def _check_direction(self, upward: bool | None) -> None:
+        study = getattr(self.trial, "study", None)
+        if study is None:  # a fixed trial, which is never pruned
+            return
+        wanted = [direction.name for direction in study.directions]
+        if len(wanted) > 1:
+            raise ValueError(
+                f"Optuna prunes trials of a single objective; this study has {len(wanted)}"
+            )
+        if upward is not None and wanted != ["MAXIMIZE" if upward else "MINIMIZE"]:
+            raise ValueError(
+                f"{'more' if upward else 'less'} of {self.metric!r} is better, but the study is to "
+                f"{wanted[0].lower()}: it would prune the best trials"
+            )
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
+        value, epoch = recorded(record, self.metric), int(record["epoch"])
+        self.trial.report(float(value), step=epoch)
+        if self.trial.should_prune():
+            raise self._pruned(f"pruned after epoch {epoch}, with {self.metric} = {value:.6g}")
+        return None
+
+
+class RayTuneReport(Callback):
+    """Reports each epoch to Ray Tune, whose scheduler may end the trial.
+
+    For a function that a ``ray.tune.Tuner`` runs. Needs ``fastmlp[sweeps]``::
+
+        def trial(config):
+            trainer = Trainer(MLP([64, 64, 10]), optimizer=Adam(config["rate"]))
+            trainer.fit(*train, 30, test, callbacks=[RayTuneReport()], verbose=False)
+
+        space = {"rate": tune.loguniform(1e-4, 1e-1)}
+        asha = ASHAScheduler(metric="val_loss", mode="min", max_t=30)
+        tune.Tuner(trial, param_space=space, tune_config=tune.TuneConfig(scheduler=asha)).fit()
+
+    Parameters
+    ----------
+    metrics : str, list of str, mapping of str to str, or None, default None
+        Columns of the history; as a mapping, by the names that they are reported under. None
+        reports all.
+
+    Raises
+    ------
+    ImportError
+        When a fit starts, if Ray Tune is not installed.
+    ValueError
+        When a fit starts, if it does not record one of the metrics.
+
+    Examples
+    --------
+    >>> RayTuneReport({"loss": "val_loss"})
+    RayTuneReport(metrics={'loss': 'val_loss'})
+    """
+
+    def __init__(self, metrics: str | Iterable[str] | Mapping[str, str] | None = None) -> None:
+        self.metrics = None if metrics is None else _reported(metrics)
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        try:
+            from ray import tune
+        except ImportError as error:
+            raise ImportError(
+                "the RayTuneReport callback needs Ray Tune: pip install 'fastmlp[sweeps]'"
+            ) from error
+        self._report = tune.report
+        for column in (self.metrics or {}).values():
+            recorded(trainer.directions, column)
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:
+        chosen = self.metrics
+        if chosen is None:
+            self._report(dict(record))
+        else:
+            self._report({name: recorded(record, column) for name, column in chosen.items()})
+        return None
+
+
+def _reported(metrics: str | Iterable[str] | Mapping[str, str]) -> dict[str, str]:
+    """Return columns by the names that they are reported under."""
+    if isinstance(metrics, str):
+        return {metrics: metrics}
+    named = metrics if isinstance(metrics, Mapping) else {one: one for one in metrics}
+    return {
+        _checks.text(name, "a name of metrics"): _checks.text(column, "a metric")
+        for name, column in named.items()
+    }
+
+
 def as_callbacks(given: Iterable[Any]) -> list[Callback]:
     """Return callbacks, functions wrapped, checkpoints last.
 

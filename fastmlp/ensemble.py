@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _checks
-from fastmlp._cores import usable_cores
+from fastmlp._cores import claimed_cores, usable_cores
 from fastmlp._frames import column_names
 from fastmlp._jobs import Jobs
 from fastmlp._locks import Turn, make_locks
@@ -63,8 +63,9 @@ class Ensemble:
     n_folds : int or None, default None
         At least 2; None is as many as members. With fewer, rows are shuffled and divided again.
     n_threads : int or None, default None
-        How many members are trained at once; None is one for each core that may be used. Where
-        there are more threads than members, each member has several.
+        How many members are trained at once; None is one for each core that may be used, and that
+        no other ensemble is using in the process. Where there are more threads than members, each
+        member has several.
     seed : int or None, default None
         Of members, folds and samples. None takes the network's seed.
     initialize : callable, optional
@@ -127,10 +128,9 @@ class Ensemble:
         if initialize is not None:
             for one in networks:
                 initialize(one)
-        n_threads = self._most_threads()
         self.members = tuple(
-            Trainer(one, n_threads=max(1, (n_threads + i) // n_members), **settings)
-            for i, one in enumerate(networks)
+            Trainer(one, n_threads=share, **settings)
+            for one, share in zip(networks, _shares(self._most_threads(), n_members), strict=True)
         )
         self._splits: tuple[Split | None, ...] = (None,) * n_members
         make_locks(self)
@@ -146,6 +146,7 @@ class Ensemble:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         make_locks(self)
+        self._divide(self._most_threads())  # of this process, which may be another's worker
 
     def __repr__(self) -> str:
         return (
@@ -378,9 +379,10 @@ class Ensemble:
             keep_best = _checks.text(keep_best, "keep_best")
         level = verbosity(verbose)
         limit = None if time_limit is None else _Limit(time_limit)
-        with (turn := threading.Lock()), quiet(level == 0):
+        with (turn := threading.Lock()), quiet(level == 0), self._threads() as n_threads:
             if not self._turn.claim(turn):
                 raise RuntimeError("another thread is fitting this ensemble; wait for it")
+            self._divide(n_threads)
             firsts = [len(member.history) for member in self.members]
             try:
                 table = self._table(X, y, sample_weight)
@@ -388,7 +390,7 @@ class Ensemble:
                 _check_measured(keep_best, divided)
                 fit = _Fit(self.members, table, divided, epochs, limit)
                 try:
-                    fit.run(_listed(callbacks, keep_best), self._most_threads(), level)
+                    fit.run(_listed(callbacks, keep_best), n_threads, level)
                 finally:
                     self._remember(firsts, divided)
             except KeyboardInterrupt:
@@ -406,6 +408,19 @@ class Ensemble:
 
     def _most_threads(self) -> int:
         return usable_cores() if self.n_threads is None else self.n_threads
+
+    @contextlib.contextmanager
+    def _threads(self) -> Iterator[int]:
+        """Give the number of threads to run on, which others do not count on meanwhile."""
+        if self.n_threads is not None:
+            yield self.n_threads
+            return
+        with claimed_cores() as n_threads:
+            yield n_threads
+
+    def _divide(self, n_threads: int) -> None:
+        for member, share in zip(self.members, _shares(n_threads, self.n_members), strict=True):
+            member._use_threads(share)
 
     def _table(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> _Table:
         """Return the data of all members, checked and converted once."""
@@ -600,12 +615,21 @@ class Ensemble:
     def _side_by_side(self, n_rows: int) -> Iterator[Callable[..., Iterable[Any]]]:
         """Give a `map` whose calls run at once, as far as that saves time."""
         work = n_rows * self.n_members * self.members[0].network.n_parameters
-        n_threads = min(self.n_members, self._most_threads()) if work > _WORTH_THREADS else 1
-        if n_threads == 1:
+        if work <= _WORTH_THREADS:
             yield map
             return
-        with ThreadPoolExecutor(n_threads) as pool:
-            yield pool.map
+        with self._threads() as n_threads:
+            n_at_once = min(self.n_members, n_threads)
+            if n_at_once == 1:
+                yield map
+                return
+            with ThreadPoolExecutor(n_at_once) as pool:
+                yield pool.map
+
+
+def _shares(n_threads: int, n_members: int) -> list[int]:
+    """Return how many of the threads each member has."""
+    return [max(1, (n_threads + i) // n_members) for i in range(n_members)]
 
 
 # A fit ---------------------------------------------------------------------------------------

@@ -168,8 +168,11 @@ class Predictor:
             return bound.session.predict(X, kind)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        shown = self.network.copy()
-        shown.parameters = self._bound.session.store().parameters
+        parameters = self._bound.session.store().parameters
+        shown = self.network
+        if not np.array_equal(parameters, shown.parameters):
+            shown = shown.copy()
+            shown.parameters = parameters
         return _predictor_of, (shown, self.network, *self._choices)
 
     def __repr__(self) -> str:

@@ -68,6 +68,8 @@ _ROWS_AT_ONCE = 4096
 _GATHERED_BYTES = 32 * 2**20
 #: What an epoch's record holds besides losses and metrics.
 _NO_SCORES = ("epoch", "learning_rate", "seconds")
+#: In pickles, in the place of the parameters that the network has too.
+_THE_NETWORKS = np.empty(0)
 #: What sessions are bound with, and what the history is made of.
 _FIXED = (
     "network",
@@ -155,6 +157,12 @@ class _Progress:
     def visible(self) -> Array:
         """The parameters that the network shows: the average, where one is kept."""
         return self.state.parameters if self.state.average is None else self.state.average
+
+    def with_visible(self, visible: Array) -> _Progress:
+        """Return the same with another array in the place of `visible`."""
+        if self.state.average is None:
+            return replace(self, state=replace(self.state, parameters=visible))
+        return replace(self, state=replace(self.state, average=visible))
 
     def showing(self, parameters: Array) -> _Progress:
         """Return the same after the same epoch, but with other parameters."""
@@ -280,6 +288,13 @@ class Trainer:
         self._predicting: Bound | None = None
         make_locks(self)
 
+    def _use_threads(self, n_threads: int) -> None:
+        """Compute by another number of threads from now on, which changes no result."""
+        if n_threads != self.n_threads:
+            with self._lock:
+                self.__dict__["n_threads"] = n_threads
+                self._training = self._predicting = None
+
     def make_locks(self) -> None:
         """Make the locks; not for users."""
         #: At changing what training has come to.
@@ -292,11 +307,19 @@ class Trainer:
         state = {name: value for name, value in vars(self).items() if name not in without}
         # Functions remember nothing, and the next fit brings its own; many cannot be pickled.
         kept = [one for one in self._progress.callbacks if not isinstance(one, FunctionCallback)]
-        state["_progress"] = replace(self._progress, callbacks=tuple(kept))
-        return state
+        progress = replace(self._progress, callbacks=tuple(kept))
+        shown = self.network.parameters
+        if np.array_equal(shown, progress.visible) and np.array_equal(shown, self._published):
+            # The network brings them; a copy less travels.
+            progress = progress.with_visible(_THE_NETWORKS)
+            state["_published"] = _THE_NETWORKS
+        return state | {"_progress": progress}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        if not len(self._published):
+            self._progress = self._progress.with_visible(self.network.parameters.copy())
+            self._published = self._progress.visible
         self._bind_later()
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -33,6 +33,7 @@ from fastmlp import (
     Regularization,
     Trainer,
     TrainingInterrupted,
+    _cores,
 )
 from fastmlp import ensemble as module
 from fastmlp._resampling import splits
@@ -145,6 +146,43 @@ def test_members_are_trained_at_once(backend: Backend) -> None:
             together.wait(timeout=60)
 
     fit(ensemble_of("classes", backend, 6, n_threads=3), callbacks=lambda number: [Meet()])
+
+
+def threads_of_a_fit(**settings: Any) -> set[str]:
+    """Return the names of the threads that train four members."""
+    names: set[str] = set()
+
+    def note(trainer: Trainer, record: Any) -> None:
+        names.add(threading.current_thread().name)
+        time.sleep(0.01)  # so that one thread does not do the work of all
+
+    fit(ensemble_of("classes", n_members=4, **settings), callbacks=[note])
+    return names
+
+
+def test_ensembles_that_are_trained_at_once_share_the_cores(monkeypatch) -> None:
+    monkeypatch.setattr(_cores, "usable_cores", lambda: 4)
+    monkeypatch.setattr(module, "usable_cores", lambda: 4)
+    assert len(threads_of_a_fit()) == 4
+    with _cores.claimed_cores() as others:
+        assert others == 4
+        assert len(threads_of_a_fit()) == 1
+        assert len(threads_of_a_fit(n_threads=2)) == 2  # as the user says
+    with _cores.claimed_cores() as again:
+        assert again == 4
+
+
+def test_an_ensemble_has_the_threads_of_the_process_that_it_comes_to(monkeypatch) -> None:
+    monkeypatch.setattr(module, "usable_cores", lambda: 8)
+    ensemble, told = (ensemble_of("classes", n_members=2, n_threads=n) for n in (None, 6))
+    expected = ensemble.predict_proba(X)
+    packed = pickle.dumps((ensemble, told))
+    assert [member.n_threads for member in ensemble.members] == [4, 4]
+    monkeypatch.setattr(module, "usable_cores", lambda: 1)
+    arrived, told = pickle.loads(packed)
+    assert [member.n_threads for member in arrived.members] == [1, 1]
+    assert [member.n_threads for member in told.members] == [3, 3]
+    np.testing.assert_array_equal(arrived.predict_proba(X), expected)
 
 
 @pytest.mark.parametrize("kind", ["float64", "integers", "sparse", "memory map", "frame"])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fastmlp import MLP, CSVLog, History, Trainer
-from fastmlp._files import write_atomically
+from fastmlp import MLP, CSVLog, History, Trainer, _files
+from fastmlp._files import in_turn, write_atomically
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="links, devices and pipes are POSIX's")
 HISTORY = History([{"epoch": 1, "loss": 0.5}])
@@ -140,7 +140,8 @@ def test_writers_at_once_leave_one_whole_file(tmp_path):
 
 PROCESS = """
 import sys
-from fastmlp._files import write_atomically
+from fastmlp import _files
+from fastmlp._files import in_turn, write_atomically
 for _ in range(40):
     write_atomically(sys.argv[1], sys.argv[2].encode() * 200_000)
 """
@@ -161,7 +162,8 @@ def test_processes_at_once_leave_one_whole_file(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from fastmlp._files import write_atomically
+from fastmlp import _files
+from fastmlp._files import in_turn, write_atomically
 os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 write_atomically(sys.argv[1], b"new")
 """
@@ -225,3 +227,43 @@ def test_a_log_goes_through_a_link(tmp_path):
     trainer.fit([[0.0]], [0], epochs=2, callbacks=[CSVLog(tmp_path / "log.csv")], verbose=False)
     assert (tmp_path / "log.csv").is_symlink()
     assert len((tmp_path / "real.csv").read_text().splitlines()) == 3
+
+
+def test_turns_are_taken_one_after_the_other(tmp_path: Path):
+    inside, most, waited = [], [], []
+
+    def work(number: int) -> None:
+        for _ in range(5):
+            with in_turn(tmp_path / "turn", lambda: waited.append(number)):
+                inside.append(number)
+                most.append(len(inside))
+                time.sleep(0.002)
+                inside.remove(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 20
+    assert waited
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_turn_ends_with_an_error(tmp_path: Path):
+    with pytest.raises(KeyError), in_turn(tmp_path / "turn", pytest.fail):
+        raise KeyError
+    with in_turn(tmp_path / "turn", pytest.fail):
+        pass
+
+
+def test_nobody_waits_for_a_turn_that_cannot_be_had(tmp_path: Path, monkeypatch):
+    with in_turn(tmp_path / "nowhere" / "turn", pytest.fail):
+        pass
+    waited = []
+    monkeypatch.setattr(_files, "_PATIENCE", 0.1)
+    with (
+        in_turn(tmp_path / "turn", pytest.fail),
+        in_turn(tmp_path / "turn", lambda: waited.append(1)),  # as another process would
+    ):
+        assert waited == [1]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fastmlp import MLP, SGD, Trainer
+from fastmlp import MLP, SGD, Predictor, Regularization, Trainer
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 4)).astype(np.float32)
@@ -281,3 +281,57 @@ leave.set()
 thread.join()
 child_predicts()
 """)
+
+
+def one_at_a_time(trainer: Trainer) -> None:
+    trainer.fit(X, Y, 1, verbose=False)
+
+
+def changed(trainer: Trainer) -> None:
+    trainer.fit(X, Y, 1, verbose=False)
+    trainer.network.parameters = trainer.network.parameters + 1
+
+
+@pytest.mark.parametrize("before", [lambda trainer: None, one_at_a_time, changed])
+@pytest.mark.parametrize("regularization", [None, Regularization(ema=0.9)])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
+def test_copies_have_the_parameters_of_training_and_of_the_network(
+    before, regularization, duplicate
+):
+    trainer = Trainer(MLP([4, 3], seed=1), regularization=regularization, backend="numpy")
+    before(trainer)
+    twin = duplicate(trainer)
+    trainer.fit(X, Y, 2, verbose=False)
+    twin.fit(X, Y, 2, verbose=False)
+    assert twin.network.parameters.tobytes() == trainer.network.parameters.tobytes()
+    twin.network.parameters += 1  # in place, as its owner may
+    trainer.network.parameters += 1
+    assert duplicate(twin).network.parameters.tobytes() == twin.network.parameters.tobytes()
+    trainer.fit(X, Y, 1, verbose=False)
+    twin.fit(X, Y, 1, verbose=False)
+    assert twin.network.parameters.tobytes() == trainer.network.parameters.tobytes()
+
+
+#: Of pickles besides parameters and moments: names, settings, records, the generator.
+ROOM = 12_000
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "n_moments"), [("sgd", 0), (SGD(0.1, momentum=0.9), 1), ("adam", 2)]
+)
+def test_a_pickle_has_parameters_and_moments_and_hardly_more(optimizer, n_moments: int):
+    rows, labels = np.zeros((400, 200), np.float32), np.arange(400) % 10
+    trainer = Trainer(MLP([200, 150, 10]), optimizer=optimizer, backend="numpy")
+    trainer.fit(rows, labels, 2, (rows, labels), verbose=False)
+    trainer.predict(rows)
+    n_bytes = trainer.network.parameters.nbytes
+    assert len(pickle.dumps(trainer)) < (1 + n_moments) * n_bytes + ROOM
+    assert len(pickle.dumps(trainer.network)) < n_bytes + ROOM
+    predictor = Predictor(trainer.network, "numpy")
+    assert len(pickle.dumps(predictor)) < n_bytes + ROOM
+    trainer.fit(rows, labels, 1, verbose=False)
+    old = predictor.predict_proba(rows[:3])
+    assert len(pickle.dumps(predictor)) > 2 * n_bytes  # its own, and those of `refresh`
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(predictor)).predict_proba(rows[:3]), old
+    )

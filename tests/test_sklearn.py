@@ -10,6 +10,7 @@ import pickle
 import re
 import runpy
 import sys
+import threading
 import typing
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,7 @@ from sklearn.utils.estimator_checks import check_sample_weight_equivalence_on_de
 
 import fastmlp.sklearn as ours
 from fastmlp import MLP, SGD, Adagrad, Backend, Callback, CSVLog, EarlyStopping
+from fastmlp.backends.base import Session
 from fastmlp.losses import CustomLoss, Huber, Quantile
 from fastmlp.schedules import Cosine, ReduceOnPlateau
 from fastmlp.sklearn import LossCurveDisplay, MLPClassifier, MLPRegressor
@@ -827,6 +829,23 @@ def test_an_estimator_of_a_backend_that_is_missing_predicts_by_the_reference(mon
     np.testing.assert_allclose(moved.predict_proba(X), expected, rtol=1e-12)
     with pytest.raises(ImportError):
         moved.fit(X, y)
+
+
+def test_threads_that_predict_by_one_estimator_do_not_wait_for_each_other(monkeypatch):
+    X, together = np.eye(4), threading.Barrier(2)
+    model = MLPClassifier(backend="numpy", random_state=0).partial_fit(
+        X, [0, 1, 0, 1], classes=[0, 1]
+    )
+    expected, predict = model.predict_proba(X), Session.predict
+
+    def meet(session: Session, rows: np.ndarray, kind: str) -> np.ndarray:
+        together.wait(timeout=10)
+        return predict(session, rows, kind)
+
+    monkeypatch.setattr(Session, "predict", meet)
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(model.predict_proba, [X, X]):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_threads_may_predict_by_one_estimator_at_once(backend: Backend):

@@ -530,7 +530,7 @@ def test_frames_with_names_twice_without_columns_or_of_other_libraries_are_refus
         TableEncoder().fit(frame)
     with pytest.raises(ValueError, match=r"X has no columns: its shape is \(2, 0\)"):
         TableEncoder().fit(frame.iloc[[0, 0], :0])
-    with pytest.raises(TypeError, match=r"X is a LazyFrame, which holds no rows yet: collect\(\)"):
+    with pytest.raises(TypeError, match=r"X is a polars LazyFrame, .*: collect\(\) it"):
         TableEncoder().fit(polars.LazyFrame({"a": [1]}))
     with pytest.raises(TypeError, match="X must be a frame of pandas or polars, or an array"):
         TableEncoder().fit(SimpleNamespace(columns=["a"], shape=(1, 1)))

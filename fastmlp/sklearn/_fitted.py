@@ -170,6 +170,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator, Choices):
 
     def _outputs(self, X: Any) -> Array:
         check_is_fitted(self)
+        _checks.in_memory(X, "X")
         _checks.not_masked(X, "X")
         rows = validate_data(self, X, accept_sparse="csr", reset=False)
         return self._predictions.outputs(self._live_network(), rows, self.backend, self.n_threads)

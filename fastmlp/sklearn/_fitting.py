@@ -48,7 +48,7 @@ class BaseMLP(Saved):
         hidden = self._hidden_layer_sizes()
         self._check_names()
         self._check_combinations()
-        _check_masks(X, y, sample_weight)
+        _check_readable(X, y, sample_weight)
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         if not first_pass and hidden != [len(b) for b in self.intercepts_[:-1]]:
             raise ValueError(
@@ -212,7 +212,7 @@ class BaseMLP(Saved):
                     "validation_data must be a tuple (X, y) or (X, y, sample_weight), got "
                     f"{type(validation_data).__name__}"
                 )
-            _check_masks(*validation_data)
+            _check_readable(*validation_data)
             X_val, y_val = self._validate_input(
                 validation_data[0], validation_data[1], incremental=True, reset=False
             )
@@ -284,7 +284,8 @@ class BaseMLP(Saved):
         raise NotImplementedError
 
 
-def _check_masks(X: Any, y: Any, sample_weight: Any = None) -> None:
-    """Raise ValueError if there are masks, which scikit-learn's own checks would drop."""
+def _check_readable(X: Any, y: Any, sample_weight: Any = None) -> None:
+    """Raise an error for what scikit-learn's own checks would compute, or drop: masks."""
     for values, what in ((X, "X"), (y, "y"), (sample_weight, "sample_weight")):
+        _checks.in_memory(values, what)
         _checks.not_masked(values, what)

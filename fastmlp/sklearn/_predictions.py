@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from numpy.typing import NDArray
 
-from fastmlp._locks import make_locks
 from fastmlp.backends.base import Backend, get_backend
 from fastmlp.backends.bound import Bound
 from fastmlp.network import MLP
@@ -16,26 +14,28 @@ Array = NDArray[Any]
 
 
 class Predictions:
-    """A session that follows a network, which others may change; one thread uses it at a time."""
+    """Sessions that follow a network, which others may change: one for each thread at a time."""
 
     def __init__(self) -> None:
-        self._bound: tuple[Any, Bound | None] = (None, None)
-        make_locks(self)
-
-    def make_locks(self) -> None:
-        """Make the lock; not for users."""
-        self._lock = threading.Lock()
+        #: What the sessions were bound for, and those that no thread is using.
+        self._idle: tuple[Any, list[Bound]] = (None, [])
 
     def outputs(self, network: MLP, X: Any, backend: str | Backend, n_threads: int | None) -> Array:
         """Return the outputs of rows."""
         structure = (network.layer_sizes, network.hidden_activations, network.output_activation)
         key = (*structure, network.dtype, backend, n_threads)
-        with self._lock:
-            known, bound = self._bound
-            if bound is None or known != key:
-                bound = Bound(_available(backend).bind(network, n_threads=n_threads))
-                self._bound = (key, bound)
+        known, idle = self._idle
+        if known != key:
+            idle = []
+            self._idle = key, idle
+        try:
+            bound = idle.pop()
+        except IndexError:
+            bound = Bound(_available(backend).bind(network, n_threads=n_threads))
+        try:
             return bound.predicting(network.parameters).predict(X, "outputs")
+        finally:
+            idle.append(bound)
 
 
 def _available(backend: str | Backend) -> Backend:

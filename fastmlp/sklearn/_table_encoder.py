@@ -239,8 +239,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
     def _checked(self, X: Any, *, reset: bool) -> Any:
         """Return a table with rows and columns as scikit-learn checks it."""
-        if hasattr(X, "collect"):
-            raise TypeError(f"X is a {type(X).__name__}, which holds no rows yet: collect() it")
+        _checks.in_memory(X, "X")
         if not is_frame(X):
             _checks.not_masked(X, "X")
             # As objects, for NumPy would make text of numbers beside text, and 1 of True.

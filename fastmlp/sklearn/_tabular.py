@@ -220,6 +220,8 @@ class Tabular(TabularInFiles):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
+        for values, what in ((y, "y"), (sample_weight, "sample_weight"), (groups, "groups")):
+            _checks.in_memory(values, what)
         encoder = TableEncoder(self.categorical_features)
         encoded = encoder.fit_transform(X)
         target = self._target(y, len(encoded))

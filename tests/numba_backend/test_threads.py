@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -157,6 +158,37 @@ def test_a_daemonic_child_has_one(machine, monkeypatch):
     machine(8)
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
     assert process_cores.usable_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("tasks", "variables", "expected"),
+    [
+        (1, {}, 1),
+        (4, {}, 1),
+        (1, {"OMP_NUM_THREADS": "1"}, 1),
+        (1, {"OMP_NUM_THREADS": "4"}, 4),
+        (2, {"OMP_NUM_THREADS": "4"}, 2),
+        (8, {"OMP_NUM_THREADS": "4"}, 1),
+        (2, {"OMP_NUM_THREADS": "99"}, 4),
+        (2, {"FASTMLP_NUM_THREADS": "5"}, 5),
+    ],
+)
+def test_a_task_of_dask_has_its_share(machine, monkeypatch, tasks, variables, expected: int):
+    machine(8, **variables)
+    worker = SimpleNamespace(state=SimpleNamespace(nthreads=tasks))
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(get_worker=lambda: worker))
+    assert process_cores.usable_cores() == expected
+
+
+def test_outside_of_tasks_dask_changes_nothing(machine, monkeypatch):
+    def get_worker():
+        raise ValueError("No worker found")
+
+    machine(8)
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(get_worker=get_worker))
+    assert process_cores.usable_cores() == 8
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace())  # half imported
+    assert process_cores.usable_cores() == 8
 
 
 # Teams ---------------------------------------------------------------------------------------

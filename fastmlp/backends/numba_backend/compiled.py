@@ -74,7 +74,7 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
     """Return one of `PROGRAMS` as machine code for a dtype, which takes what `passed` returns.
 
     Where kernels do not come compiled, the first call on a machine compiles, and says so on the
-    error stream; later ones load.
+    error stream; later ones load. Of several processes one compiles, and the others wait for it.
 
     Raises
     ------
@@ -102,7 +102,11 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
                 "for that thread for ever here; fork before or after, start processes by 'spawn', "
                 "or train with backend='numpy'"
             )
-        return CACHE.load(name, signature) or _compile(function, name, signature)
+        found = CACHE.load(name, signature)
+        if found is None:
+            with CACHE.turn(name, signature):  # another process may have compiled it by now
+                found = CACHE.load(name, signature) or _compile(function, name, signature)
+        return found
 
 
 def _compile(function: Callable[..., Any], name: str, signature: Any) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
-from fastmlp._files import write_atomically
+from fastmlp._files import in_turn, write_atomically
+from fastmlp._messages import announce
 from fastmlp.backends.numba_backend.machine import VECTORS
 from fastmlp.backends.numba_backend.numba_target import compiler
 from fastmlp.backends.numba_backend.sources import sources_fingerprint
@@ -105,6 +106,16 @@ class ProgramCache:
         except Exception:  # absent, unreadable or damaged: compile again
             return None
 
+    @contextlib.contextmanager
+    def turn(self, name: str, signature: Any) -> Iterator[None]:
+        """Let no other process compile the same program meanwhile, where there is a cache."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                path = _path(name, signature).with_suffix(".lock")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(in_turn(path, _announce_waiting))
+            yield
+
     def save(self, name: str, signature: Any, result: CompileResult) -> None:
         """Keep a program that was compiled."""
         payload = pickle.dumps(result._reduce(), protocol=pickle.HIGHEST_PROTOCOL)
@@ -121,6 +132,12 @@ class ProgramCache:
 
 #: That of this process.
 CACHE = ProgramCache()
+
+
+@functools.cache
+def _announce_waiting() -> None:
+    """Say once in a process why nothing goes on."""
+    announce("another process is compiling kernels; waiting for it ...")
 
 
 def _path(name: str, signature: Any) -> Path:
