@@ -15,15 +15,17 @@ from fastmlp.network import MLP
 from fastmlp.optimizers import Optimizer
 from fastmlp.regularization import DividedL2, Regularization
 
+_KNOWN_TYPES = {*HIDDEN, *OUTPUTS, *LOSSES, *RULES, Regularization, DividedL2}
+
 
 class JaxBackend(Backend):
     """Networks on a device of JAX: the processor, a GPU or a TPU.
 
     Many steps are one compiled program, which is compiled when a session first needs it. Parameters
-    stay on the device. The samples of a fit are put there once, where they are plain arrays and fit:
-    what changes in them during the fit is not seen; sparse rows, memory maps and what is larger
-    travel row by row. Products are computed in full precision, also on GPUs. `n_threads` has no
-    effect: on the processor, JAX uses the cores that the process may use.
+    stay on the device. The samples of a fit are put there once, where they are plain arrays and
+    there is room: what changes in them during the fit is not seen. Sparse rows, memory maps and
+    what is larger travel row by row. Products are computed in full precision, also on GPUs.
+    `n_threads` has no effect: on the processor, JAX uses the cores that the process may use.
 
     Parameters
     ----------
@@ -61,17 +63,17 @@ class JaxBackend(Backend):
         self, network: MLP, loss: Loss, optimizer: Optimizer, regularization: Regularization
     ) -> str | None:
         # Formulas stand for exact types: a subclass may compute anything else.
-        for what, one, known in (
-            *(("hidden activation", each, HIDDEN) for each in network.hidden_activations),
-            ("output activation", network.output_activation, OUTPUTS),
-            ("loss", loss, LOSSES),
-            ("optimizer", optimizer, RULES),
-            ("regularization", regularization, (Regularization, DividedL2)),
+        for what, one in (
+            *(("hidden activation", activation) for activation in network.hidden_activations),
+            ("output activation", network.output_activation),
+            ("loss", loss),
+            ("optimizer", optimizer),
+            ("regularization", regularization),
         ):
-            if type(one) not in known:
+            if type(one) not in _KNOWN_TYPES:
                 return (
                     f"the JAX backend has no formula for the {what} {type(one).__name__}; "
-                    "the NumPy backend takes any"
+                    "the NumPy backend computes any, with backend='numpy'"
                 )
         return None
 

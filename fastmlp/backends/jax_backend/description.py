@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastmlp.activations import Activation
 from fastmlp.losses import Loss
-from fastmlp.network import layer_views, scale_view
+from fastmlp.network import MLP, layer_views, scale_view
 from fastmlp.optimizers import Optimizer
 from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM, Regularization
 
@@ -39,13 +39,11 @@ class Description:
 
     Examples
     --------
-    >>> from fastmlp.activations import Linear
-    >>> from fastmlp.losses import MeanSquaredError
+    >>> from fastmlp.losses import CrossEntropy
     >>> from fastmlp.optimizers import SGD
-    >>> Description(
-    ...     ((2, 1),), (), Linear, MeanSquaredError(), SGD, frozenset(), (True,), 1.0, False, "float32"
-    ... ).streams
-    (0,)
+    >>> dropout = Regularization(dropout=0.5)
+    >>> Description.of(MLP([2, 8, 2]), CrossEntropy(), SGD(), dropout).streams
+    (1,)
     """
 
     layer_shapes: tuple[tuple[int, int], ...]
@@ -58,6 +56,30 @@ class Description:
     input_scale: float
     scaling_layer: bool
     dtype: str
+
+    @classmethod
+    def of(
+        cls, network: MLP, loss: Loss, optimizer: Optimizer, regularization: Regularization
+    ) -> Description:
+        """Return the description of a network and of how it is trained."""
+        settings = {
+            field.name: getattr(one, field.name)
+            for one in (optimizer, regularization)
+            for field in fields(one)
+            if field.name != "learning_rate"
+        }
+        return cls(
+            tuple(network.layer_shapes),
+            network.hidden_activations,
+            type(network.output_activation),
+            loss,
+            type(optimizer),
+            frozenset(name for name, value in settings.items() if value not in (0, None)),
+            tuple(rate > 0 for rate in regularization.dropout_rates(network.n_layers)),
+            network.input_scale,
+            network.scaling_layer,
+            network.dtype.name,
+        )
 
     @property
     def n_layers(self) -> int:
@@ -83,22 +105,7 @@ class Description:
         return tuple(parts if scale is None else [*parts, scale])
 
 
-def switched_on(*given: Optimizer | Regularization) -> frozenset[str]:
-    """Return the names of the settings that do something.
-
-    Examples
-    --------
-    >>> from fastmlp.optimizers import SGD
-    >>> sorted(switched_on(SGD(0.1, momentum=0.9), Regularization(ema=0.9)))
-    ['ema', 'learning_rate', 'momentum']
-    """
-    values = {field.name: getattr(one, field.name) for one in given for field in fields(one)}
-    return frozenset(name for name, value in values.items() if value not in (0, None))
-
-
-def numbers(
-    optimizer: Optimizer, regularization: Regularization, n_layers: int
-) -> dict[str, Any]:
+def numbers(optimizer: Optimizer, regularization: Regularization, n_layers: int) -> dict[str, Any]:
     """Return all settings as float64 numbers, with dropout and rate factors by layer.
 
     Examples

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fastmlp.backends.jax_backend.description import Description
-from fastmlp.backends.jax_backend.formulas import HIDDEN, row_losses
+from fastmlp.backends.jax_backend.formulas import HIDDEN, absolute, row_losses
 from fastmlp.backends.jax_backend.rules import RULES, Numbers, times
 from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
 
@@ -91,7 +91,7 @@ class Programs:
         n_batches: Any,
         numbers: Numbers,
         with_penalties: bool,
-    ) -> tuple[State, tuple[Any, Any, Any]]:
+    ) -> tuple[tuple[Any, ...], tuple[Any, Any, Any]]:
         n_places, batch_size = batches.rows.shape
         width = self._of.layer_shapes[-1][1]
         seen = (
@@ -112,7 +112,8 @@ class Programs:
             )
             return self._update(state, gradient, batch, numbers), seen
 
-        return jax.lax.fori_loop(0, n_batches, step, (state, seen))
+        state, seen = jax.lax.fori_loop(0, n_batches, step, (state, seen))
+        return tuple(state), seen
 
     def _gradient(
         self, parameters: Any, X: Any, y: Any, batch: Batch, numbers: Numbers
@@ -126,7 +127,7 @@ class Programs:
             whole = jnp.sum(losses * batch.shares)
             for w in self._weights(parameters):
                 if "l1" in self._of.settings:
-                    whole += times(numbers["l1"], jnp.sum(jnp.abs(w)))
+                    whole += times(numbers["l1"], jnp.sum(absolute(w)))
                 if "l2" in self._of.settings:
                     whole += times(batch.l2 / 2, jnp.sum(w * w))
             return whole, (losses, logits)
@@ -229,12 +230,9 @@ def programs_of(description: Description) -> Programs:
 
     Examples
     --------
-    >>> from fastmlp.activations import Linear
-    >>> from fastmlp.losses import MeanSquaredError
-    >>> from fastmlp.optimizers import SGD
-    >>> described = Description(
-    ...     ((2, 1),), (), Linear, MeanSquaredError(), SGD, frozenset(), (False,), 1.0, False, "float32"
-    ... )
+    >>> from fastmlp import MLP, SGD, Regularization
+    >>> from fastmlp.losses import CrossEntropy
+    >>> described = Description.of(MLP([2, 3]), CrossEntropy(), SGD(), Regularization())
     >>> programs_of(described) is programs_of(described)
     True
     """

@@ -30,8 +30,8 @@ def device_dtype(given: np.dtype[Any], dtype: np.dtype[Any]) -> np.dtype[Any]:
 
     Examples
     --------
-    >>> device_dtype(np.dtype(">i2"), np.dtype("float32")), device_dtype(np.dtype("f8"), np.dtype("f4"))
-    (dtype('int16'), dtype('float32'))
+    >>> [str(device_dtype(np.dtype(given), np.dtype("float32"))) for given in (">i2", "float64")]
+    ['int16', 'float32']
     """
     return given.newbyteorder("=") if given.itemsize < dtype.itemsize else dtype
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Session, TrainingState
 from fastmlp.backends.jax_backend.batches import make_batches
-from fastmlp.backends.jax_backend.description import Description, numbers, switched_on
+from fastmlp.backends.jax_backend.description import Description, numbers
 from fastmlp.backends.jax_backend.devices import find_device, memory_for_data
 from fastmlp.backends.jax_backend.programs import Programs, State, programs_of
 from fastmlp.backends.jax_backend.samples import can_be_kept, on_host, rounded_up
@@ -74,18 +74,7 @@ class JaxSession(Session):
         super().__init__(network, loss, optimizer, regularization, batch_size, seed)
         self._device_name, self._kept_bytes = device, kept_bytes
         self._numbers = numbers(optimizer, regularization, self.n_layers)
-        self._description = Description(
-            tuple(self.layer_shapes),
-            self.hidden_activations,
-            type(self.output_activation),
-            loss,
-            type(optimizer),
-            switched_on(optimizer, regularization) - {"learning_rate"},
-            tuple(rate > 0 for rate in regularization.dropout_rates(self.n_layers)),
-            self.input_scale,
-            self.scaling_layer,
-            self.dtype.name,
-        )
+        self._description = Description.of(network, loss, optimizer, regularization)
         self._start()
         self._load(TrainingState.initial(network, optimizer, regularization))
 
@@ -107,8 +96,7 @@ class JaxSession(Session):
 
     @property
     def _state(self) -> State:
-        state: State = self._held[0][0][0]
-        return state
+        return State(*self._held[0][0][0])
 
     def _load(self, state: TrainingState) -> None:
         split = self._description.split
@@ -287,8 +275,9 @@ class JaxSession(Session):
         )
         with jax.enable_x64(True):
             given = (self._state, *samples, batches, len(rates), self._numbers, with_penalties)
-            # The state that the program consumes and the one it returns change places with the
-            # step, and nothing interrupts in between: no line of Python lies there.
+            # The state that the program consumes and the one it returns change places, with the
+            # step, and nothing can interrupt in between: no Python runs there, not even that of a
+            # named tuple.
             run = map(self._programs.train, *((one,) for one in given))
             self._held[:] = zip(run, (self.step + len(rates),), strict=True)
         return self._held[0][0][1]
