@@ -63,10 +63,10 @@ class Programs:
     """The compiled programs of a description.
 
     `train(state, X, y, batches, n_batches, numbers, with_penalties)` takes steps by the first of
-    some batches, and returns the new state and, of every batch, the loss, the penalties (0 unless
-    they are wanted) and the logits. `gradient(parameters, X, y, batch, numbers)` returns the loss
-    of a batch, its gradient and its logits. `update(state, gradient, batch, numbers)` returns the
-    new state. `logits(parameters, X)` returns logits. The states given are consumed.
+    some batches, or of None by all of them. It returns the new state and, of every batch, the loss,
+    the logits and, if they are wanted, the penalties. `gradient(parameters, X, y, batch, numbers)`
+    returns the loss of a batch, its gradient and its logits, `update(state, gradient, batch,
+    numbers)` the new state, and `logits(parameters, X)` logits. The states given are consumed.
 
     Parameters
     ----------
@@ -93,31 +93,42 @@ class Programs:
         with_penalties: bool,
     ) -> tuple[tuple[Any, ...], tuple[Any, Any, Any]]:
         n_places, batch_size = batches.rows.shape
-        width = self._of.layer_shapes[-1][1]
-        seen = (
-            jnp.zeros(n_places, jnp.float64),
-            jnp.zeros(n_places, jnp.float64),
-            jnp.zeros((n_places, batch_size, width), self._of.dtype),
+        width, dtype = self._of.layer_shapes[-1][1], self._of.dtype
+        # Of every batch: the losses of its rows, its logits, and its penalties if they are wanted.
+        seen: tuple[Any, ...] = (
+            jnp.zeros((n_places, batch_size), dtype),
+            jnp.zeros((n_places, batch_size, width), dtype),
         )
+        if with_penalties:
+            seen = (*seen, jnp.zeros(n_places, jnp.float64))
 
         def step(number: Any, carried: tuple[State, Any]) -> tuple[State, Any]:
             state, seen = carried
             batch = Batch(*(jax.lax.dynamic_index_in_dim(a, number, 0, False) for a in batches))
-            loss, gradient, logits = self._gradient(state.parameters, X, y, batch, numbers)
-            penalty = self._penalty(state.parameters, batch, numbers) if with_penalties else 0.0
-            now = (jnp.asarray(loss), jnp.asarray(penalty, jnp.float64), logits)
+            gradient, now = self._slopes(state.parameters, X, y, batch, numbers)
+            if with_penalties:
+                now = (*now, self._penalty(state.parameters, batch, numbers))
             seen = tuple(
                 jax.lax.dynamic_update_index_in_dim(whole, one, number, 0)
                 for whole, one in zip(seen, now, strict=True)
             )
             return self._update(state, gradient, batch, numbers), seen
 
-        state, seen = jax.lax.fori_loop(0, n_batches, step, (state, seen))
-        return tuple(state), seen
+        # Of a fixed number of steps, no device has to ask after each whether it was the last.
+        n_steps = n_places if n_batches is None else n_batches
+        state, seen = jax.lax.fori_loop(0, n_steps, step, (state, seen))
+        return tuple(state), (_means(seen[0], batches.shares), *seen[1:])
 
     def _gradient(
         self, parameters: Any, X: Any, y: Any, batch: Batch, numbers: Numbers
     ) -> tuple[Any, Any, Any]:
+        gradient, (losses, logits) = self._slopes(parameters, X, y, batch, numbers)
+        return _means(losses, batch.shares), gradient, logits
+
+    def _slopes(
+        self, parameters: Any, X: Any, y: Any, batch: Batch, numbers: Numbers
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """Return the gradient of a batch, the losses of its rows, and its logits."""
         inputs = self._inputs(X.at[batch.rows].get(mode="promise_in_bounds"))
         targets = y.at[batch.rows].get(mode="promise_in_bounds")
 
@@ -132,9 +143,8 @@ class Programs:
                     whole += times(batch.l2 / 2, jnp.sum(w * w))
             return whole, (losses, logits)
 
-        gradient, (losses, logits) = jax.grad(objective, has_aux=True)(parameters)
-        loss = jnp.sum(losses.astype(jnp.float64) * batch.shares.astype(jnp.float64))
-        return loss, gradient, logits
+        gradient, seen = jax.grad(objective, has_aux=True)(parameters)
+        return gradient, seen
 
     def _penalty(self, parameters: Any, batch: Batch, numbers: Numbers) -> Any:
         weights = [w.astype(jnp.float64) for w in self._weights(parameters)]
@@ -237,6 +247,11 @@ def programs_of(description: Description) -> Programs:
     True
     """
     return Programs(description)
+
+
+def _means(losses: Any, shares: Any) -> Any:
+    """Return the losses of batches, in float64, by those of their rows and the rows' shares."""
+    return jnp.sum(losses.astype(jnp.float64) * shares.astype(jnp.float64), axis=-1)
 
 
 def _clamped(gradient: Any, limit: Any) -> Any:

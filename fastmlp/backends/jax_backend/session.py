@@ -24,10 +24,24 @@ Array = NDArray[Any]
 
 #: Steps of one run of a program, at most, and of one whose samples travel with it.
 _STEPS, _STEPS_OF_TRAVELLERS = 512, 16
+#: Steps of runs whose number of steps is compiled in, the longest first. A GPU would else ask the
+#: host after every step whether to go on, which a small network's step does not take.
+_COUNTED_STEPS = (256, 32)
 #: Numbers in the rows, logits or targets of a run, at most.
 _NUMBERS_AT_ONCE = 2**23
 #: Runs that may be under way, so that what travels does not pile up on the device.
 _RUNS_AT_ONCE = 2
+
+
+class _Run(NamedTuple):
+    """A run of the program that trains."""
+
+    #: Which it takes.
+    batches: slice
+    #: For how many there is room.
+    n_places: int
+    #: Whether it takes just so many.
+    is_counted: bool
 
 
 class _Kept(NamedTuple):
@@ -81,6 +95,7 @@ class JaxSession(Session):
     def _start(self) -> None:
         self._device = find_device(self._device_name)
         self._programs: Programs = programs_of(self._description)
+        self._counted_steps = () if self._device.platform == "cpu" else _COUNTED_STEPS
         self._kept: _Kept | None = None
 
     # State -------------------------------------------------------------------------------------
@@ -125,7 +140,7 @@ class JaxSession(Session):
         return [np.array(w) for w in self._state.parameters[: 2 * self.n_layers : 2]]
 
     def __getstate__(self) -> dict[str, Any]:
-        left = ("_device", "_programs", "_kept", "_held")
+        left = ("_device", "_programs", "_counted_steps", "_kept", "_held")
         kept = {name: value for name, value in self.__dict__.items() if name not in left}
         return kept | {"stored": self._store()}
 
@@ -222,40 +237,46 @@ class JaxSession(Session):
             batches, seen = under_way.pop(0)
             n_batches = batches.stop - batches.start
             losses[batches] = np.asarray(seen[0])[:n_batches]
-            if penalties is not None:
-                penalties[batches] = np.asarray(seen[1])[:n_batches]
             if logits is not None:
                 rows = logits[batches.start * self.batch_size : batches.stop * self.batch_size]
-                rows[:] = np.asarray(seen[2]).reshape(-1, self.n_outputs)[: len(rows)]
+                rows[:] = np.asarray(seen[1]).reshape(-1, self.n_outputs)[: len(rows)]
+            if penalties is not None:
+                penalties[batches] = np.asarray(seen[2])[:n_batches]
 
-        for batches in self._runs(X, y, len(learning_rates)):
+        for run in self._runs(X, y, len(learning_rates)):
             if len(under_way) == _RUNS_AT_ONCE:
                 finish()
-            rows = order[batches.start * self.batch_size : batches.stop * self.batch_size]
+            rows = order[run.batches.start * self.batch_size : run.batches.stop * self.batch_size]
             weights = None if sample_weight is None else sample_weight[rows]
-            seen = self._run(X, y, rows, weights, learning_rates[batches], penalties is not None)
-            under_way.append((batches, seen))
+            rates = learning_rates[run.batches]
+            seen = self._run(run, X, y, rows, weights, rates, penalties is not None)
+            under_way.append((run.batches, seen))
         while under_way:
             finish()
         return losses
 
-    def _runs(self, X: Any, y: Array, n_batches: int) -> Iterator[slice]:
-        """Yield the batches of each run of the program."""
-        n_places = self._places(X, y)
-        for start in range(0, n_batches, n_places):
-            yield slice(start, min(start + n_places, n_batches))
-
-    def _places(self, X: Any, y: Array) -> int:
-        """Return the number of batches that a run has room for."""
-        most = _STEPS if self._are_kept(X, y) else _STEPS_OF_TRAVELLERS
-        width = max(self.n_inputs, self.n_outputs)
-        return max(1, min(most, _NUMBERS_AT_ONCE // (self.batch_size * width)))
+    def _runs(self, X: Any, y: Array, n_batches: int) -> Iterator[_Run]:
+        """Yield the runs of the program that take so many batches."""
+        kept = self._are_kept(X, y)
+        width = self.n_outputs if kept else max(self.n_inputs, self.n_outputs)
+        most = _STEPS if kept else _STEPS_OF_TRAVELLERS
+        most = max(1, min(most, _NUMBERS_AT_ONCE // (self.batch_size * width)))
+        lengths = [length for length in self._counted_steps if length <= most]
+        places = min([most, *lengths])
+        start = 0
+        while start < n_batches:
+            left = n_batches - start
+            counted = next((length for length in lengths if length <= left), 0)
+            stop = start + (counted or min(places, left))
+            yield _Run(slice(start, stop), counted or places, counted > 0)
+            start = stop
 
     def _are_kept(self, X: Any, y: Array) -> bool:
         return self._kept is not None and self._kept.X is X and self._kept.y is y
 
     def _run(
         self,
+        run: _Run,
         X: Any,
         y: Array,
         rows: Array,
@@ -264,22 +285,22 @@ class JaxSession(Session):
         with_penalties: bool,
     ) -> Any:
         """Train over some rows, and return what the steps saw, which may still be computed."""
-        n_places = self._places(X, y)
         if self._kept is not None and self._are_kept(X, y):
             samples = self._kept.on_device
         else:
-            samples = self._placed(X[rows], y[rows], n_places * self.batch_size)
+            samples = self._placed(X[rows], y[rows], run.n_places * self.batch_size)
             rows = np.arange(len(rows))
         batches = make_batches(
-            self, self._description, rows, weights, rates, n_places, self.batch_size
+            self, self._description, rows, weights, rates, run.n_places, self.batch_size
         )
+        n_batches = None if run.is_counted else len(rates)
         with jax.enable_x64(True):
-            given = (self._state, *samples, batches, len(rates), self._numbers, with_penalties)
+            given = (self._state, *samples, batches, n_batches, self._numbers, with_penalties)
             # The state that the program consumes and the one it returns change places, with the
             # step, and nothing can interrupt in between: no Python runs there, not even that of a
             # named tuple.
-            run = map(self._programs.train, *((one,) for one in given))
-            self._held[:] = zip(run, (self.step + len(rates),), strict=True)
+            trained = map(self._programs.train, *((one,) for one in given))
+            self._held[:] = zip(trained, (self.step + len(rates),), strict=True)
         return self._held[0][0][1]
 
 
