@@ -143,8 +143,8 @@ class DividedL2(Regularization):
         return divided if divided.ndim else float(divided)
 
 
-def mix(value: int) -> int:
-    """Return a 32-bit integer with its bits well mixed.
+def mix(value: Any) -> Any:
+    """Return a 32-bit integer with its bits well mixed, or an array of uint64 that holds such.
 
     The finalizer "lowbias32" of C. Wellons' "Prospecting for hash functions" (2018).
 
@@ -153,14 +153,16 @@ def mix(value: int) -> int:
     >>> mix(0), mix(1)
     (0, 1753845952)
     """
-    value &= _MASK
+    value = value & _MASK
     value = ((value ^ (value >> 16)) * 0x7FEB352D) & _MASK
     value = ((value ^ (value >> 15)) * 0x846CA68B) & _MASK
     return value ^ (value >> 16)
 
 
-def stream_key(seed: int, step: int, stream: int) -> int:
+def stream_key(seed: int, step: Any, stream: int) -> Any:
     """Return the 32-bit key of one stream of random numbers in one step.
+
+    Steps may be an array of uint64, of which no key depends on more bits; keys are one then too.
 
     Examples
     --------

@@ -188,7 +188,7 @@ class Trainer:
     batch_size : int, default 32
         The last batch of an epoch is smaller where the samples do not divide evenly.
     backend : str or Backend, default "auto"
-        "numpy", "numba", "auto" (the fastest that is installed), or an instance.
+        "numpy", "numba", "jax", "auto" (the fastest on the processor), or an instance.
     n_threads : int or None, default None
         None lets the backend choose. Results do not depend on it.
     seed : int or None, default None
@@ -729,6 +729,7 @@ class Trainer:
             check_watched(self.schedule.metric, self.schedule.mode, self._directions)
         states, named = self._progress.callback_states, named_states(callbacks)
         with contextlib.ExitStack() as stack:
+            stack.callback(self._release)
             for callback in callbacks:
                 stack.callback(callback.close)
             for callback in callbacks:
@@ -797,7 +798,9 @@ class Trainer:
         samples = generator.permutation(n_samples) if shuffle else np.arange(n_samples)
         order = data.at(samples)
         rates = self._learning_rates(optimizer, n_samples)
-        scores = self._run_batches(bound.changing(before.state), data, order, rates, shown)
+        session = bound.changing(before.state)
+        session.keep(data.X, data.targets)  # for the whole fit, which releases it
+        scores = self._run_batches(session, data, order, rates, shown)
         state, drawn = bound.store(), dict(generator.bit_generator.state)
         after = replace(before, state=state, generator=drawn)
         return after, scores | {"learning_rate": float(rates[-1])}
@@ -922,6 +925,11 @@ class Trainer:
             self._training = None  # lets go of its memory first
             self._training = self._bind(size, self._updates(), self.regularization)
         return self._training
+
+    def _release(self) -> None:
+        """Let the session that trains forget the samples of a fit that is over."""
+        if self._training is not None:
+            self._training.release()
 
     def _bind(
         self,

@@ -58,6 +58,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "backend interface": ({"backends", "backends.base", "backends.bound"}, NETWORK),
     "numpy backend": ({"backends.numpy_backend"}, BASE),
     "numba backend": ({"backends.numba_backend.*"}, BASE),
+    "jax backend": ({"backends.jax_backend.*"}, BASE),
     "trainer": (
         {
             "trainer",
@@ -95,7 +96,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "benchmark",
             "front door",
         }
-        | {"numba backend"},
+        | {"numba backend", "jax backend"},
     ),
     "front door": ({""}, TRAINER | {"predictor"}),
 }

@@ -146,7 +146,7 @@ except ImportError as error:
 
 def test_another_packages_backend_is_found_by_its_entry_point(register):
     register(strange="StrangersBackend")
-    assert backend_names() == ["numpy", "numba", "strange"]
+    assert backend_names() == ["numpy", "numba", "jax", "strange"]
     assert isinstance(get_backend("strange"), StrangersBackend)
     assert available_backends()["strange"] is None
     train(bind(get_backend("strange")))
@@ -191,7 +191,7 @@ def test_available_backends_say_why_one_is_not(register):
 
 def test_an_unknown_name_lists_the_known_ones(register):
     register(strange="StrangersBackend")
-    with pytest.raises(ValueError, match="'auto' or one of 'numpy', 'numba', 'strange'"):
+    with pytest.raises(ValueError, match="'auto' or one of 'numpy', 'numba', 'jax', 'strange'"):
         get_backend("strnage")
 
 

@@ -20,7 +20,7 @@ from fastmlp.benchmark.report import Row, Task, markdown
 from fastmlp.benchmark.worker import Worker, WorkerError
 
 # Importing them takes longer than all else that is tested here.
-SLOW = ("pytorch", "pytorch-compiled", "jax")
+SLOW = ("pytorch", "pytorch-compiled", "jax", "jax-scan")
 OTHERS = [
     pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
     for name in contestant_names()

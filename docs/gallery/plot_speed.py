@@ -17,7 +17,7 @@ from fastmlp.benchmark import Report
 results = Path(fastmlp.__file__).parents[1] / "bench" / "results"  # of a checkout
 report = Report.load(results / "epyc-2-cores.json")
 
-others = ["numpy", "jax", "pytorch", "scikit-learn"]
+others = ["numpy", "jax-scan", "pytorch", "scikit-learn"]
 n = len(report.tasks)
 figure, axes = plt.subplots(1, n, figsize=(10, 3), sharey=True, layout="constrained")
 for ax, workload in zip(axes, report.tasks, strict=True):

@@ -29,10 +29,11 @@ from fastmlp.targets import prepare_targets
 
 Array = NDArray[Any]
 
-#: Our own backends: name to module and class.
+#: Our own backends: name to module, class, and what to install where the module misses it.
 _BUILT_IN = {
-    "numpy": ("fastmlp.backends.numpy_backend", "NumpyBackend"),
-    "numba": ("fastmlp.backends.numba_backend", "NumbaBackend"),
+    "numpy": ("fastmlp.backends.numpy_backend", "NumpyBackend", "numpy"),
+    "numba": ("fastmlp.backends.numba_backend", "NumbaBackend", "numba"),
+    "jax": ("fastmlp.backends.jax_backend", "JaxBackend", "'fastmlp[jax]'"),
 }
 _ENTRY_POINT_GROUP = "fastmlp.backends"
 #: What `Session.predict` can return.
@@ -100,6 +101,8 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]
+    #: True where the class takes the name of a device, which `get_backend` then takes too.
+    takes_device: ClassVar[bool] = False
 
     def bind(
         self,
@@ -530,6 +533,35 @@ class Session(ABC):
             return 0.0
         return self.regularization.penalty(self._weight_matrices(), total_weight)
 
+    # What lies on a device ---------------------------------------------------------------------
+
+    def keep(self, X: Any, y: Array) -> None:
+        """Be told what samples the next calls of `train` take, until `release`.
+
+        A session may copy them to where it computes, once for all those calls, and know them again
+        by their identity: whoever calls this changes nothing in them before `release`. The default
+        does nothing, as for a backend that computes in the host's memory.
+
+        Parameters
+        ----------
+        X, y
+            As they will be given to `train`.
+
+        Examples
+        --------
+        >>> session = get_backend("numpy").bind(MLP([1, 2]), batch_size=2)
+        >>> X, y = np.zeros((4, 1), "float32"), np.array([0, 1, 0, 1])
+        >>> session.keep(X, y)
+        >>> for epoch in range(2):
+        ...     losses = session.train(X, y, np.arange(4), np.full(2, 0.1))
+        >>> session.release()
+        """
+        return
+
+    def release(self) -> None:
+        """Forget what `keep` was told; calls that know none do nothing."""
+        return
+
     # What a backend implements ---------------------------------------------------------------
 
     @abstractmethod
@@ -819,8 +851,8 @@ def backend_names() -> list[str]:
 
     Examples
     --------
-    >>> backend_names()[:2]
-    ['numpy', 'numba']
+    >>> backend_names()[:3]
+    ['numpy', 'numba', 'jax']
     """
     others = [entry.name for entry in entry_points(group=_ENTRY_POINT_GROUP)]
     return [*_BUILT_IN, *sorted(set(others) - set(_BUILT_IN))]
@@ -832,13 +864,14 @@ def get_backend(backend: str | Backend) -> Backend:
     Parameters
     ----------
     backend : str or Backend
-        "auto" is the fastest of ours that can run: "numba", if Numba is installed or kernels came
-        compiled, else "numpy".
+        "auto" is the fastest of ours that can run on the processor: "numba", if Numba is installed
+        or kernels came compiled, else "numpy". The name of a device may follow behind a colon where
+        a backend knows some: "jax:gpu", "jax:gpu:1".
 
     Raises
     ------
     ValueError
-        If the name is unknown.
+        If the name or its device is unknown.
     ImportError
         If the backend exists but cannot be loaded; the message says how to install it.
     TypeError
@@ -855,28 +888,36 @@ def get_backend(backend: str | Backend) -> Backend:
         raise TypeError(f"backend must be a name or a Backend instance, got {backend!r}")
     if backend == "auto":
         return _fastest()
-    if backend in _BUILT_IN:
-        module, kind = _BUILT_IN[backend]
+    name, colon, device = backend.partition(":")
+    if name in _BUILT_IN:
+        module, kind, package = _BUILT_IN[name]
         try:
-            made = getattr(importlib.import_module(module), kind)()
+            made = _made(getattr(importlib.import_module(module), kind), backend, device, colon)
         except ImportError as error:
             missing = isinstance(error, ModuleNotFoundError)
-            hint = f"; install it with `pip install {backend}`" if missing else ""
-            raise ImportError(
-                f"the backend {backend!r} cannot be loaded ({error}){hint}"
-            ) from error
+            hint = f"; install it with `pip install {package}`" if missing else ""
+            raise ImportError(f"the backend {name!r} cannot be loaded ({error}){hint}") from error
     else:
         found = {entry.name: entry for entry in entry_points(group=_ENTRY_POINT_GROUP)}
-        if backend not in found:
-            near = _checks.hint(_checks.nearest(backend.lower(), backend_names()))
+        if name not in found:
+            near = _checks.hint(_checks.nearest(name.lower(), backend_names()))
             raise ValueError(
-                f"unknown backend {backend!r}; {near}choose 'auto' or one of "
+                f"unknown backend {name!r}; {near}choose 'auto' or one of "
                 f"{_checks.listing(backend_names())}"
             )
-        made = found[backend].load()()
+        made = _made(found[name].load(), backend, device, colon)
     if not isinstance(made, Backend):
         raise TypeError(f"the backend {backend!r} is not a fastmlp Backend, got {made!r}")
     return made
+
+
+def _made(kind: Any, asked: str, device: str, colon: str) -> Any:
+    """Return a backend by its class, on a device if one is asked for."""
+    if not colon:
+        return kind()
+    if not getattr(kind, "takes_device", False):
+        raise ValueError(f"this backend has no devices to choose from, got {asked!r}")
+    return kind(device)
 
 
 def _fastest() -> Backend:

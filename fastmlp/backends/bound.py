@@ -50,3 +50,7 @@ class Bound:
         state = self._session.store()
         self._held = state
         return state
+
+    def release(self) -> None:
+        """Let the session forget the samples that it was told to keep."""
+        self._session.release()

@@ -196,7 +196,7 @@ def _say(line: str) -> None:
 
 
 #: Peers that `fastmlp bench` runs where they are installed; others take long to get ready.
-_USUAL_PEERS = ("scikit-learn", "pytorch", "jax")
+_USUAL_PEERS = ("scikit-learn", "pytorch", "jax-scan")
 
 
 def _usable_backends() -> list[str]:

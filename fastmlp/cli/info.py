@@ -61,6 +61,8 @@ def info(options: argparse.Namespace) -> None:
         rows.append((f"backend {name}", status))
         if name == "numba" and reason is None:
             rows.extend(_numba_facts(options.peak))
+        if name == "jax" and reason is None:
+            rows.append(("devices", _jax_devices()))
     for name, value in rows:
         print(f"{name:<15} {value}")
 
@@ -87,6 +89,13 @@ def _numba_facts(peak: bool) -> list[tuple[str, str]]:
             for dtype in ("float32", "float64")
         ]
     return facts
+
+
+def _jax_devices() -> str:
+    """Return the devices that the JAX backend may be given, with what each is."""
+    from fastmlp.backends.jax_backend import device_names, find_device
+
+    return ", ".join(f"{name} ({find_device(name).device_kind})" for name in device_names())
 
 
 def cache_place() -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fastmlp.backends.base import backend_names
 from fastmlp.benchmark.contestants.base import Contestant, Run
-from fastmlp.benchmark.contestants.jax_scan import Jax
+from fastmlp.benchmark.contestants.jax_scan import JaxScan
 from fastmlp.benchmark.contestants.onnx_runtime import OnnxRuntime
 from fastmlp.benchmark.contestants.originals import Columns, OneByOne
 from fastmlp.benchmark.contestants.ours import OurBackend, OurTrainer
@@ -24,7 +24,7 @@ PEERS: dict[str, type[Contestant]] = {
         ScikitLearn,
         PyTorch,
         CompiledPyTorch,
-        Jax,
+        JaxScan,
         OnnxRuntime,
         Columns,
         OneByOne,
@@ -38,7 +38,7 @@ def contestant_names() -> list[str]:
     Examples
     --------
     >>> contestant_names()[:3]
-    ['numpy', 'numba', 'numba-fit']
+    ['numpy', 'numba', 'jax']
     """
     return [*backend_names(), *PEERS]
 
@@ -53,7 +53,7 @@ def contestant(name: str) -> Contestant:
 
     Examples
     --------
-    >>> contestant("jax").packages
+    >>> contestant("jax-scan").packages
     ('jax',)
     """
     if name in PEERS:

@@ -19,16 +19,16 @@ from fastmlp.network import MLP
 from fastmlp.optimizers import Adam
 
 
-class Jax(Contestant):
-    """JAX on the CPU. Its threads follow the process's affinity.
+class JaxScan(Contestant):
+    """JAX on the CPU, as its users write it. Its threads follow the process's affinity.
 
     Examples
     --------
-    >>> Jax().name
-    'jax'
+    >>> JaxScan().name
+    'jax-scan'
     """
 
-    name = "jax"
+    name = "jax-scan"
     packages = ("jax",)
 
     def prepare(self, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int) -> Run:

@@ -52,6 +52,7 @@ class _SessionRun(Run):
             y, loss, network.output_activation, network.n_outputs, network.dtype
         )
         self.learning_rate = workload.optimizer.learning_rate
+        self.session.keep(self.X, self.targets)  # as a trainer does for a fit
 
     def epoch(self, order: Array) -> float:
         self.predictor = None  # made for the parameters before
