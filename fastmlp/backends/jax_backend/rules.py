@@ -23,7 +23,7 @@ def times(number: Any, array: Any) -> Any:
 
     Examples
     --------
-    >>> times(jnp.float32(0.5), jnp.ones(1)).dtype
+    >>> times(jnp.float32(0.5), jnp.ones(1, "float32")).dtype
     dtype('float32')
     """
     return number.astype(array.dtype) * array
