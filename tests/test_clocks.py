@@ -724,3 +724,36 @@ def test_no_fit_that_goes_on_draws_masks_again(setting, between):
         elif between == "a partial fit" and setting != "early stopping":
             seen += model.partial_fit(X[rows], Y[rows]).loss_curve_[len(seen) :]
     assert len(set(seen)) == len(seen) >= 3
+
+
+# Epochs that are run ahead of the rules --------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"solver": "adam", "dropout": 0.3},
+        {"solver": "sgd", "momentum": 0.9},
+        {"solver": "sgd", "learning_rate": "adaptive"},
+    ],
+    ids=str,
+)
+def test_what_is_run_ahead_of_a_rule_that_applies_was_never_run(options, backend, monkeypatch):
+    """On both sides of the number of rows that may be run in vain; of uneven batches."""
+    stochastic = pytest.importorskip("fastmlp.sklearn._stochastic")
+    models, generators = [], []
+    for rows_in_vain in (0, stochastic._ROWS_IN_VAIN, 100 * stochastic._ROWS_IN_VAIN):
+        monkeypatch.setattr(stochastic, "_ROWS_IN_VAIN", rows_in_vain)
+        generator = np.random.RandomState(3)
+        given = {"batch_size": 10, "tol": 0.05, "n_iter_no_change": 3, "max_iter": 60, **options}
+        model = make_model(backend=backend, random_state=generator, **given)
+        models.append(model.fit(X[:35], Y[:35]))
+        generators.append(generator.randint(2**31))
+    expected = models[0]
+    assert expected.n_iter_ < 60 or "learning_rate" in options
+    for model, drawn in zip(models, generators, strict=True):
+        assert drawn == generators[0]
+        assert (model.n_iter_, model.loss_curve_) == (expected.n_iter_, expected.loss_curve_)
+        for actual, wanted in zip(model.coefs_, expected.coefs_, strict=True):
+            np.testing.assert_array_equal(actual, wanted)

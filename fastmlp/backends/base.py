@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, ClassVar
@@ -832,6 +832,36 @@ class Session(ABC):
         if not buffer.flags.carray:
             reason = "not contiguous" if buffer.flags.writeable else "read-only"
             raise ValueError(f"{what} must be contiguous and writable, but is {reason}")
+
+
+def first_unknown(
+    known: Collection[type],
+    network: MLP,
+    loss: Loss,
+    optimizer: Optimizer,
+    regularization: Regularization,
+) -> str | None:
+    """Return what is none of the known types, for `Backend.unsupported`; None if all are.
+
+    The types are exact: a subclass may compute anything else.
+
+    Examples
+    --------
+    >>> network = MLP([2, 3])
+    >>> known = {type(network.output_activation), type(default_loss(network)), Regularization}
+    >>> first_unknown(known, network, default_loss(network), SGD(), Regularization())
+    'optimizer SGD'
+    """
+    for what, one in (
+        *(("hidden activation", activation) for activation in network.hidden_activations),
+        ("output activation", network.output_activation),
+        ("loss", loss),
+        ("optimizer", optimizer),
+        ("regularization", regularization),
+    ):
+        if type(one) not in known:
+            return f"{what} {type(one).__name__}"
+    return None
 
 
 def default_loss(network: MLP) -> Loss:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from fastmlp import _checks
-from fastmlp.backends.base import Backend, Session
+from fastmlp.backends.base import Backend, Session, first_unknown
 from fastmlp.backends.jax_backend.devices import find_device
 from fastmlp.backends.jax_backend.formulas import HIDDEN, LOSSES, OUTPUTS
 from fastmlp.backends.jax_backend.rules import RULES
@@ -62,20 +62,13 @@ class JaxBackend(Backend):
     def unsupported(
         self, network: MLP, loss: Loss, optimizer: Optimizer, regularization: Regularization
     ) -> str | None:
-        # Formulas stand for exact types: a subclass may compute anything else.
-        for what, one in (
-            *(("hidden activation", activation) for activation in network.hidden_activations),
-            ("output activation", network.output_activation),
-            ("loss", loss),
-            ("optimizer", optimizer),
-            ("regularization", regularization),
-        ):
-            if type(one) not in _KNOWN_TYPES:
-                return (
-                    f"the JAX backend has no formula for the {what} {type(one).__name__}; "
-                    "the NumPy backend computes any, with backend='numpy'"
-                )
-        return None
+        unknown = first_unknown(_KNOWN_TYPES, network, loss, optimizer, regularization)
+        if unknown is None:
+            return None
+        return (
+            f"the JAX backend has no formula for the {unknown}; "
+            "the NumPy backend computes any, with backend='numpy'"
+        )
 
     def _bind(
         self,

@@ -154,7 +154,7 @@ class JaxSession(Session):
     # Samples -----------------------------------------------------------------------------------
 
     def keep(self, X: Any, y: Array) -> None:
-        if self._kept is not None and self._kept.X is X and self._kept.y is y:
+        if self._on_device(X, y) is not None:
             return
         self.release()
         room = memory_for_data(self._device) if self._kept_bytes is None else self._kept_bytes
@@ -197,12 +197,12 @@ class JaxSession(Session):
     ) -> float:
         n_places = rounded_up(len(y))
         given = np.arange(len(y)), sample_weight, np.zeros(1)
-        batch = make_batches(self, self._description, *given, 1, n_places)
+        batch = _only(make_batches(self, self._description, *given, 1, n_places))
         with jax.enable_x64(True):
             loss, parts, seen = self._programs.gradient(
                 self._state.parameters,
                 *self._placed(X, y, n_places),
-                type(batch)(*(one[0] for one in batch)),
+                batch,
                 self._numbers,
             )
         np.concatenate([np.asarray(part).reshape(-1) for part in parts], out=gradient)
@@ -213,8 +213,7 @@ class JaxSession(Session):
     def _update(self, gradient: Array, learning_rate: float) -> None:
         parts = tuple(part.copy() for part in self._description.split(gradient))
         given = np.zeros(1, np.int64), None, np.array([learning_rate])
-        batch = make_batches(self, self._description, *given, 1, 1)
-        batch = type(batch)(*(one[0] for one in batch))
+        batch = _only(make_batches(self, self._description, *given, 1, 1))
         with jax.enable_x64(True):
             state = self._programs.update(self._state, parts, batch, self._numbers)
             self._held = [((state, None), self.step + 1)]
@@ -257,7 +256,7 @@ class JaxSession(Session):
 
     def _runs(self, X: Any, y: Array, n_batches: int) -> Iterator[_Run]:
         """Yield the runs of the program that take so many batches."""
-        kept = self._are_kept(X, y)
+        kept = self._on_device(X, y) is not None
         width = self.n_outputs if kept else max(self.n_inputs, self.n_outputs)
         most = _STEPS if kept else _STEPS_OF_TRAVELLERS
         most = max(1, min(most, _NUMBERS_AT_ONCE // (self.batch_size * width)))
@@ -271,8 +270,12 @@ class JaxSession(Session):
             yield _Run(slice(start, stop), counted or places, counted > 0)
             start = stop
 
-    def _are_kept(self, X: Any, y: Array) -> bool:
-        return self._kept is not None and self._kept.X is X and self._kept.y is y
+    def _on_device(self, X: Any, y: Array) -> tuple[Any, Any] | None:
+        """Return samples where they are kept, or None."""
+        kept = self._kept
+        if kept is None or kept.X is not X or kept.y is not y:
+            return None
+        return kept.on_device
 
     def _run(
         self,
@@ -285,9 +288,8 @@ class JaxSession(Session):
         with_penalties: bool,
     ) -> Any:
         """Train over some rows, and return what the steps saw, which may still be computed."""
-        if self._kept is not None and self._are_kept(X, y):
-            samples = self._kept.on_device
-        else:
+        samples = self._on_device(X, y)
+        if samples is None:
             samples = self._placed(X[rows], y[rows], run.n_places * self.batch_size)
             rows = np.arange(len(rows))
         batches = make_batches(
@@ -302,6 +304,11 @@ class JaxSession(Session):
             trained = map(self._programs.train, *((one,) for one in given))
             self._held[:] = zip(trained, (self.step + len(rates),), strict=True)
         return self._held[0][0][1]
+
+
+def _only(batches: Any) -> Any:
+    """Return the single one of some batches."""
+    return type(batches)(*(one[0] for one in batches))
 
 
 def _joined(parts: Any) -> Array:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastmlp._weights import batch_weights, total_weight
 from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
-from fastmlp.backends.base import Backend, Session, TrainingState
+from fastmlp.backends.base import Backend, Session, TrainingState, first_unknown
 from fastmlp.backends.numba_backend.compiled import compiled
 from fastmlp.backends.numba_backend.inputs import (
     converted,
@@ -80,20 +80,13 @@ class NumbaBackend(Backend):
     def unsupported(
         self, network: MLP, loss: Loss, optimizer: Optimizer, regularization: Regularization
     ) -> str | None:
-        # Kernels stand for exact types: a subclass may compute anything else.
-        for what, one in (
-            *(("hidden activation", activation) for activation in network.hidden_activations),
-            ("output activation", network.output_activation),
-            ("loss", loss),
-            ("optimizer", optimizer),
-            ("regularization", regularization),
-        ):
-            if type(one) not in _KNOWN_TYPES:
-                return (
-                    f"the Numba backend has no kernel for the {what} {type(one).__name__}; "
-                    f"the NumPy backend computes any, with backend='numpy'"
-                )
-        return None
+        unknown = first_unknown(_KNOWN_TYPES, network, loss, optimizer, regularization)
+        if unknown is None:
+            return None
+        return (
+            f"the Numba backend has no kernel for the {unknown}; "
+            "the NumPy backend computes any, with backend='numpy'"
+        )
 
     def _bind(
         self,
