@@ -176,16 +176,22 @@ def stream_key(seed: int, step: Any, stream: int) -> Any:
     return mix(key ^ mix(stream + 0x165667B1))
 
 
-def random_bits(key: int, n_rows: int, n_columns: int) -> Array:
+def random_bits(key: int, n_rows: int, n_columns: int, first_row: int = 0) -> Array:
     """Return uint32 random bits for the elements of an (n_rows, n_columns) array.
+
+    It may be a part of a longer one, which begins at its row `first_row`: an element's number is
+    (first_row + row) * n_columns + column, modulo 2**32.
 
     Examples
     --------
     >>> bits = random_bits(stream_key(0, 1, 0), 1000, 10)
     >>> bool(abs(bits.mean() / 2**32 - 0.5) < 0.01)
     True
+    >>> bool(np.all(random_bits(stream_key(0, 1, 0), 10, 10, first_row=7) == bits[7:17]))
+    True
     """
-    index = np.arange(n_rows * n_columns, dtype=np.uint32)
+    first = np.uint32(first_row * n_columns & _MASK)
+    index = np.arange(n_rows * n_columns, dtype=np.uint32) + first
     value = index * np.uint32(0x9E3779B9) + np.uint32(key)
     value = (value ^ (value >> np.uint32(16))) * np.uint32(0x7FEB352D)
     value = (value ^ (value >> np.uint32(15))) * np.uint32(0x846CA68B)
@@ -193,22 +199,34 @@ def random_bits(key: int, n_rows: int, n_columns: int) -> Array:
 
 
 def dropout_mask(
-    rate: float, seed: int, step: int, layer: int, shape: tuple[int, int], dtype: Any
+    rate: float,
+    seed: int,
+    step: int,
+    layer: int,
+    shape: tuple[int, int],
+    dtype: Any,
+    first_row: int = 0,
 ) -> Array:
     """Return the factors, 0 or 1 / (1 - rate), of a layer's inputs in one step.
+
+    Of a part of a batch, `first_row` is the number in the batch of its first row.
 
     Examples
     --------
     >>> dropout_mask(0.5, seed=0, step=1, layer=0, shape=(1, 4), dtype="float32").shape
     (1, 4)
     """
-    bits = random_bits(stream_key(seed, step, layer), *shape)
+    bits = random_bits(stream_key(seed, step, layer), *shape, first_row)
     kept = bits >= np.uint32(rate * 2**32)
     return kept.astype(dtype) * np.dtype(dtype).type(1 / (1 - rate))
 
 
-def gaussian_noise(seed: int, step: int, shape: tuple[int, int], dtype: Any) -> Array:
+def gaussian_noise(
+    seed: int, step: int, shape: tuple[int, int], dtype: Any, first_row: int = 0
+) -> Array:
     """Return standard normal numbers (Box & Muller 1958) for the inputs of one step.
+
+    Of a part of a batch, `first_row` is the number in the batch of its first row.
 
     Examples
     --------
@@ -216,6 +234,8 @@ def gaussian_noise(seed: int, step: int, shape: tuple[int, int], dtype: Any) -> 
     True
     """
     # Half a unit is added so that the logarithm never sees zero.
-    radius = (random_bits(stream_key(seed, step, NOISE_RADIUS_STREAM), *shape) + 0.5) / 2**32
-    angle = random_bits(stream_key(seed, step, NOISE_ANGLE_STREAM), *shape) / 2**32
+    radius_key = stream_key(seed, step, NOISE_RADIUS_STREAM)
+    angle_key = stream_key(seed, step, NOISE_ANGLE_STREAM)
+    radius = (random_bits(radius_key, *shape, first_row) + 0.5) / 2**32
+    angle = random_bits(angle_key, *shape, first_row) / 2**32
     return (np.sqrt(-2 * np.log(radius)) * np.cos(2 * np.pi * angle)).astype(dtype)

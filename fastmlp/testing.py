@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -1033,6 +1034,54 @@ def _check_gradient(backend: Backend, case: Setting) -> None:
     _compare("gradients", gradient, expected, bound, case)
 
 
+def _check_parts(backend: Backend, case: Setting) -> None:
+    """Compare the sum of a batch's parts, where a backend has such, and an update by it.
+
+    Dropout and noise are those of the whole batch.
+    """
+    if not backend.has_parts:
+        return
+    X, y, weights = case.data()
+    session, reference = case.bind(backend), case.reference()
+    total = total_weight(weights, case.n_rows)
+    logits = np.full((case.n_rows, session.n_outputs), np.nan, dtype=session.dtype)
+    # Some parts are longer than a batch of the session, some have one row.
+    edges = np.unique([0, 1, 2, case.n_rows // 3, case.n_rows // 2, case.n_rows])
+    loss, whole = 0.0, np.zeros(len(session.part))
+    for first, last in pairwise(edges):
+        rows = slice(first, last)
+        session.part[:] = np.nan
+        loss += session.part_gradient(
+            X[rows],
+            y[rows],
+            None if weights is None else weights[rows],
+            first_row=int(first),
+            total=total,
+            logits=logits[rows],
+        )
+        whole += session.part
+    expected, expected_logits = np.empty(session.n_parameters), np.empty(logits.shape)
+    expected_loss = reference.loss_and_gradient(X, y, expected, weights, expected_logits)
+    loss += session.penalty(total)
+    bound = case.gradient_bound(case.n_rows)
+    size = max(1.0, abs(expected_loss))
+    losses = np.array([loss, size]), np.array([expected_loss, size])
+    _compare("losses of parts", *losses, bound, case)
+    _compare("logits of parts", logits, expected_logits, bound, case)
+    session.part[:] = whole
+    gradient = np.full(session.n_parameters, np.nan, dtype=session.dtype)
+    session.whole_gradient(gradient, total=total)
+    _compare("gradients of parts", gradient, expected, bound, case)
+    twin = case.bind(backend)
+    session.part[:] = whole
+    session.apply_part(total=total, learning_rate=0.03)
+    twin.update(gradient, 0.03)
+    for what, array in _arrays(twin.store()).items():
+        changed = _arrays(session.store())[what]
+        _compare(f"{what} after an update by parts", changed, array, case.update_bound(), case)
+    _require(session.step == twin.step, f"an update by parts counts as one step ({case})")
+
+
 def _check_update(backend: Backend, case: Setting) -> None:
     """Compare one update by the same gradient, out of the middle of a training and at its start."""
     reference = case.reference()
@@ -1317,6 +1366,15 @@ def _gradients() -> Iterator[Setting]:
     yield from (*_scaled(), *_scaled_updates())
 
 
+def _parts() -> Iterator[Setting]:
+    yield from (*_shapes(), *_odd(), *list(_sizes())[8:18], *_scaled())
+    for regularization in REGULARIZATION_CASES:
+        yield from _twice(regularization=regularization, optimizer=SGD(0.05, momentum=0.9))
+    for output, loss in _losses():
+        yield from _twice(output=output, loss=loss)
+    yield from _twice(labels=True, weighted=False, input_scale=0.3)
+
+
 def _all_updates() -> Iterator[Setting]:
     yield from (*_updates(), *_scaled_updates())
 
@@ -1349,6 +1407,7 @@ CHECKS: Mapping[str, Callable[[Backend, Setting], None]] = MappingProxyType(
     {
         "predict": _check_predict,
         "gradient": _check_gradient,
+        "parts": _check_parts,
         "update": _check_update,
         "epoch": _check_epoch,
         "curves": _check_curves,
@@ -1364,6 +1423,7 @@ _SETTINGS: Mapping[str, Callable[[], Iterator[Setting]]] = MappingProxyType(
     {
         "predict": _predictions,
         "gradient": _gradients,
+        "parts": _parts,
         "update": _all_updates,
         "epoch": _epochs,
         "curves": _curves,

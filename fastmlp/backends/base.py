@@ -8,13 +8,14 @@ and their docstrings say on what. `fastmlp.testing` checks that a backend keeps 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,13 @@ from numpy.typing import NDArray
 from fastmlp import _checks
 from fastmlp._weights import total_weight
 from fastmlp.losses import LOSSES, Loss
-from fastmlp.network import MLP, as_rows, check_finite, check_logits, decide
+from fastmlp.network import MLP, as_rows, check_finite, check_logits, decide, layer_views
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.regularization import Regularization
 from fastmlp.targets import prepare_targets
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 #: Our own backends: name to module, class, and what to install where the module misses it.
 _BUILT_IN = {
@@ -103,6 +105,12 @@ class Backend(ABC):
     name: ClassVar[str]
     #: True where the class takes the name of a device, which `get_backend` then takes too.
     takes_device: ClassVar[bool] = False
+    #: Whether sessions compute parts of a batch (`Session.part_gradient`), so that several
+    #: processes can share one.
+    has_parts: ClassVar[bool] = False
+    #: Whether sessions gather the rows of a memory map that they are to train on by themselves,
+    #: and let go of its pages.
+    gathers_rows: ClassVar[bool] = False
 
     def bind(
         self,
@@ -204,6 +212,68 @@ class Backend(ABC):
         """
         return float(np.finfo(dtype).eps)
 
+    # Of processes that train together. What is here is right for one process alone. --------------
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process shows progress, calls callbacks and writes files.
+
+        One of the processes that train together does; the others follow it.
+
+        Examples
+        --------
+        >>> from fastmlp.backends import get_backend
+        >>> get_backend("numpy").leads
+        True
+        """
+        return True
+
+    @property
+    def local(self) -> Backend:
+        """The backend that computes in this process alone, for predictions at any time.
+
+        Examples
+        --------
+        >>> from fastmlp.backends import get_backend
+        >>> get_backend("numpy").local
+        NumpyBackend()
+        """
+        return self
+
+    def led(self, act: Callable[[], T]) -> T:
+        """Call `act` in the process that leads; return what it returns in all of them.
+
+        What it raises there is raised in all.
+
+        Examples
+        --------
+        >>> from fastmlp.backends import get_backend
+        >>> get_backend("numpy").led(lambda: 5)
+        5
+        """
+        return act()
+
+    @contextlib.contextmanager
+    def fitting(self) -> Iterator[Callable[[Callable[[], Mapping[str, Any]]], None]]:
+        """Hold a fit, which several processes may be at.
+
+        An error that ends it in one of them ends it in all.
+
+        Yields
+        ------
+        callable
+            Takes a function that returns what must be equal in all processes, by name, and raises
+            the same ValueError in all where something is not. One that trains alone need not call
+            the function.
+
+        Examples
+        --------
+        >>> from fastmlp.backends import get_backend
+        >>> with get_backend("numpy").fitting() as agree:
+        ...     agree(lambda: {"batch_size": 32})
+        """
+        yield lambda facts: None
+
     @abstractmethod
     def _bind(
         self,
@@ -273,6 +343,10 @@ class Session(ABC):
         As given.
     step : int
         Number of updates so far; dropout, noise and bias corrections depend on it.
+    part : ndarray of one dimension, in the network's dtype
+        Where the backend `has_parts`: what `part_gradient` writes and `apply_part` reads, in
+        whatever layout the backend likes. That of a sum of gradients is the sum of theirs. The
+        array stays the same one; whoever sums reads it and writes to it.
 
     Examples
     --------
@@ -454,6 +528,96 @@ class Session(ABC):
         self._check_buffer(gradient, (self.n_parameters,), "gradient")
         rate = self.optimizer.learning_rate if learning_rate is None else learning_rate
         self._update(gradient, rate)
+
+    def part_gradient(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        first_row: int,
+        total: float,
+        logits: Array | None = None,
+    ) -> float:
+        """Return what a part of a batch adds to its loss, and write what it adds to its gradient.
+
+        The gradient's addend is in `part` until the next call. Penalties are in neither. Dropout
+        and noise are those of the next step.
+
+        Parameters
+        ----------
+        X, y, sample_weight, logits
+            As for `loss_and_gradient`, of the part.
+        first_row : int
+            The number in the batch of the part's first row.
+        total : float
+            What the mean divides by: the whole batch's number of rows, or the sum of their
+            weights. Where it is 0, so are loss and gradient.
+
+        Raises
+        ------
+        ValueError
+            If shapes disagree, a target or a weight is not as stated, or a buffer is not.
+        NotImplementedError
+            If the backend has no parts.
+
+        Examples
+        --------
+        >>> session = get_backend("numpy").bind(MLP([1, 1], output_activation="linear"))
+        >>> X, y = [[0.0], [1.0]], [1.0, 3.0]
+        >>> whole = np.zeros_like(session.part)
+        >>> for i in range(2):
+        ...     _ = session.part_gradient(X[i : i + 1], y[i : i + 1], first_row=i, total=2)
+        ...     whole += session.part
+        >>> session.part[:] = whole
+        >>> session.apply_part(total=2, learning_rate=0.1)
+        >>> session.step
+        1
+        """
+        rows, targets, weights = self._checked(X, y, sample_weight)
+        if logits is not None:
+            self._check_buffer(logits, (len(targets), self.n_outputs), "logits")
+        return self._part_gradient(rows, targets, weights, first_row, total, logits)
+
+    def whole_gradient(self, gradient: Array, *, total: float) -> None:
+        """Write the gradient whose parts' sum `part` holds, penalties included.
+
+        Parameters
+        ----------
+        gradient : ndarray of shape (n_parameters,)
+            As for `loss_and_gradient`.
+        total : float
+            The batch's number of rows, or the sum of their weights.
+
+        Raises
+        ------
+        ValueError
+            If `gradient` is not as stated.
+        NotImplementedError
+            If the backend has no parts.
+        """
+        self._check_buffer(gradient, (self.n_parameters,), "gradient")
+        self._whole_gradient(gradient, total)
+
+    def apply_part(self, *, total: float, learning_rate: float | None = None) -> None:
+        """Update by the gradient whose parts' sum `part` holds, as `update` does.
+
+        The penalties' gradient is added before. `part` holds anything afterwards.
+
+        Parameters
+        ----------
+        total : float
+            The batch's number of rows, or the sum of their weights.
+        learning_rate : float, optional
+            Default: the optimizer's.
+
+        Raises
+        ------
+        NotImplementedError
+            If the backend has no parts.
+        """
+        rate = self.optimizer.learning_rate if learning_rate is None else learning_rate
+        self._apply_part(rate, total)
 
     def train(
         self,
@@ -673,6 +837,55 @@ class Session(ABC):
             Contiguous and writable; may be used as scratch.
         learning_rate : float
         """
+
+    @property
+    def part(self) -> Array:
+        """What `part_gradient` writes and `apply_part` reads."""
+        raise NotImplementedError(f"{type(self).__name__} computes no parts of batches")
+
+    def _part_gradient(
+        self,
+        X: Any,
+        y: Array,
+        sample_weight: Array | None,
+        first_row: int,
+        total: float,
+        logits: Array | None,
+    ) -> float:
+        """Write to `part` what some rows of a batch add to its gradient; return its loss's addend.
+
+        That is the sum of the rows' gradients, each times its weight over `total` (0 where that
+        is), without penalties. All is as `_loss_and_gradient` has it, but that dropout and noise
+        are those of rows `first_row` and on: of n columns, the element in row i and column k has
+        the number (first_row + i) * n + k. The default says that there are no parts.
+        """
+        raise NotImplementedError(f"{type(self).__name__} computes no parts of batches")
+
+    def _whole_gradient(self, gradient: Array, total: float) -> None:
+        """Write what `part` holds, and the penalties' gradient, in the layout of the parameters.
+
+        The default is right where `part` has that layout.
+        """
+        gradient[:] = self.part
+        self._add_penalty_gradient(gradient, total)
+
+    def _apply_part(self, learning_rate: float, total: float) -> None:
+        """Add the penalties' gradient to what `part` holds, and do by it what `_update` does.
+
+        The default is right for any backend that has parts.
+        """
+        gradient = np.empty(self.n_parameters, dtype=self.dtype)
+        self._whole_gradient(gradient, total)
+        self._update(gradient, learning_rate)
+
+    def _add_penalty_gradient(self, gradient: Array, total: float) -> None:
+        """Add the gradient of the penalties in a batch of this total weight."""
+        l1, l2 = self.regularization.l1, self.regularization.l2_of(total)
+        if not (l1 or l2):
+            return
+        weight_gradients, _ = layer_views(gradient, self.layer_shapes)
+        for w, g in zip(self._weight_matrices(), weight_gradients, strict=True):
+            g += l2 * w + l1 * np.sign(w)
 
     def _train(
         self,

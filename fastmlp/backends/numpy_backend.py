@@ -34,6 +34,7 @@ class NumpyBackend(Backend):
     """
 
     name = "numpy"
+    has_parts = True
 
     def _bind(
         self,
@@ -73,6 +74,7 @@ class NumpySession(Session):
         initial = TrainingState.initial(network, optimizer, regularization)
         self.moments, self.average = initial.moments, initial.average
         factors = optimizer.rate_factors
+        self._part = np.empty(self.n_parameters, dtype=self.dtype)
         #: Every parameter's factor on the learning rate.
         self.rate_factors = None
         if factors is not None:
@@ -101,7 +103,39 @@ class NumpySession(Session):
         gradient: Array,
         logits: Array | None = None,
     ) -> float:
-        inputs, slopes, z = self._forward(X)
+        shares = weight_shares(sample_weight, X.shape[0], np.dtype(np.float64))
+        loss = self._mean(X, y, shares, gradient, logits)
+        self._add_penalty_gradient(gradient, total_weight(sample_weight, X.shape[0]))
+        return loss
+
+    @property
+    def part(self) -> Array:
+        return self._part
+
+    def _part_gradient(
+        self,
+        X: Any,
+        y: Array,
+        sample_weight: Array | None,
+        first_row: int,
+        total: float,
+        logits: Array | None,
+    ) -> float:
+        weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
+        shares = weights.astype(np.float64) / (total if total > 0 else np.inf)
+        return self._mean(X, y, shares, self.part, logits, first_row)
+
+    def _mean(
+        self,
+        X: Any,
+        y: Array,
+        shares: Array,
+        gradient: Array,
+        logits: Array | None,
+        first_row: int = 0,
+    ) -> float:
+        """Write the gradient of the rows' losses times their shares, and return their sum."""
+        inputs, slopes, z = self._forward(X, first_row)
         if logits is not None:
             logits[:] = z
         output = self.output_activation
@@ -109,24 +143,23 @@ class NumpySession(Session):
         outputs = output.forward(z, out=np.empty_like(z))
         values = self.loss.value(z, outputs, targets, output)
         delta = self.loss.delta(z, outputs, targets, output)
-        total = total_weight(sample_weight, len(z))
-        shares = weight_shares(sample_weight, len(z), self.dtype)
+        shares = shares.astype(self.dtype)
         self._backward(delta * shares[:, None], inputs, slopes, gradient)
-        self._add_penalty_gradient(gradient, total)
         return float(np.dot(values.astype(np.float64), shares.astype(np.float64)))
 
-    def _forward(self, X: Any) -> tuple[list[Array], list[Array], Array]:
+    def _forward(self, X: Any, first_row: int) -> tuple[list[Array], list[Array], Array]:
         """Return every layer's inputs, every hidden layer's da/dz, and the logits.
 
-        The first layer's inputs are those of the scaling layer, where there is one.
+        The first layer's inputs are those of the scaling layer, where there is one. `first_row` is
+        the number in the batch of the first row of X.
         """
         network, last = self.network, self.network.n_layers - 1
         a = network.scaled(X)
         if self.regularization.input_noise:
-            noise = gaussian_noise(self.seed, self.step, a.shape, self.dtype)
+            noise = gaussian_noise(self.seed, self.step, a.shape, self.dtype, first_row)
             a = a + self.dtype.type(self.regularization.input_noise) * noise
         if self.rates[0]:
-            a = a * self._mask(0, a.shape)
+            a = a * self._mask(0, a.shape, first_row)
         inputs, slopes = [a], []
         if network.scale is not None:
             a = a * network.scale
@@ -138,7 +171,7 @@ class NumpySession(Session):
             a = activation.forward(z, out=np.empty_like(z) if activation.needs_input else z)
             slope = activation.derivative(z, a)
             if self.rates[layer + 1]:
-                mask = self._mask(layer + 1, a.shape)
+                mask = self._mask(layer + 1, a.shape, first_row)
                 a, slope = a * mask, slope * mask
             inputs.append(a)
             slopes.append(slope)
@@ -164,15 +197,6 @@ class NumpySession(Session):
             np.sum(by_product * self.network.weights[0], axis=1, out=scale_gradient)
             by_product *= scale[:, None]
 
-    def _add_penalty_gradient(self, gradient: Array, total: float) -> None:
-        l1, l2 = self.regularization.l1, self.regularization.l2_of(total)
-        if not (l1 or l2):
-            return
-        for w, g in zip(
-            self.network.weights, layer_views(gradient, self.layer_shapes)[0], strict=True
-        ):
-            g += l2 * w + l1 * np.sign(w)
-
     def _update(self, gradient: Array, learning_rate: float) -> None:
         regularization, parameters = self.regularization, self.network.parameters
         if regularization.clip_value is not None:
@@ -187,10 +211,9 @@ class NumpySession(Session):
         if self.average is not None and regularization.ema is not None:
             self.average += (1 - regularization.ema) * (parameters - self.average)
 
-    def _mask(self, layer: int, shape: tuple[int, ...]) -> Array:
-        return dropout_mask(
-            self.rates[layer], self.seed, self.step, layer, (shape[0], shape[1]), self.dtype
-        )
+    def _mask(self, layer: int, shape: tuple[int, ...], first_row: int) -> Array:
+        given = self.seed, self.step, layer, (shape[0], shape[1]), self.dtype, first_row
+        return dropout_mask(self.rates[layer], *given)
 
 
 def _limit_norm(gradient: Array, limit: float) -> None:

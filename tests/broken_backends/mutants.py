@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from fastmlp._weights import total_weight
 from fastmlp.backends import Session
 from fastmlp.backends.numpy_backend import NumpyBackend, NumpySession
 from fastmlp.losses import Loss
@@ -116,8 +117,31 @@ class NeedsWritableInputs(Wrong):
 
 
 class DrawsOtherMasks(Wrong):
-    def _mask(self, layer, shape):
-        return np.roll(super()._mask(layer, shape), 1)
+    def _mask(self, *arguments):
+        return np.roll(super()._mask(*arguments), 1)
+
+
+class DrawsTheFirstRowsMasksForEveryPart(Wrong):
+    def _mask(self, layer, shape, first_row):
+        return super()._mask(layer, shape, 0)
+
+
+class DividesPartsByTheirOwnWeight(Wrong):
+    def _part_gradient(self, X, y, sample_weight, first_row, total, logits):
+        total = total_weight(sample_weight, X.shape[0])
+        return super()._part_gradient(X, y, sample_weight, first_row, total, logits)
+
+
+class PenalizesEveryPart(Wrong):
+    def _part_gradient(self, *arguments):
+        loss = super()._part_gradient(*arguments)
+        self._add_penalty_gradient(self.part, 1.0)
+        return loss
+
+
+class UpdatesByPartsWithoutPenalties(Wrong):
+    def _apply_part(self, learning_rate, total):
+        self._update(self.part.copy(), learning_rate)
 
 
 class PenalizesTwice(Wrong):
@@ -444,9 +468,9 @@ class CutsSeedsTo32Bits(Wrong):
 
 
 class CutsStepsTo32Bits(Wrong):
-    def _mask(self, layer, shape):
+    def _mask(self, *arguments):
         step, self.step = self.step, self.step & 0xFFFFFFFF
-        mask = super()._mask(layer, shape)
+        mask = super()._mask(*arguments)
         self.step = step
         return mask
 
@@ -691,6 +715,10 @@ MUTANTS = {
     DrawsOtherMasks: "gradient",
     PenalizesTwice: "gradient",
     DividesNoPenalty: "gradient",
+    DrawsTheFirstRowsMasksForEveryPart: "parts",
+    DividesPartsByTheirOwnWeight: "parts",
+    PenalizesEveryPart: "parts",
+    UpdatesByPartsWithoutPenalties: "parts",
     ComputesDoublesInSinglePrecision: "gradient",
     ClipsByTheWrongNorm: "update",
     ForgetsMaxNorm: "update",

@@ -65,20 +65,20 @@ class DisplacedSession(NumpySession):
         self.rates = (0.0,) * len(rates)
         self.regularization = type(regularization)()
         try:
-            return self._forward(X)[2]
+            return self._forward(X, 0)[2]
         finally:
             self.rates, self.regularization = rates, regularization
 
-    def _forward(self, X: Any) -> tuple[list[Array], list[Array], Array]:
+    def _forward(self, X: Any, first_row: int) -> tuple[list[Array], list[Array], Array]:
         network, last = self.network, self.network.n_layers - 1
         a = network.scaled(X)
         a = self._moved(a, np.abs(a)) if network.input_scale != 1 else a
         if self.regularization.input_noise:
             deviation = self.regularization.input_noise
-            a = a + deviation * gaussian_noise(self.seed, self.step, a.shape, self.dtype)
+            a = a + deviation * gaussian_noise(self.seed, self.step, a.shape, self.dtype, first_row)
             a = self._moved(a, _ROUNDINGS * (np.abs(a) + _FARTHEST_NOISE * deviation))
         if self.rates[0]:
-            a = a * self._mask(0, a.shape)
+            a = a * self._mask(0, a.shape, first_row)
         inputs, slopes = [a], []
         if network.scale is not None:
             a = self._moved(a * network.scale, np.abs(a * network.scale))
@@ -94,7 +94,7 @@ class DisplacedSession(NumpySession):
             least = 0 if activation.name in _STRAIGHT else 1
             slope = self._moved(slope, _ROUNDINGS / 2 * np.maximum(np.abs(slope), least))
             if self.rates[layer + 1]:
-                mask = self._mask(layer + 1, a.shape)
+                mask = self._mask(layer + 1, a.shape, first_row)
                 a, slope = a * mask, slope * mask
             inputs.append(a)
             slopes.append(slope)
@@ -108,7 +108,7 @@ class DisplacedSession(NumpySession):
         gradient: Array,
         logits: Array | None = None,
     ) -> float:
-        inputs, slopes, z = self._forward(X)
+        inputs, slopes, z = self._forward(X, 0)
         if logits is not None:
             logits[:] = z
         output = self.output_activation

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,7 @@ class NumbaBackend(Backend):
     """
 
     name = "numba"
+    has_parts = True
 
     def unsupported(
         self, network: MLP, loss: Loss, optimizer: Optimizer, regularization: Regularization
@@ -262,41 +263,72 @@ class NumbaSession(Session):
         gradient: Array,
         logits: Array | None = None,
     ) -> float:
+        shares = weight_shares(sample_weight, X.shape[0], np.dtype(np.float64))
+        total, regularization = total_weight(sample_weight, X.shape[0]), self.regularization
+        mean = _Mean(shares, total, regularization.l1, regularization.l2_of(total))
+        loss = self._backpropagate(X, y, sample_weight, mean, logits)
+        self.layout.unpack(self._gradient, gradient)
+        gradient += 0.0  # so that no zero has a sign
+        return loss
+
+    @property
+    def part(self) -> Array:
+        return self._gradient
+
+    def _part_gradient(
+        self,
+        X: Any,
+        y: Array,
+        sample_weight: Array | None,
+        first_row: int,
+        total: float,
+        logits: Array | None,
+    ) -> float:
+        weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
+        shares = weights.astype(np.float64) / (total if total > 0 else math.inf)
+        mean = _Mean(shares, total, first_row=first_row)
+        return self._backpropagate(X, y, sample_weight, mean, logits)
+
+    def _whole_gradient(self, gradient: Array, total: float) -> None:
+        self.layout.unpack(self._gradient, gradient)
+        self._add_penalty_gradient(gradient, total)
+
+    def _apply_part(self, learning_rate: float, total: float) -> None:
+        self._apply(self.memory, learning_rate, self.regularization.l2_of(total))
+
+    def _backpropagate(
+        self, X: Any, y: Array, sample_weight: Array | None, mean: _Mean, logits: Array | None
+    ) -> float:
+        """Write the gradient of a mean over rows to its block; return it without penalties."""
         if not isinstance(self.loss, CustomLoss):
-            return self._pass(X, y, sample_weight, gradient, logits)
+            return self._pass(X, y, sample_weight, mean, logits)
         z = np.empty((X.shape[0], self.n_outputs), dtype=self.dtype)
-        self._pass(X, np.zeros_like(z), sample_weight, gradient, z)
+        self._pass(X, np.zeros_like(z), sample_weight, mean, z)
         if logits is not None:
             logits[:] = z
         targets = dense_targets(y, self.n_outputs, self.dtype)
         outputs = self.output_activation.forward(z, out=np.empty_like(z))
         values = self.loss.value(z, outputs, targets, self.output_activation)
         delta = self.loss.delta(z, outputs, targets, self.output_activation)
-        self._pass(X, delta.astype(self.dtype), sample_weight, gradient, None)
-        shares = weight_shares(sample_weight, len(values), np.dtype(np.float64))
-        return float(np.sum(values.astype(np.float64) * shares))
+        self._pass(X, delta.astype(self.dtype), sample_weight, mean, None)
+        return float(np.sum(values.astype(np.float64) * mean.shares))
 
     def _pass(
-        self,
-        X: Any,
-        y: Array,
-        sample_weight: Array | None,
-        gradient: Array,
-        logits: Array | None,
+        self, X: Any, y: Array, sample_weight: Array | None, mean: _Mean, logits: Array | None
     ) -> float:
-        """Write the gradient of rows forward and back; return their loss without penalties."""
+        """Take rows forward and back, in batches; else as `_backpropagate`."""
         n_samples = X.shape[0]
-        total = total_weight(sample_weight, n_samples)
-        rates = self._rates(np.zeros(1), self.regularization.l2_of(total))
+        rates = self._rates(np.zeros(1), mean.l2)
         plan = self.memory.plan.copy()
-        plan.gradient_only, plan.clip_value = 1, math.inf
-        plan.total_weight = total if total > 0 else math.inf
+        plan.gradient_only, plan.clip_value, plan.l1 = 1, math.inf, mean.l1
+        plan.total_weight = mean.total if mean.total > 0 else math.inf
         plan.first_step, plan.first_batch, plan.end_batch = self.step, 0, 1
         memory = self.memory._replace(plan=plan)
-        whole, loss = np.zeros_like(self._block(0)), 0.0
+        gradient, loss = self._gradient, 0.0
+        before: Array | None = None
         for start in range(0, n_samples, self.batch_size):
             rows = slice(start, start + self.batch_size)
-            plan.first_row = start
+            plan.first_row = mean.first_row + start
             flat, plan.x_stride = native_or_converted(X[rows], self.dtype)
             n_rows = plan.epoch_visits = min(self.batch_size, n_samples - start)
             call = self._call(
@@ -310,17 +342,22 @@ class NumbaSession(Session):
             n_threads, _ = self.threads.next_call(1)
             self._run(memory, call, _width(y), n_threads)
             loss += call.losses[0]
-            whole += self._gradient
+            if before is not None:
+                gradient += before
+            if start + self.batch_size < n_samples:
+                before = gradient.copy()
             plan.l1 = rates.l2 = 0.0  # penalties belong to the objective once
-        self.layout.unpack(whole, gradient)
         return float(loss)
 
     def _update(self, gradient: Array, learning_rate: float) -> None:
         self.layout.pack(gradient, self._gradient)
         plan = self.memory.plan.copy()
         plan.l1 = 0.0  # the gradient holds it, as that of L2
-        memory = self.memory._replace(plan=plan)
-        rates = self._rates(np.array([learning_rate]), 0.0)
+        self._apply(self.memory._replace(plan=plan), learning_rate, 0.0)
+
+    def _apply(self, memory: Memory, learning_rate: float, l2: float) -> None:
+        """Update by what the gradient's block holds, once penalties are added to it."""
+        rates = self._rates(np.array([learning_rate]), l2)
         compiled("apply", self.dtype)(passed(memory), passed(rates))
         self.step += 1
 
@@ -460,6 +497,16 @@ class NumbaSession(Session):
         whole = min(self.batch_size, plan.epoch_visits[0])
         batches = (plan.end_batch - plan.first_batch)[0] * whole / self.batch_size
         self.threads.learn(n_threads, batches, time.perf_counter() - started)
+
+
+class _Mean(NamedTuple):
+    """The mean over a batch that some rows, or all of them, belong to."""
+
+    shares: Array  # of the rows
+    total: float  # weight
+    l1: float = 0.0  # coefficients of the penalties to add
+    l2: float = 0.0
+    first_row: int = 0  # number in the batch
 
 
 class _RowRoom(threading.local):

@@ -382,9 +382,9 @@ def apply_whole(run: Run, mode: Index, rates: StepRates) -> bool:
     if has_scale(plan) and not find_scale_gradient(net, team):
         return False
     finish_whole(net, team, rates)
-    measure_gradient(net, team, run.norms)
     if plan.gradient_only != 0:
         return True
+    measure_gradient(net, team, run.norms)
     if not meet(team):
         return False
     update_whole(net, team, run.norms, rates)

@@ -87,7 +87,9 @@ def finish_whole(net: Net, team: Team, rates: StepRates) -> None:
 
 @kernel
 def measure_gradient(net: Net, team: Team, norms: Records) -> None:
-    """Measure each of a thread's panels of the gradient's block."""
+    """Measure each of a thread's panels of the gradient's block, if its norm is limited."""
+    if net.plan.clip_norm == np.inf:
+        return
     step, passed = lanes(net.memory), 0
     for number in range(net.plan.n_layers):
         layer = layer_of(net, number)
