@@ -21,7 +21,7 @@ class _Bound:
     """A session that predicts by the parameters that a network had, and computes single rows."""
 
     def __init__(self, network: MLP, backend: str | Backend, n_threads: int | None) -> None:
-        self.session = get_backend(backend).bind(network, batch_size=1, n_threads=n_threads)
+        self.session = get_backend(backend).local.bind(network, batch_size=1, n_threads=n_threads)
         make_locks(self)
         self.row_logits = self.session.row_function("linear")
         self.row_outputs = self.session.row_function(network.output_activation.name)

@@ -6,8 +6,10 @@ import contextlib
 import threading
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from fastmlp._locks import Turn, make_locks
 from fastmlp._mapped import gather_rows, is_mapped, release_pages
 from fastmlp._messages import logger, quiet
 from fastmlp._progress import Display, display, line, verbosity
+from fastmlp._settings import described
 from fastmlp._watch import Plateau, Watch, check_watched
 from fastmlp._weights import (
     ClassWeight,
@@ -502,13 +505,19 @@ class Trainer:
             first = len(self._progress.records)
             known, planned = self.network.feature_names, self.planned_epochs
             self._adopt()
+            leads = self.backend.leads
             try:
-                data, validation = self._training_data(
-                    X, y, sample_weight, rows, validation_data, validation_split
-                )
-                self.network.feature_names = column_names(X) or known
-                with quiet(level == 0):
-                    self._fit(data, validation, epochs, as_callbacks(callbacks), verbose, shuffle)
+                with self.backend.fitting() as agree:
+                    data, validation = self._training_data(
+                        X, y, sample_weight, rows, validation_data, validation_split
+                    )
+                    called = as_callbacks(callbacks)
+                    agree(lambda: self._facts(data, validation, epochs, shuffle))
+                    self.network.feature_names = column_names(X) or known
+                    shown = verbose if leads else False
+                    with quiet(level == 0 or not leads):
+                        given = called if leads else [], shown, shuffle, agree
+                        self._fit(data, validation, epochs, *given)
             except KeyboardInterrupt:
                 self._publish()
                 warnings.warn(
@@ -718,6 +727,7 @@ class Trainer:
         callbacks: list[Callback],
         verbose: bool | int | str,
         shuffle: bool,
+        agree: Callable[[Callable[[], dict[str, Any]]], None],
     ) -> None:
         first = len(self._progress.records)
         last = first + epochs
@@ -732,29 +742,71 @@ class Trainer:
             stack.callback(self._release)
             for callback in callbacks:
                 stack.callback(callback.close)
-            for callback in callbacks:
-                callback.on_fit_begin(self)
-            load_states(self, named, states)
+            self._lead(partial(self._begin, callbacks, named, states))
             self._progress = replace(self._progress, callbacks=tuple(callbacks))
             n_batches = -(-data.n_samples // self.batch_size)
             shown = display(verbose, first + 1, last, n_batches)
             stack.callback(shown.close)
             while len(self._progress.records) < self._last and not self._stopping:
-                self._adopt()
                 record = self._run_epoch(data, validation, shuffle, shown)
+                agree(self._facts_of_state)
                 shown.epoch(record, self._last)
-                logger.info(shown.prefix + line(record, self._last))
-                for callback in callbacks:
-                    if callback.on_epoch_end(self, dict(record)):
-                        self._stopping = True
+                if self.backend.leads:
+                    logger.info(shown.prefix + line(record, self._last))
+                self._lead(partial(self._end_epoch, callbacks, record))
+            self._lead(partial(self._end, callbacks, History(self._progress.records[first:])))
             for callback in callbacks:
-                callback.on_fit_end(self, History(self._progress.records[first:]))
                 said = callback.outcome()
                 if said is not None:
                     shown.note(said)
                     logger.info(shown.prefix + said)
             # The run of the checkpoint has come to its end: the next fit's callbacks start anew.
             self._progress = replace(self._progress, callback_states={})
+
+    def _begin(
+        self,
+        callbacks: list[Callback],
+        named: Mapping[str, Callback],
+        states: Mapping[str, dict[str, Any]],
+    ) -> None:
+        for callback in callbacks:
+            callback.on_fit_begin(self)
+        load_states(self, named, states)
+
+    def _end_epoch(self, callbacks: list[Callback], record: Record) -> None:
+        for callback in callbacks:
+            if callback.on_epoch_end(self, dict(record)):
+                self._stopping = True
+
+    def _end(self, callbacks: list[Callback], history: History) -> None:
+        for callback in callbacks:
+            callback.on_fit_end(self, history)
+
+    def _lead(self, call: Callable[[], None]) -> None:
+        """Let callbacks act where this process leads; where it follows, do what they decided."""
+        before = self._progress.state, self._optimizer, self._schedule
+
+        def act() -> tuple[Any, ...]:
+            call()
+            self._adopt()
+            now = self._progress.state, self._optimizer, self._schedule
+            pairs = zip(now, before, strict=True)
+            changed = [new if new is not old else None for new, old in pairs]
+            planned, plateau = self._progress.planned_epochs, self._progress.plateau
+            return self._stopping, self._last, planned, plateau, changed
+
+        self._stopping, self._last, planned, plateau, changed = self.backend.led(act)
+        if self.backend.leads:
+            return
+        state, optimizer, schedule = changed
+        self._optimizer, self._schedule = optimizer or self._optimizer, schedule or self._schedule
+        state = state or self._progress.state
+        self._progress = replace(
+            self._progress, state=state, planned_epochs=planned, plateau=plateau
+        )
+        if optimizer is not None:
+            self._training = None
+        self._publish()
 
     def _run_epoch(
         self, data: _Data, validation: _Data | None, shuffle: bool, shown: Display
@@ -779,7 +831,7 @@ class Trainer:
             record.update({f"val_{name}": value for name, value in measured.items()})
         if "learning_rate" in record:  # stands behind all metrics
             record["learning_rate"] = record.pop("learning_rate")
-        record["seconds"] = time.perf_counter() - start
+        record["seconds"] = self.backend.led(lambda: time.perf_counter() - start)
         plateau = after.plateau.after(record, self.schedule, self._directions)
         records = (*before.records, record)
         # One assignment, so that an interrupt finds the old epoch or the new one.
@@ -850,16 +902,18 @@ class Trainer:
         losses = np.empty(len(rates))
         seen: list[Array] = []
         mapped = is_mapped(data.X)
+        gathers = mapped and not self.backend.gathers_rows
         most = _GATHERED_BYTES // (size * data.X[0].nbytes) if mapped else len(rates)
         batch = 0
         while batch < len(rates):
-            n_batches = min(int(_CHUNK_SECONDS / self._seconds_per_batch), most)
+            wanted = int(_CHUNK_SECONDS / self._seconds_per_batch)
+            n_batches = min(self.backend.led(partial(int, wanted)), most)
             chunk = slice(batch, batch + max(1, n_batches))
             rows = order[chunk.start * size : chunk.stop * size]
             logits = np.empty((len(rows), self.network.n_outputs), dtype=self.network.dtype)
             start = time.perf_counter()
-            source = data.gathered(rows) if mapped else data
-            picked = np.arange(len(rows)) if mapped else rows
+            source = data.gathered(rows) if gathers else data
+            picked = np.arange(len(rows)) if gathers else rows
             with np.errstate(all="ignore"):  # divergence is found below, once
                 losses[chunk] = session.train(
                     source.X, source.targets, picked, rates[chunk], source.weights, logits
@@ -923,7 +977,8 @@ class Trainer:
         size = min(largest, n_samples)
         if self._training is None or self._training.batch_size < size:
             self._training = None  # lets go of its memory first
-            self._training = self._bind(size, self._updates(), self.regularization)
+            given = self._updates(), self.regularization
+            self._training = self._bind(self.backend, size, *given)
         return self._training
 
     def _release(self) -> None:
@@ -933,11 +988,12 @@ class Trainer:
 
     def _bind(
         self,
+        backend: Backend,
         batch_size: int,
         optimizer: Optimizer | None = None,
         regularization: Regularization | None = None,
     ) -> Bound:
-        session = self.backend.bind(
+        session = backend.bind(
             self.network,
             self.loss,
             optimizer,
@@ -961,7 +1017,8 @@ class Trainer:
         It is another one than that which trains, so that neither disturbs the other.
         """
         if self._predicting is None:
-            self._predicting = self._bind(min(self.batch_size, _ROWS_AT_ONCE))
+            size = min(self.batch_size, _ROWS_AT_ONCE)
+            self._predicting = self._bind(self.backend.local, size)
         return self._predicting.predicting(self.network.parameters)
 
     def _claim(self, turn: threading.Lock) -> None:
@@ -1112,6 +1169,37 @@ class Trainer:
             raise ValueError("validation_data must be (X, y) or (X, y, sample_weight)")
         return self._data(*validation_data)
 
+    def _facts(
+        self, data: _Data, validation: _Data | None, epochs: int, shuffle: bool
+    ) -> dict[str, Any]:
+        """Return what processes that fit together must have in common."""
+        from fastmlp import __version__
+
+        settings = {name: described(one) for name, one in self._owner().settings.items()}
+        return {
+            "the version of fastmlp": __version__,
+            "the version of NumPy": np.__version__,
+            "the backend": repr(self.backend),
+            **settings,
+            "metrics": [metric.name for metric in self.metrics],
+            "epochs": epochs,
+            "shuffle": shuffle,
+            "the training data": _fingerprint(data),
+            "the validation data": _fingerprint(validation),
+            **self._facts_of_state(),
+        }
+
+    def _facts_of_state(self) -> dict[str, Any]:
+        progress = self._progress
+        state, drawn = progress.state, str(progress.generator).encode()
+        arrays = state.parameters, state.moments, state.average
+        return {
+            "the number of epochs so far": len(progress.records),
+            "the number of updates so far": state.step,
+            "the generator of the order": f"{zlib.crc32(drawn):08x}",
+            "the state of parameters and moments": f"{_checksum(*arrays):08x}",
+        }
+
     def _owner(self) -> checkpoint.Owner:
         """Return what a checkpoint must fit."""
         network = self.network
@@ -1134,6 +1222,29 @@ class Trainer:
         return checkpoint.Owner(
             self._progress.state, self.optimizer, self.schedule, score, network.n_inputs, settings
         )
+
+
+def _fingerprint(data: _Data | None) -> str:
+    """Return a description of samples by which other ones are likely to be told from them."""
+    if data is None:
+        return "none"
+    n_samples = data.n_samples
+    looked_at = np.unique(np.linspace(0, n_samples - 1, 4096).astype(np.int64))
+    few, many = (data.at(one) for one in (looked_at[:: max(1, len(looked_at) // 64)], looked_at))
+    X = data.X[few]
+    given = [X.toarray() if hasattr(X, "toarray") else X, data.targets[many]]
+    given += [one[many] for one in (data.sample_weights, data.weights) if one is not None]
+    return f"{n_samples} rows (checksum {_checksum(*given):08x})"
+
+
+def _checksum(*arrays: Array | None) -> int:
+    """Return a number that tells arrays from others."""
+    checksum = 0
+    for array in arrays:
+        if array is not None:
+            form = f"{array.dtype} {array.shape}".encode()
+            checksum = zlib.crc32(array.tobytes(), zlib.crc32(form, checksum))
+    return checksum
 
 
 def _optimizer(given: Any, n_layers: int) -> Optimizer | LBFGS:

@@ -55,10 +55,12 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "network": ({"network", "model_file"}, VOCABULARY),
     "exchange": ({"exchange.*"}, NETWORK),
-    "backend interface": ({"backends", "backends.base", "backends.bound"}, NETWORK),
+    "backend interface": ({"backends.base", "backends.bound"}, NETWORK),
     "numpy backend": ({"backends.numpy_backend"}, BASE),
     "numba backend": ({"backends.numba_backend.*"}, BASE),
     "jax backend": ({"backends.jax_backend.*"}, BASE),
+    "data parallel": ({"backends.data_parallel.*"}, BASE),
+    "door of backends": ({"backends"}, BASE | {"data parallel"}),
     "trainer": (
         {
             "trainer",
@@ -96,9 +98,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "benchmark",
             "front door",
         }
-        | {"numba backend", "jax backend"},
+        | {"numba backend", "jax backend", "door of backends", "data parallel"},
     ),
-    "front door": ({""}, TRAINER | {"predictor"}),
+    "front door": ({""}, TRAINER | {"predictor", "door of backends"}),
 }
 #: Methods that only hand on, such as `MLP.to_onnx`, may import these, inside the method.
 DOORS = {"network": {"exchange"}}

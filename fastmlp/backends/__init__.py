@@ -8,9 +8,11 @@ from fastmlp.backends.base import (
     backend_names,
     get_backend,
 )
+from fastmlp.backends.data_parallel import DataParallel
 
 __all__ = [
     "Backend",
+    "DataParallel",
     "Session",
     "TrainingState",
     "available_backends",

@@ -31,7 +31,7 @@ class Predictions:
         try:
             bound = idle.pop()
         except IndexError:
-            bound = Bound(_available(backend).bind(network, n_threads=n_threads))
+            bound = Bound(_available(backend).local.bind(network, n_threads=n_threads))
         try:
             return bound.predicting(network.parameters).predict(X, "outputs")
         finally:
