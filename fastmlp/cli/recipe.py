@@ -44,6 +44,7 @@ OF_NETWORKS: dict[str, Any] = {
     "validation_fraction": 0.1,
     "metrics": [],
     "history": None,
+    "mpi": False,
 }
 #: Those of models for tables.
 OF_TABLES = ("members", "time_limit", "scoring")

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastmlp import _checks
 from fastmlp.activations import ACTIVATIONS, OUTPUT_ACTIVATIONS
+from fastmlp.backends import DataParallel
 from fastmlp.callbacks import EarlyStopping
 from fastmlp.cli.files import check_folder, check_model_file, is_model_file
 from fastmlp.cli.options import described, number, whole_number
@@ -36,6 +37,8 @@ from fastmlp.regularization import Regularization
 from fastmlp.schedules import SCHEDULES
 from fastmlp.trainer import Trainer
 
+#: Options of files, for processes that write none.
+_NOT_WRITTEN = {"save": None, "history": None}
 _OPTIMIZERS: _checks.Vocabulary[Optimizer | LBFGS] = _checks.Vocabulary(
     {**OPTIMIZERS, LBFGS.name: LBFGS()}, {LBFGS.name: ("L-BFGS",)}
 )
@@ -293,6 +296,12 @@ def _add_running(group: Any) -> None:
         "--threads", type=whole_number, metavar="N", help="by default the backend chooses"
     )
     group.add_argument(
+        "--mpi",
+        action="store_true",
+        help="share every batch among the processes of `mpirun -n N fastmlp train --mpi ...`; the "
+        "first one prints and writes files",
+    )
+    group.add_argument(
         "--save",
         type=Path,
         metavar="FILE",
@@ -338,6 +347,8 @@ def train(options: argparse.Namespace) -> None:
     check_model_file(options.save)
     problem = load_problem(options)
     trainer = _make_trainer(problem, options)
+    if not trainer.backend.leads:
+        options = argparse.Namespace(**vars(options) | {"quiet": True, **_NOT_WRITTEN})
     for one in [*([note] if note else []), *problem.notes]:
         _say(one, options)
     if not options.quiet:
@@ -352,7 +363,8 @@ def train(options: argparse.Namespace) -> None:
             _fit(trainer, problem, center, scale, options)
         finally:
             _take_unit(trainer.network, center, scale)
-        _report(trainer, problem, time.perf_counter() - started)
+        if trainer.backend.leads:
+            _report(trainer, problem, time.perf_counter() - started)
     except TrainingInterrupted:
         done, files = len(trainer.history), _asked_for(options)
         fate = f"written: {', '.join(files)}" if files else "nothing is saved without --save FILE"
@@ -392,7 +404,7 @@ def _make_trainer(problem: Problem, options: argparse.Namespace) -> Trainer:
         loss=None if options.loss is None else described("--loss", options.loss, LOSSES, {}),
         optimizer=_choose_optimizer(options),
         batch_size=options.batch_size,
-        backend=options.backend,
+        backend=DataParallel(options.backend) if options.mpi else options.backend,
         n_threads=options.threads,
         seed=options.seed,
         schedule=described("--schedule", options.schedule or ["constant"], SCHEDULES, {}),
