@@ -125,13 +125,16 @@ class Processes:
 
     def _end_all(self, error: BaseException) -> None:
         """End every process: the others wait for what is not going to come."""
-        traceback.print_exception(error)
-        print(
-            f"fastmlp: the error above, in process {self.rank} of {self.size}, ends the training "
-            "of all; the last checkpoint is whole",
-            file=sys.stderr,
-            flush=True,
-        )
+        from mpi4py import MPI
+
+        own = f"process {self.rank} of {self.size}"
+        if isinstance(error, MPI.Exception):  # what some libraries of MPI notice before they end
+            said = f"{own} has lost another one, which was killed or has failed; that"
+        else:
+            traceback.print_exception(error)
+            said = f"the error above, in {own},"
+        said = f"fastmlp: {said} ends the training of all; the last checkpoint is whole"
+        print(said, file=sys.stderr, flush=True)
         self._world.Abort(1)
 
     # What sessions ask for -------------------------------------------------------------------
