@@ -17,7 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.backends import Backend, get_backend
+from fastmlp import MLP
+from fastmlp.backends import DataParallel, Session
+from fastmlp.backends.data_parallel import processes
+from fastmlp.backends.numpy_backend import NumpyBackend, NumpySession
 from fastmlp.checkpoint import read_checkpoint
 from fastmlp.testing import check_backend
 
@@ -252,36 +255,32 @@ def test_more_processes_than_chunks_are_refused():
 
 
 def test_without_mpi_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch):
-    from fastmlp.backends import DataParallel
-    from fastmlp.backends.data_parallel import processes
-
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     processes.all_processes.cache_clear()
     with pytest.raises(ImportError, match=r"pip install 'fastmlp\[mpi\]'"):
         DataParallel("numpy")
 
 
-class Whole(Backend):
-    name = "whole"
+class WholeSession(NumpySession):
+    part = Session.part
+    _part_gradient = Session._part_gradient
 
-    def _bind(self, *arguments):
-        return get_backend("numpy")._bind(*arguments)
+
+class Whole(NumpyBackend):
+    name = "whole"
+    has_parts = False
+
+    def _bind(self, network, loss, optimizer, regularization, batch_size, n_threads, seed):
+        return WholeSession(network, loss, optimizer, regularization, batch_size, seed)
 
 
 def test_a_backend_without_parts_is_refused_and_conforms():
-    from fastmlp.backends import DataParallel
-
     with pytest.raises(ValueError, match=r"Whole\(\) computes no parts of batches"):
         DataParallel(Whole())
     check_backend(Whole(), ["parts"], sample=3)
 
 
 def test_sessions_without_parts_say_so():
-    from tests.torch_backend import TorchBackend
-
-    pytest.importorskip("torch")
-    from fastmlp import MLP
-
-    session = TorchBackend().bind(MLP([2, 2]))
-    with pytest.raises(NotImplementedError, match="computes no parts of batches"):
+    session = Whole().bind(MLP([2, 2]))
+    with pytest.raises(NotImplementedError, match="WholeSession computes no parts of batches"):
         session.part_gradient([[0.0, 0.0]], [0], first_row=0, total=1)
