@@ -22,7 +22,7 @@ from fastmlp._locks import Turn, make_locks
 from fastmlp._mapped import gather_rows, is_mapped, release_pages
 from fastmlp._messages import logger, quiet
 from fastmlp._progress import Display, display, line, verbosity
-from fastmlp._settings import described
+from fastmlp._settings import readable
 from fastmlp._watch import Plateau, Watch, check_watched
 from fastmlp._weights import (
     ClassWeight,
@@ -1175,7 +1175,7 @@ class Trainer:
         """Return what processes that fit together must have in common."""
         from fastmlp import __version__
 
-        settings = {name: described(one) for name, one in self._owner().settings.items()}
+        settings = {name: readable(one) for name, one in self._owner().settings.items()}
         return {
             "the version of fastmlp": __version__,
             "the version of NumPy": np.__version__,
