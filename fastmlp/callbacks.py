@@ -772,7 +772,7 @@ def load_states(
             warnings.warn(
                 f"{name} starts anew: the checkpoint holds only the state of "
                 f"{' and '.join(others)}",
-                stacklevel=4,
+                stacklevel=8,
             )
 
 
