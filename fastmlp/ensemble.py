@@ -27,6 +27,7 @@ from fastmlp._messages import quiet
 from fastmlp._progress import Members, Silent, verbosity
 from fastmlp._resampling import RESAMPLINGS, Split, given_splits, splits
 from fastmlp.activations import OutputActivation, softplus
+from fastmlp.backends.base import alone
 from fastmlp.callbacks import Callback, KeepBest, as_callbacks
 from fastmlp.errors import DivergenceError, TrainingInterrupted
 from fastmlp.history import History, Record
@@ -124,6 +125,7 @@ class Ensemble:
         if n_threads is not None:
             self.n_threads = _checks.integer(n_threads, "n_threads", at_least=1)
         self.seed = network.seed if seed is None else _checks.integer(seed, "seed", at_least=0)
+        settings["backend"] = alone(settings.get("backend", "auto"), "an ensemble trains")
         networks = [network.drawn_anew(self.seed + i) for i in range(n_members)]
         if initialize is not None:
             for one in networks:

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import MLP
+from fastmlp import MLP, Ensemble
 from fastmlp.backends import DataParallel, Session
 from fastmlp.backends.data_parallel import processes
 from fastmlp.backends.numpy_backend import NumpyBackend, NumpySession
 from fastmlp.checkpoint import read_checkpoint
+from fastmlp.sklearn import MLPClassifier
 from fastmlp.testing import check_backend
 
 CHILD = Path(__file__).with_name("data_parallel_child.py")
@@ -252,6 +253,16 @@ def test_more_processes_than_chunks_are_refused():
     returned, _, err = run(2, "-c", code)
     assert returned != 0
     assert "2 processes cannot share 1 chunks of a batch" in err
+
+
+@needs_mpi
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_what_processes_cannot_share_is_refused(solver: str):
+    backend = DataParallel("numpy")
+    with pytest.raises(ValueError, match="MLPClassifier trains in one process alone: DataParallel"):
+        MLPClassifier(backend=backend, solver=solver).fit([[0.0], [1.0]], [0, 1])
+    with pytest.raises(ValueError, match=r"for Trainer; here, choose NumpyBackend\(\)"):
+        Ensemble(MLP([1, 2]), 2, backend=backend)
 
 
 def test_without_mpi_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch):

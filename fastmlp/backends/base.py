@@ -1154,6 +1154,27 @@ def get_backend(backend: str | Backend) -> Backend:
     return made
 
 
+def alone(backend: str | Backend, what: str) -> Backend:
+    """Return a backend for what `what` says, which several processes cannot share.
+
+    Raises
+    ------
+    ValueError
+        If processes share the backend's batches.
+
+    Examples
+    --------
+    >>> alone("numpy", "an ensemble trains")
+    NumpyBackend()
+    """
+    found = get_backend(backend)
+    if found.local is not found:
+        raise ValueError(
+            f"{what} in one process alone: {found!r} is for Trainer; here, choose {found.local!r}"
+        )
+    return found
+
+
 def _made(kind: Any, asked: str, device: str, colon: str) -> Any:
     """Return a backend by its class, on a device if one is asked for."""
     if not colon:

@@ -17,7 +17,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from fastmlp import _checks
 from fastmlp._messages import quiet
-from fastmlp.backends.base import get_backend
+from fastmlp.backends.base import Backend, alone
 from fastmlp.losses import Loss
 from fastmlp.network import MLP
 from fastmlp.optimizers import Optimizer
@@ -100,7 +100,7 @@ class BaseMLP(Saved):
         try:
             result, self.loss_ = minimize_lbfgs(
                 network,
-                get_backend(self.backend),
+                self._own_backend(),
                 self.n_threads,
                 objective,
                 samples,
@@ -133,7 +133,7 @@ class BaseMLP(Saved):
         batch_size = self._batch_size(len(rows))
         optimizer = self._resolve_optimizer(objective.n_terms)
         state = self._kept_or_new(optimizer, network, incremental)
-        session = get_backend(self.backend).bind(
+        session = self._own_backend().bind(
             network,
             objective.loss,
             optimizer,
@@ -164,6 +164,9 @@ class BaseMLP(Saved):
             callbacks,
             whole,
         ).run(Learned(books, state), one_epoch=incremental)
+
+    def _own_backend(self) -> Backend:
+        return alone(self.backend, f"{type(self).__name__} trains")
 
     def _regularization(self, objective: Objective) -> DividedL2:
         clip, terms = self.gradient_clip, 1 if self.optimizer is not None else objective.n_terms
