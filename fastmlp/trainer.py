@@ -21,6 +21,7 @@ from fastmlp._frames import check_names, column_names
 from fastmlp._locks import Turn, make_locks
 from fastmlp._mapped import gather_rows, is_mapped, release_pages
 from fastmlp._messages import logger, quiet
+from fastmlp._pooled import PooledRows
 from fastmlp._progress import Display, display, line, verbosity
 from fastmlp._settings import readable
 from fastmlp._watch import Plateau, Watch, check_watched
@@ -1231,8 +1232,10 @@ def _fingerprint(data: _Data | None) -> str:
     n_samples = data.n_samples
     looked_at = np.unique(np.linspace(0, n_samples - 1, 4096).astype(np.int64))
     few, many = (data.at(one) for one in (looked_at[:: max(1, len(looked_at) // 64)], looked_at))
-    X = data.X[few]
-    given = [X.toarray() if hasattr(X, "toarray") else X, data.targets[many]]
+    given = [data.targets[many]]
+    if not isinstance(data.X, PooledRows):  # which processes have in common
+        X = data.X[few]
+        given.append(X.toarray() if hasattr(X, "toarray") else X)
     given += [one[many] for one in (data.sample_weights, data.weights) if one is not None]
     return f"{n_samples} rows (checksum {_checksum(*given):08x})"
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 
 from fastmlp import LBFGS, MLP, SGD, Adam, Checkpoint, EarlyStopping, Regularization, Trainer
 from fastmlp.backends import DataParallel
@@ -43,7 +45,7 @@ def bits(trainer: Trainer) -> str:
 def outcome(call: Callable[[], Any]) -> str:
     try:
         call()
-    except (ArithmeticError, RuntimeError, ValueError) as error:
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return "no error"
 
@@ -76,6 +78,77 @@ def equal_bits(folder: Path) -> dict[str, Any]:
     fit("rows of a memory map", make(**adam), mapped, rows=chosen)
     fit("rows", make(**adam), rows=chosen)
     fit("no weights", make(class_weight="balanced"), sample_weight=None)
+    return found
+
+
+def own_rows(folder: Path) -> dict[str, Any]:
+    """Train on rows of which every process has some, in other shares than those of batches."""
+    cuts = np.linspace(0, 1, WORLD.size + 1) ** 3 * 333
+    mine = slice(*cuts.astype(int)[WORLD.rank : WORLD.rank + 2])  # few in the first, or none
+    found: dict[str, Any] = {}
+
+    def fit(name: str, given_X: Any, mine: slice = mine, **options: Any) -> None:
+        trainer = make(**options.pop("made", {"optimizer": Adam(0.01)}))
+        own_X, y, weights = trainer.backend.pool(given_X[mine], Y[mine], WEIGHTS[mine])
+        given = {"validation_split": 0.2, "sample_weight": weights, **options}
+        if given.pop("validates", False):
+            given["validation_data"] = (own_X, y)
+        history = trainer.fit(own_X, y, 3, verbose=False, **given)
+        found[name] = [bits(trainer), [{**one, "seconds": 0} for one in history.records]]
+
+    everything = {"optimizer": Adam(0.01), "regularization": EVERYTHING}
+    fit("adam float32 numba 1", X, made=everything)
+    last = slice(333 * (WORLD.rank == WORLD.size - 1))
+    fit("all in the last process", X, last if WORLD.size > 1 else slice(None), made=everything)
+    fit("memory map", np.load(folder / "X.npy", mmap_mode="r"), made=everything)
+    fit("full-batch steps", X, made={"optimizer": LBFGS()})
+    fit("empty chunks", X, made={"batch_size": 3, "n_chunks": 5, **everything})
+    fit("rows", X, made=everything, rows=np.arange(300)[::-1])
+    fit("bytes", (X * 10).astype(np.int8), made={"inner": "numpy"})
+    fit("validation data", X, validation_split=0, validates=True)
+    table, share = pl.scan_parquet(folder / "X.parquet"), DataParallel("numba").share(333)
+    part = table.slice(share.start, len(share)).collect()
+    trainer = make(**everything)
+    given, y, weights = trainer.backend.pool(part, *(one[list(share)] for one in (Y, WEIGHTS)))
+    trainer.fit(given, y, 3, sample_weight=weights, validation_split=0.2, verbose=False)
+    found["slices of a Parquet file"] = bits(trainer)
+    trainer = make()
+    names = [f"column {i}" for i in range(20)]
+    given, y = trainer.backend.pool(pd.DataFrame(X[mine], columns=names), Y[mine])
+    trainer.fit(given, y, 1, verbose=False)
+    found["names"] = trainer.network.feature_names == tuple(names)
+    found["predict"] = outcome(lambda: trainer.predict(given)) if WORLD.size > 1 else ""
+    odd = WORLD.rank == WORLD.size - 1
+    backend = trainer.backend
+    found["width"] = outcome(lambda: backend.pool(X[mine, : 20 - odd], Y[mine]))
+    found["length"] = outcome(lambda: backend.pool(X[mine], Y[mine][odd:]))
+    holed = X[mine].copy()
+    holed[:odd] = np.nan
+    found["holes"] = outcome(lambda: trainer.fit(*backend.pool(holed, Y[mine]), 1, verbose=False))
+    found["good"] = outcome(lambda: trainer.fit(*backend.pool(X[mine], Y[mine]), 1, verbose=False))
+    return found
+
+
+def partitions(folder: Path) -> dict[str, Any]:
+    """Train on tables of Dask, of which every process computes its share."""
+    import dask.array as da
+    import dask.dataframe as dd
+
+    found = {}
+    frame = pd.DataFrame(X, columns=[f"column {i}" for i in range(20)])
+    frame["label"] = Y
+    table = dd.from_pandas(frame, npartitions=3)  # of four processes, one has none
+    tables = {
+        "array": (da.from_array(X, chunks=(100, 7)), da.from_array(Y, chunks=100)),
+        "frame": (table.drop(columns="label"), table["label"]),
+        "here": (X, Y) if WORLD.size == 1 else None,
+    }
+    for name, pair in tables.items():
+        if pair is not None:
+            trainer = make(optimizer=Adam(0.01))
+            given, y = trainer.backend.pool(*pair)
+            trainer.fit(given, y, 2, validation_split=0.2, verbose=False)
+            found[name] = bits(trainer)
     return found
 
 

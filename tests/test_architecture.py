@@ -32,6 +32,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "_mapped",
             "_messages",
             "_npz",
+            "_pooled",
             "_schema",
             "_settings",
             "errors",

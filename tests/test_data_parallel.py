@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from fastmlp import MLP, Ensemble
@@ -82,8 +83,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, list
     """Return what 1 to 4 processes have seen."""
     folder = tmp_path_factory.mktemp("played")
     rng = np.random.default_rng(0)
-    np.save(folder / "X.npy", rng.normal(size=(333, 20)).astype(np.float32))
-    scenes = "equal_bits,callbacks,alone,mistakes"
+    X = rng.normal(size=(333, 20)).astype(np.float32)
+    np.save(folder / "X.npy", X)
+    pl.DataFrame(X).write_parquet(folder / "X.parquet", row_group_size=50)
+    scenes = "equal_bits,own_rows,callbacks,alone,mistakes"
     return {n: play(n, scenes, folder) for n in (1, 2, 3, 4)}
 
 
@@ -104,6 +107,51 @@ def test_a_memory_map_gives_the_bits_of_an_array(played):
     seen = played[3]["equal_bits"][0]
     assert seen["memory map"] == seen["adam float32 numba 1"]
     assert seen["rows of a memory map"] == seen["rows"]
+
+
+@needs_mpi
+def test_rows_that_lie_in_several_processes_give_the_bits_of_one_array(played):
+    one = played[1]["own_rows"][0]
+    for name in ("adam float32 numba 1", "memory map", "full-batch steps", "empty chunks", "rows"):
+        assert one[name] == played[1]["equal_bits"][0][name], name
+    assert one["all in the last process"] == one["adam float32 numba 1"]
+    trained = [name for name in one if isinstance(one[name], list)]
+    for n, scenes in played.items():
+        for seen in scenes["own_rows"]:
+            assert [seen[name] for name in trained] == [one[name] for name in trained], n
+            assert seen["slices of a Parquet file"] == one["adam float32 numba 1"][0]
+            assert seen["names"]
+            assert seen["good"] == "no error"
+
+
+@needs_mpi
+def test_each_process_computes_its_share_of_a_table_of_dask(tmp_path: Path):
+    pytest.importorskip("dask.dataframe", reason="needs Dask: pip install 'fastmlp[sweeps]'")
+    (one,) = play(1, "partitions", tmp_path)["partitions"]
+    assert one["array"] == one["frame"] == one["here"]
+    for n in (2, 4):
+        for seen in play(n, "partitions", tmp_path)["partitions"]:
+            assert seen == {"array": one["here"], "frame": one["here"]}
+
+
+@needs_mpi
+@pytest.mark.parametrize("n", [2, 3])
+def test_own_rows_that_do_not_fit_are_said_in_all_processes(played, n: int):
+    *others, last = played[n]["own_rows"]
+    text = f"process {n - 1} of {n} cannot train: ValueError"
+    for seen in (*others, last):
+        assert seen["predict"].startswith(
+            "TypeError: X holds rows of several processes, which only"
+        )
+        assert seen["width"] == (
+            "ValueError: the processes must train alike, but the number of features is 20 in "
+            f"process 0 and 19 in process {n - 1}"
+        )
+    for seen in others:
+        assert seen["length"].startswith(f"ValueError: {text}: X has ")
+        assert seen["holes"].startswith(f"ValueError: {text}: X holds NaN")
+    assert "rows, but what goes with it is (" in last["length"]
+    assert "(first in row 0)" in last["holes"]
 
 
 @needs_mpi

@@ -10,8 +10,10 @@ import numpy as np
 
 from fastmlp import _checks
 from fastmlp.backends.base import Backend, Session, get_backend
+from fastmlp.backends.data_parallel.pooling import pool
 from fastmlp.backends.data_parallel.processes import all_processes
 from fastmlp.backends.data_parallel.session import DataParallelSession
+from fastmlp.backends.data_parallel.tree import run_of
 from fastmlp.losses import Loss
 from fastmlp.network import MLP
 from fastmlp.optimizers import Optimizer
@@ -24,9 +26,10 @@ class DataParallel(Backend):
     """Every process of ``mpirun -n N`` computes its share of each batch (needs ``fastmlp[mpi]``).
 
     All processes run the same script: they make the same trainer, and call its `fit` with the
-    same data. A batch is cut into chunks, whatever the number of processes; each process computes
-    the gradients of some, and all are summed in one order. So the parameters have the same bits on
-    any number of processes and threads, and every process has them.
+    same data, or with what `pool` has made of each one's own. A batch is cut into chunks, whatever
+    the number of processes; each process computes the gradients of some, and all are summed in one
+    order. So the parameters have the same bits on any number of processes and threads, and every
+    process has them.
 
     In a fit, the first process shows progress, calls callbacks and writes checkpoints, and all
     follow what callbacks decide; validation data are measured in shares. Outside of it,
@@ -106,6 +109,63 @@ class DataParallel(Backend):
     def fitting(self) -> Iterator[Callable[[Callable[[], Mapping[str, Any]]], None]]:
         with self._processes.fitting() as agree:
             yield agree
+
+    def share(self, n: int) -> range:
+        """Return which of `n` things are this process's share: files, rows of a table, and so on.
+
+        Parameters
+        ----------
+        n : int, at least 0
+
+        Examples
+        --------
+        >>> try:
+        ...     mine = DataParallel("numpy").share(10)  # of one process
+        ... except ImportError:
+        ...     mine = range(10)
+        >>> mine
+        range(0, 10)
+        """
+        n = _checks.integer(n, "n", at_least=0)
+        return range(*run_of(self._processes.rank, self._processes.size, n))
+
+    def pool(self, X: Any, *others: Any) -> tuple[Any, ...]:
+        """Return the samples of all processes, each of which gives its own; all call it together.
+
+        They are numbered process by process, as if they lay in one array, and `Trainer.fit` has
+        the bits that it has with that array. The inputs stay where they are: a row travels when a
+        process needs it for its share of a batch. Targets and weights are brought to all.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_own_samples, n_features)
+            An array, a memory map or a frame, of no rows at all in some processes if need be. Or
+            an array or frame of Dask, the same in all processes: each computes its share of the
+            partitions.
+        *others : array-like of shape (n_own_samples,) or (n_own_samples, n_columns)
+            What goes with the samples: targets, weights.
+
+        Returns
+        -------
+        tuple
+            X, for `Trainer.fit` alone and its `validation_data`, and the others as arrays.
+
+        Raises
+        ------
+        ValueError
+            In all processes, if something in one of them does not fit, or they are not alike.
+
+        Examples
+        --------
+        >>> from fastmlp import MLP, Trainer
+        >>> try:
+        ...     backend = DataParallel("numpy")
+        ...     X, y = backend.pool([[0.0], [1.0]], [0, 1])
+        ...     history = Trainer(MLP([1, 2]), backend=backend).fit(X, y, 1, verbose=False)
+        ... except ImportError as error:
+        ...     print(error)
+        """
+        return pool(self._processes, X, others)
 
     def unsupported(
         self, network: MLP, loss: Loss, optimizer: Optimizer, regularization: Regularization

@@ -103,6 +103,22 @@ class Processes:
         finally:
             self._raised_by_all = None
 
+    def compare(self, facts: Callable[[], Mapping[str, Any]]) -> None:
+        """Raise in all processes where `facts` fails in one, or a fact is not the same in all."""
+        if self.size == 1:
+            facts()
+            return
+        try:
+            own = facts()
+        except Exception as error:
+            self._compare(f"{type(error).__name__}: {error}", {})
+            raise
+        self._compare(None, own)
+
+    def told(self, own: T) -> list[T]:
+        """Tell all processes something, and return what each has told."""
+        return list(self._world.allgather(own))
+
     def _compare(self, failure: str | None, facts: Mapping[str, Any]) -> None:
         """Raise ValueError in all where one failed or a fact is not the same in all."""
         host = platform.node()

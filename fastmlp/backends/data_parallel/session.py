@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp._mapped import gather_rows, is_mapped
+from fastmlp._pooled import PooledRows
 from fastmlp._weights import total_weight
 from fastmlp.backends.base import Session, TrainingState
+from fastmlp.backends.data_parallel.pooling import bring
 from fastmlp.backends.data_parallel.processes import Processes
 from fastmlp.backends.data_parallel.tree import Node, edges_of, halves, nodes_inside, run_of
 
@@ -80,11 +82,12 @@ class DataParallelSession(Session):
         # In the same chunks whoever computes them: products of other shapes may have other bits.
         edges, run = edges_of(X.shape[0], self._n_chunks), self._run
         own = np.empty((edges[run.last] - edges[run.first], self.n_outputs), dtype=self.dtype)
+        take = self._inputs(X, None, edges)
         for chunk in range(*run):
             first, last = edges[chunk], edges[chunk + 1]
             if first < last:
                 start = first - edges[run.first]
-                own[start : start + last - first] = self._inner._logits(X[first:last])
+                own[start : start + last - first] = self._inner._logits(take(slice(first, last)))
         sizes = [edges[one.last] - edges[one.first] for one in self._runs]
         return np.concatenate(self._gathered(own, sizes))
 
@@ -100,7 +103,7 @@ class DataParallelSession(Session):
         edges = edges_of(n_rows, self._n_chunks)
         places = [np.arange(edges[run.first], edges[run.last]) for run in self._runs]
         own = self._own_logits(places)
-        losses = self._sum_chunks(lambda rows: X[rows], y, sample_weight, own)
+        losses = self._sum_chunks(self._inputs(X, None, edges), y, sample_weight, own)
         self._inner._whole_gradient(gradient, total_weight(sample_weight, n_rows))
         (loss,) = self._joined(losses[np.newaxis], own, places, logits)
         return float(loss)
@@ -131,10 +134,7 @@ class DataParallelSession(Session):
             begin, n_own = edges[self._run.first], edges[self._run.last] - edges[self._run.first]
             # Gathered rows are this process's alone, side by side.
             picked = done - begin + np.arange(len(rows)) if mapped else rows
-
-            def take(chunk: slice, picked: Array = picked) -> Any:
-                return X[picked[chunk]]
-
+            take = self._inputs(X, picked, edges)
             losses[batch] = self._sum_chunks(take, y[rows], weights, own[done : done + n_own])
             self._inner._apply_part(float(rate), total)
             done += n_own
@@ -181,6 +181,18 @@ class DataParallelSession(Session):
     def _run(self) -> Node:
         """The chunks of this process."""
         return self._runs[self._processes.rank]
+
+    def _inputs(self, X: Any, rows: Array | None, edges: list[int]) -> Callable[[slice], Any]:
+        """Return a function that returns the inputs of some of this process's part of a batch.
+
+        The batch is all of X, or these rows of it.
+        """
+        if not isinstance(X, PooledRows):
+            return lambda some: X[some if rows is None else rows[some]]
+        numbers = np.arange(edges[-1]) if rows is None else rows
+        wanted = [numbers[edges[run.first] : edges[run.last]] for run in self._runs]
+        brought, begin = bring(self._processes, X, wanted), edges[self._run.first]
+        return lambda some: brought[some.start - begin : some.stop - begin]
 
     def _own_logits(self, places: list[Array]) -> Array:
         """Return room for the logits of rows whose places are those of this process."""
