@@ -194,7 +194,8 @@ class Trainer:
     backend : str or Backend, default "auto"
         "numpy", "numba", "jax", "auto" (the fastest on the processor), or an instance.
     n_threads : int or None, default None
-        None lets the backend choose. Results do not depend on it.
+        None lets the backend choose. Of a given number, the Numba backend uses as many as have
+        enough to do in a step. Results do not depend on it.
     seed : int or None, default None
         Of the sample order, dropout and noise. None takes the network's seed.
     schedule : str, Schedule, callable or None, default None

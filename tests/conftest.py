@@ -31,6 +31,12 @@ settings.load_profile("fast")
 
 
 @pytest.fixture(autouse=True)
+def _teams_for_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give small networks the threads that tests ask for, as only large ones have otherwise."""
+    monkeypatch.setattr("fastmlp.backends.numba_backend.team.choice.WORTH_A_THREAD", 1)
+
+
+@pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Give estimators without a random_state the same draws in every run."""
     np.random.seed(0)  # noqa: NPY002 (scikit-learn draws from the global state)

@@ -281,7 +281,7 @@ def _shape(rng: Rng, dtype: str, costs_much: bool) -> tuple[tuple[int, ...], int
         batch = min(batch, 64)
     elif kind < 0.18:
         work = 3 * sum(n_in * n_out for n_in, n_out in pairwise(sizes))
-        batch = min(600, _near(rng, max(1, choice.WORTH_A_TEAM // work)))
+        batch = min(600, _near(rng, max(1, 2 * choice.WORTH_A_THREAD // work)))
     return tuple(sizes), batch
 
 

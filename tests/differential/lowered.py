@@ -14,7 +14,7 @@ LOWERED = {
     "first_layer.columns": {"NARROW": 1},
     "session": {"PREDICT_ROWS": 7},
     "inputs": {"PORTION_BYTES": 512},
-    "team.choice": {"WORTH_A_TEAM": 500, "WORTH_WAKING": 600},
+    "team.choice": {"WORTH_A_THREAD": 250, "WORTH_WAKING": 600},
 }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from fastmlp import MLP, SGD, Adam, AdamW, RateFactors, Regularization
 from fastmlp.backends import get_backend
 from fastmlp.backends.numba_backend.prebuilt import KERNELS
+from fastmlp.backends.numba_backend.team import choice
 from fastmlp.losses import CrossEntropy, CustomLoss, Huber
 
 SETTINGS = {
@@ -80,6 +81,7 @@ def results(setting: str, dtype: str, n_threads: int) -> list[np.ndarray]:
 
 
 if __name__ == "__main__":
+    choice.WORTH_A_THREAD = 1  # several threads also for little work
     for setting in SETTINGS:
         for dtype in ("float32", "float64"):
             for n_threads in (1, 2, 3):

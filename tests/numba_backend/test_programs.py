@@ -142,6 +142,8 @@ def test_another_process_gets_the_same_bits():
 import hashlib
 from fastmlp import testing
 from fastmlp.backends.numba_backend import NumbaBackend
+from fastmlp.backends.numba_backend.team import choice
+choice.WORTH_A_THREAD = 1
 case = testing.Setting((33, 70, 10), optimizer=testing.OPTIMIZER_CASES[3], dtype="float32")
 for n_threads in (1, 2):
     arrays = testing._train(case, case.bind(NumbaBackend(), n_threads), 3)

@@ -31,9 +31,10 @@ import numpy as np
 from fastmlp import MLP, Trainer
 from fastmlp.backends import get_backend
 from fastmlp.backends.numba_backend import session
-from fastmlp.backends.numba_backend.team import workers
+from fastmlp.backends.numba_backend.team import choice, workers
 from fastmlp.optimizers import Adam
 
+choice.WORTH_A_THREAD = 1  # two threads also for little work
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(400, 50)).astype("float32")
 Y = RNG.integers(0, 5, 400)
@@ -540,7 +541,8 @@ def test_many_rows_are_predicted_on_all_cores_and_few_on_one(sizes_of_teams):
 
 
 @jitted_only
-def test_gradients_alone_find_out_what_a_second_thread_brings(sizes_of_teams):
+def test_gradients_alone_find_out_what_a_second_thread_brings(sizes_of_teams, monkeypatch):
+    monkeypatch.setattr(choice.ThreadChoice, "_FIRST_COST", float("inf"))  # a trial at once
     bound = get_backend("numba").bind(MLP([100, 100, 10]), batch_size=500)
     X, y = np.ones((500, 100), dtype="float32"), np.zeros(500, dtype=int)
     gradient = np.empty(bound.n_parameters, dtype="float32")

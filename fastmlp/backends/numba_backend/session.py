@@ -126,7 +126,7 @@ class NumbaSession(Session):
         plan = describe(network, loss, optimizer, regularization)
         plan.batch_size, plan.seed_key = batch_size, seed_key(seed)
         try:
-            self.memory = allocate(self.layout, plan, self.threads.most)
+            self.memory = allocate(self.layout, plan, self.threads.most_in_training)
         except MemoryError as error:
             raise MemoryError(
                 f"there is not the memory to train on batches of {batch_size} rows; bind a session "

@@ -9,8 +9,11 @@ from fastmlp.backends.numba_backend.numba_target import JIT_DISABLED
 
 #: Compiled calls are kept about this short, so that Ctrl-C answers.
 _CALL_SECONDS = 0.1
-#: Below this many multiply-adds a step, meeting costs more than a second thread brings.
-WORTH_A_TEAM = 400_000
+#: Below this many multiply-adds of a step for each thread, meeting costs more than another thread
+#: brings.
+WORTH_A_THREAD = 200_000
+#: With this many for each thread, a team is likely to be worth it: where the search begins.
+_SURE_OF_A_THREAD = 1_000_000
 #: Below this many multiply-adds a call, waking a second thread takes longer than it saves.
 WORTH_WAKING = 6_000_000
 
@@ -18,20 +21,32 @@ WORTH_WAKING = 6_000_000
 class ThreadChoice:
     """How many threads the next compiled call gets, and how long it may be.
 
-    A given number is kept. Otherwise the choice follows the measured speed: now and then a short
-    call tries another number, so that a core taken by another process, or given back, is noticed.
+    A given number is kept, as far as each thread has enough to do. Otherwise the choice follows the
+    measured speed: now and then a short call tries half or twice as many, so that a core taken by
+    another process, or given back, is noticed. How often depends on what that is expected to lose.
 
     Parameters
     ----------
     n_threads : int or None
     layer_shapes : list of (int, int)
     batch_size : int
+
+    Attributes
+    ----------
+    most : int
+        The most threads of any call.
+    most_in_training : int
+        The most threads of a call that trains.
+    at_most : int or None
+        No more threads than this at once in the process; None where the user asked for them.
     """
 
-    #: One call in so many is a trial, and lasts this share of an ordinary one.
-    _TRIAL_EVERY = 8
-    _TRIAL_SHARE = 1 / 8
-    #: What a trial must gain before the choice changes, by the best of so many last calls each.
+    _TRIAL_SECONDS = _CALL_SECONDS / 8
+    #: The share of all time that trials may lose, and the first trial of a number.
+    _COST, _FIRST_COST = 0.01, 0.05
+    #: Seconds between trials of a number that is known, whatever they lose.
+    _PAUSE = 0.5
+    #: What more threads must gain before they are chosen, by the best of so many last calls each.
     _GAIN = 1.05
     _MEMORY = 3
 
@@ -40,21 +55,21 @@ class ThreadChoice:
     ) -> None:
         cores = 1 if JIT_DISABLED else usable_cores()
         self.most = (1 if JIT_DISABLED else min(n_threads, most_threads())) if n_threads else cores
-        work = batch_size * sum(3 * n_in * n_out for n_in, n_out in layer_shapes)
-        self._row_work = work / batch_size
-        if n_threads or cores == 1:
-            self._candidates = [self.most]
-        elif work < WORTH_A_TEAM:
-            self._candidates = [1]
-        else:
-            self._candidates = [1, cores] if cores <= 3 else [1, cores // 2, cores]
-        #: No more threads than this at once in the process, unless the user asked for them.
         self.at_most = None if n_threads else cores
-        self._choice = self._candidates[-1]
+        self._row_work = sum(3 * n_in * n_out for n_in, n_out in layer_shapes)
+        work = batch_size * self._row_work
+        self.most_in_training = max(1, min(self.most, work // WORTH_A_THREAD))
+        if n_threads:
+            self._candidates = [self.most_in_training]
+        else:
+            self._candidates = _doubled(self.most_in_training)
+        sure = [n for n in self._candidates if n * _SURE_OF_A_THREAD <= work]
+        self._choice = sure[-1] if sure else self._candidates[0]
         self._recent: dict[int, deque[float]] = {
             n: deque(maxlen=self._MEMORY) for n in self._candidates
         }
-        self._calls = 0
+        #: Seconds that were computed since each was tried.
+        self._since = dict.fromkeys(self._candidates, 0.0)
 
     def for_prediction(self, n_samples: int) -> int:
         """Return the number of threads for the forward pass of so many rows."""
@@ -64,29 +79,57 @@ class ThreadChoice:
 
     def next_call(self, batches: int) -> tuple[int, int]:
         """Return the number of threads and of batches, at most `batches`, of the next call."""
-        self._calls += 1
-        n_threads = self._choice
-        least_known = min(self._candidates, key=lambda n: len(self._recent[n]))
-        trial = len(self._recent[least_known]) < self._MEMORY
-        if trial:
-            n_threads = least_known
-        elif len(self._candidates) > 1 and self._calls % self._TRIAL_EVERY == 0:
-            trial, n_threads = True, self._next_candidate()
-        known = self._recent[n_threads] or self._recent[self._choice]
-        if not known:  # a first short call
-            return n_threads, min(batches, 8)
-        wanted = _CALL_SECONDS * (self._TRIAL_SHARE if trial else 1) / min(known)
-        return n_threads, int(max(1, min(batches, wanted)))
+        if not self._recent[self._choice]:  # a first short call
+            return self._choice, min(batches, 8)
+        trial = next(filter(self._is_due, self._neighbours()), None)
+        if trial is not None:
+            return trial, min(batches, self._trial_batches(trial))
+        wanted = int(_CALL_SECONDS / self._expected(self._choice))
+        return self._choice, max(1, min(batches, wanted))
 
     def learn(self, n_threads: int, batches: float, seconds: float) -> None:
         """Take note that a call of so many batches, or of a part of one, took `seconds`."""
+        for n in self._since:
+            self._since[n] += seconds
+        self._since[n_threads] = 0.0
         self._recent[n_threads].append(seconds / batches)
         known = {n: min(times) for n, times in self._recent.items() if len(times) == self._MEMORY}
-        if self._choice in known:
-            best = min(known, key=lambda n: known[n])
-            if known[self._choice] > self._GAIN * known[best]:
-                self._choice = best
+        if self._choice not in known:
+            return
+        best = min(known, key=lambda n: (known[n], n))
+        # What fewer threads do as fast, more would only keep others from doing.
+        gain = 1.0 if best < self._choice else self._GAIN
+        if best != self._choice and known[self._choice] >= gain * known[best]:
+            self._choice = best
 
-    def _next_candidate(self) -> int:
-        others = [n for n in self._candidates if n != self._choice]
-        return others[self._calls // self._TRIAL_EVERY % len(others)]
+    def _is_due(self, n_threads: int) -> bool:
+        """Return whether a trial of a number loses little of the time since the last one."""
+        if len(self._recent[self._choice]) < self._MEMORY:
+            return False
+        known, since = self._recent[n_threads], self._since[n_threads]
+        if len(known) == self._MEMORY and since < self._PAUSE:
+            return False
+        slower = self._expected(n_threads) - self._expected(self._choice)
+        loss = self._trial_batches(n_threads) * slower
+        return loss <= (self._COST if known else self._FIRST_COST) * since
+
+    def _trial_batches(self, n_threads: int) -> int:
+        return max(1, int(self._TRIAL_SECONDS / self._expected(n_threads)))
+
+    def _neighbours(self) -> list[int]:
+        """Return the numbers next to the choice, what was tried longest ago first."""
+        place = self._candidates.index(self._choice)
+        beside = self._candidates[max(0, place - 1) : place + 2]
+        others = [n for n in beside if n != self._choice]
+        return sorted(others, key=lambda n: self._since[n], reverse=True)
+
+    def _expected(self, n_threads: int) -> float:
+        """Return the seconds of a batch; of a number never tried, as if all of it were shared."""
+        if self._recent[n_threads]:
+            return min(self._recent[n_threads])
+        return min(self._recent[self._choice]) * max(1.0, self._choice / n_threads)
+
+
+def _doubled(most: int) -> list[int]:
+    """Return 1, 2, 4 and so on, and `most`."""
+    return [*(1 << i for i in range((most - 1).bit_length())), most]
