@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 import warnings
@@ -22,7 +23,7 @@ from fastmlp._locks import Turn, make_locks
 from fastmlp._mapped import gather_rows, is_mapped, release_pages
 from fastmlp._messages import logger, quiet
 from fastmlp._pooled import PooledRows
-from fastmlp._progress import Display, display, line, verbosity
+from fastmlp._progress import Display, Silent, display, line, verbosity
 from fastmlp._settings import readable
 from fastmlp._watch import Plateau, Watch, check_watched
 from fastmlp._weights import (
@@ -43,6 +44,7 @@ from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import LOSSES, Loss
 from fastmlp.metrics import (
     Metric,
+    RunningScore,
     Scores,
     column_directions,
     resolve_metrics,
@@ -68,6 +70,8 @@ Array = NDArray[Any]
 #: Seconds between two looks at Ctrl-C and the progress bar.
 _CHUNK_SECONDS = 0.1
 _ROWS_AT_ONCE = 4096
+#: So many epochs are one call that their logits are at most this many.
+_LOGITS_AT_ONCE = 2**20
 #: Of a memory map, at most so much is in memory.
 _GATHERED_BYTES = 32 * 2**20
 #: What an epoch's record holds besides losses and metrics.
@@ -749,13 +753,21 @@ class Trainer:
             n_batches = -(-data.n_samples // self.batch_size)
             shown = display(verbose, first + 1, last, n_batches)
             stack.callback(shown.close)
+            watched = type(shown) is not Silent or validation is not None
+            looked_at = watched or bool(callbacks or self.metrics)
             while len(self._progress.records) < self._last and not self._stopping:
-                record = self._run_epoch(data, validation, shuffle, shown)
+                n_epochs = 1 if looked_at else self._epochs_at_once(data)
+                n_epochs = self.backend.led(partial(int, n_epochs))
+                if n_epochs > 1:
+                    records = self._run_at_once(data, shuffle, n_epochs)
+                else:
+                    records = [self._run_epoch(data, validation, shuffle, shown)]
                 agree(self._facts_of_state)
-                shown.epoch(record, self._last)
-                if self.backend.leads:
-                    logger.info(shown.prefix + line(record, self._last))
-                self._lead(partial(self._end_epoch, callbacks, record))
+                for record in records:
+                    shown.epoch(record, self._last)
+                    if self.backend.leads and logger.isEnabledFor(logging.INFO):
+                        logger.info(shown.prefix + line(record, self._last))
+                self._lead(partial(self._end_epoch, callbacks, records[-1]))
             self._lead(partial(self._end, callbacks, History(self._progress.records[first:])))
             for callback in callbacks:
                 said = callback.outcome()
@@ -841,22 +853,84 @@ class Trainer:
         self._publish()
         return record
 
+    def _epochs_at_once(self, data: _Data) -> int:
+        """Return how many epochs can be one call where nobody looks at each."""
+        alone = isinstance(self.optimizer, LBFGS) or isinstance(self.schedule, ReduceOnPlateau)
+        if alone or isinstance(data.X, PooledRows) or is_mapped(data.X):
+            return 1
+        n_batches = -(-data.n_samples // self.batch_size)
+        in_time = int(_CHUNK_SECONDS / (self._seconds_per_batch * n_batches))
+        in_room = _LOGITS_AT_ONCE // (data.n_samples * self.network.n_outputs)
+        return max(1, min(in_time, in_room, self._last - len(self._progress.records)))
+
+    def _run_at_once(self, data: _Data, shuffle: bool, n_epochs: int) -> list[Record]:
+        """Train several epochs in one call, and commit to them, or as `_run_epoch` does."""
+        start, before, optimizer = time.perf_counter(), self._progress, self._updates()
+        orders, drawn = self._orders(data, shuffle, n_epochs)
+        rates = [self._learning_rates(optimizer, data.n_samples, i) for i in range(n_epochs)]
+        bound = self._bound(data.n_samples)
+        session = bound.changing(before.state)
+        session.keep(data.X, data.targets)
+        order = np.concatenate(orders)
+        logits = np.empty((len(order), self.network.n_outputs), dtype=self.network.dtype)
+        given = order, np.concatenate(rates), data.weights, logits
+        began = time.perf_counter()
+        try:
+            with np.errstate(all="ignore"):
+                losses = session.train(data.X, data.targets, *given, n_epochs=n_epochs)
+        except KeyboardInterrupt:
+            n_whole = (session.step - before.state.step) // len(rates[0])
+            if n_whole:
+                self._run_at_once(data, shuffle, n_whole)
+            raise
+        self._note_speed((time.perf_counter() - began) / len(losses))
+        state = bound.store()
+        if not all(np.isfinite(one).all() for one in (losses, state.parameters, state.moments)):
+            # One by one, to find out which it was, and to keep those before it.
+            return [self._run_epoch(data, None, shuffle, Silent()) for _ in range(n_epochs)]
+        records: list[Record] = []
+        epochs = zip(orders, np.split(losses, n_epochs), np.split(logits, n_epochs), strict=True)
+        for number, (rows, part, seen) in enumerate(epochs):
+            score = self._fresh_score(data)
+            score.add(seen, data.score_targets[rows], _rows(data.sample_weights, rows))
+            scores = self._scores(data, rows, part, score)
+            rate = float(rates[number][-1])
+            epoch = len(before.records) + number + 1
+            records.append({"epoch": epoch, **scores, "learning_rate": rate})
+        seconds = self.backend.led(lambda: (time.perf_counter() - start) / n_epochs)
+        for record in records:
+            record["seconds"] = seconds
+        self._progress = replace(
+            before,
+            state=state,
+            generator=drawn,
+            records=(*before.records, *records),
+            callback_states={},
+        )
+        self._publish()
+        return records
+
+    def _orders(
+        self, data: _Data, shuffle: bool, n_epochs: int = 1
+    ) -> tuple[list[Array], dict[str, Any]]:
+        """Return the rows of the next epochs in their orders, and the generator's state then."""
+        generator = np.random.default_rng()
+        generator.bit_generator.state = self._progress.generator
+        n = data.n_samples
+        drawn = [generator.permutation(n) if shuffle else np.arange(n) for _ in range(n_epochs)]
+        return [data.at(samples) for samples in drawn], dict(generator.bit_generator.state)
+
     def _train(
         self, data: _Data, optimizer: Optimizer, shuffle: bool, shown: Display
     ) -> tuple[_Progress, dict[str, float]]:
         """Train an epoch of batches; return what it changes, and its scores."""
         before, bound = self._progress, self._bound(data.n_samples)
-        generator = np.random.default_rng()
-        generator.bit_generator.state = before.generator
-        n_samples = data.n_samples
-        samples = generator.permutation(n_samples) if shuffle else np.arange(n_samples)
-        order = data.at(samples)
-        rates = self._learning_rates(optimizer, n_samples)
+        (order,), drawn = self._orders(data, shuffle)
+        rates = self._learning_rates(optimizer, data.n_samples)
         session = bound.changing(before.state)
         session.keep(data.X, data.targets)  # for the whole fit, which releases it
         scores = self._run_batches(session, data, order, rates, shown)
-        state, drawn = bound.store(), dict(generator.bit_generator.state)
-        after = replace(before, state=state, generator=drawn)
+        after = replace(before, state=bound.store(), generator=drawn)
         return after, scores | {"learning_rate": float(rates[-1])}
 
     def _minimize(
@@ -898,9 +972,7 @@ class Trainer:
         self, session: Session, data: _Data, order: Array, rates: Array, shown: Display
     ) -> dict[str, float]:
         """Train over the rows of `order` in chunks short enough for a progress bar and Ctrl-C."""
-        size = self.batch_size
-        targets = data.score_targets[data.at(slice(None))]
-        score = running_score(self.network.output_activation, targets, size)
+        size, score = self.batch_size, self._fresh_score(data)
         losses = np.empty(len(rates))
         seen: list[Array] = []
         mapped = is_mapped(data.X)
@@ -921,9 +993,7 @@ class Trainer:
                     source.X, source.targets, picked, rates[chunk], source.weights, logits
                 )
             n_batches = len(losses[chunk])
-            seconds = (time.perf_counter() - start) / n_batches
-            # Never more than 16 times as long as what was just measured: one batch tells little.
-            self._seconds_per_batch = max(seconds, self._seconds_per_batch / 16)
+            self._note_speed((time.perf_counter() - start) / n_batches)
             if not np.all(np.isfinite(losses[chunk])):
                 number = len(self._progress.records) + 1
                 raise DivergenceError(_divergence("the loss", number))
@@ -932,23 +1002,36 @@ class Trainer:
                 seen.append(logits)
             batch += n_batches
             shown.advance(n_batches)
-        shares = batch_weights(len(order), size, _rows(data.weights, order))
-        scores = {
-            "loss": float(np.sum(losses * weight_shares(shares, len(shares), shares.dtype))),
-            score_name(self.network.output_activation): score.value(),
-        }
+        scores = self._scores(data, order, losses, score)
         weights = _rows(data.sample_weights, order)
         return scores | self._metric_values(seen, data.score_targets[order], weights)
 
-    def _learning_rates(self, optimizer: Optimizer, n_samples: int) -> Array:
-        """Return the rates of the next epoch's steps."""
+    def _note_speed(self, seconds: float) -> None:
+        """Take note of what a batch took: one batch tells little, so not of all of it at once."""
+        self._seconds_per_batch = max(seconds, self._seconds_per_batch / 16)
+
+    def _fresh_score(self, data: _Data) -> RunningScore:
+        targets = data.score_targets[data.at(slice(None))]
+        return running_score(self.network.output_activation, targets, self.batch_size)
+
+    def _scores(
+        self, data: _Data, order: Array, losses: Array, score: RunningScore
+    ) -> dict[str, float]:
+        """Return an epoch's loss and score."""
+        weights = batch_weights(len(order), self.batch_size, _rows(data.weights, order))
+        shares = weight_shares(weights, len(weights), weights.dtype)
+        name = score_name(self.network.output_activation)
+        return {"loss": float(np.sum(losses * shares)), name: score.value()}
+
+    def _learning_rates(self, optimizer: Optimizer, n_samples: int, ahead: int = 0) -> Array:
+        """Return the rates of the next epoch's steps, or of one so many later."""
         progress = self._progress
         n_batches = -(-n_samples // self.batch_size)
         factors = epoch_factors(
             self.schedule,
-            progress.state.step,
+            progress.state.step + ahead * n_batches,
             n_batches,
-            len(progress.records),
+            len(progress.records) + ahead,
             progress.planned_epochs,
         )
         return optimizer.learning_rate * progress.plateau.factor * factors

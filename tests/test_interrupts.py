@@ -48,7 +48,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "momentum": {"optimizer": SGD(0.1, momentum=0.9), "schedule": "cosine", "n_threads": 2},
     "adam": {"optimizer": Adam(0.01), "schedule": ReduceOnPlateau(patience=0, mode="max")},
     "average": AVERAGE,
+    # Several epochs are one call.
     "average without validation": AVERAGE,
+    "momentum without validation": {"optimizer": SGD(0.1, momentum=0.9), "n_threads": 2},
     "early stopping": {**AVERAGE, "n_threads": 2},
     "lbfgs": {"optimizer": LBFGS(iterations=2)},
 }

@@ -6,6 +6,7 @@ import pickle
 import signal
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +24,11 @@ from fastmlp import (
     Trainer,
     TrainingInterrupted,
 )
-from fastmlp.backends import Backend, get_backend
+from fastmlp.backends import Backend, Session, get_backend
 from fastmlp.backends.numpy_backend import NumpyBackend, NumpySession
 from fastmlp.losses import LOSSES, CustomLoss
 from fastmlp.metrics import Scores
+from fastmlp.schedules import ReduceOnPlateau
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(103, 5)).astype(np.float32)
@@ -767,3 +769,112 @@ def test_weights_of_validation_data_weigh_its_scores(backend: str):
     assert history["val_loss"][0] == pytest.approx(scores.loss)
     assert history["val_log_loss"][0] == pytest.approx(scores.log_loss)
     assert history["val_accuracy"][0] == pytest.approx(scores.accuracy)
+
+
+# Several epochs in one call --------------------------------------------------------------------
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return how many epochs the calls of sessions train."""
+    seen: list[int] = []
+    train = Session.train
+
+    def note(self: Session, *arguments: Any, n_epochs: int = 1) -> Any:
+        seen.append(n_epochs)
+        return train(self, *arguments, n_epochs=n_epochs)
+
+    monkeypatch.setattr(Session, "train", note)
+    return seen
+
+
+def small(backend: Backend, **options: Any) -> Trainer:
+    output = options.pop("output", "softmax")
+    network = MLP([4, 8, 3], output_activation=output, seed=0)
+    return Trainer(network, backend=backend, batch_size=16, **options)
+
+
+def of_all_but_time(trainer: Trainer) -> tuple[Any, ...]:
+    state = trainer._progress.state
+    records = [{**record, "seconds": 0} for record in trainer.history.records]
+    return records, state.parameters.tobytes(), state.moments.tobytes(), trainer._progress.generator
+
+
+AT_ONCE: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "values": {"output": "linear"},
+    "labels": {"output": "sigmoid"},
+    "schedule": {"optimizer": Adam(0.01), "schedule": "cosine"},
+    "regularized": {
+        "optimizer": SGD(0.1, momentum=0.9),
+        "regularization": Regularization(l2=0.1, dropout=0.3, input_noise=0.1, ema=0.9),
+    },
+}
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+@pytest.mark.parametrize("how", ["whole", "weighted", "some rows", "in order"])
+def test_epochs_that_nobody_looks_at_are_one_call_with_the_same_bits(
+    backend: Backend, name: str, how: str, calls: list[int]
+):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(37, 4)).astype(np.float32)
+    output = AT_ONCE[name].get("output", "softmax")
+    y = rng.integers(0, 3, 37) if output == "softmax" else rng.integers(0, 2, (37, 3))
+    given = {
+        "whole": {},
+        "weighted": {"sample_weight": rng.integers(0, 3, 37)},
+        "some rows": {"rows": np.arange(30)[::-1]},
+        "in order": {"shuffle": False},
+    }[how]
+    together, apart = (small(backend, **AT_ONCE[name]) for _ in range(2))
+    together.fit(X, y, 40, verbose=False, **given)
+    assert len(calls) < 20
+    calls.clear()
+    apart.fit(X, y, 40, callbacks=[lambda trainer, record: None], verbose=False, **given)
+    assert len(calls) >= 40
+    assert of_all_but_time(together) == of_all_but_time(apart)
+
+
+def test_epochs_that_diverge_in_one_call_leave_those_before(backend: Backend, calls: list[int]):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(37, 4)).astype(np.float32), rng.normal(size=(37, 3))
+
+    def rates(t: Any) -> Any:
+        return np.where(t < 0.6, 1.0, 1e20)
+
+    together, apart = (
+        small(backend, output="linear", optimizer=SGD(0.01), schedule=rates) for _ in range(2)
+    )
+    with pytest.raises(DivergenceError) as first:
+        together.fit(X, y, 60, verbose=False)
+    assert max(calls) > 1
+    with pytest.raises(DivergenceError) as second:
+        apart.fit(X, y, 60, callbacks=[lambda trainer, record: None], verbose=False)
+    assert str(first.value) == str(second.value)
+    assert len(together.history) == 36
+    assert of_all_but_time(together) == of_all_but_time(apart)
+
+
+@pytest.mark.parametrize(
+    "watched",
+    [
+        {"validation_split": 0.2},
+        {"callbacks": [lambda trainer, record: None]},
+        {"verbose": 2},
+        {"made": {"metrics": ["log_loss"]}},
+        {"made": {"schedule": ReduceOnPlateau()}},
+    ],
+)
+def test_epochs_that_somebody_looks_at_are_calls_of_their_own(calls: list[int], watched):
+    X, y = np.random.default_rng(0).normal(size=(37, 4)), np.arange(37) % 3
+    trainer = small(get_backend("numba"), **watched.pop("made", {}))
+    trainer.fit(X, y, 12, **{"verbose": False, **watched})
+    assert set(calls) == {1}
+
+
+def test_as_many_epochs_are_one_call_as_have_room(calls: list[int], monkeypatch):
+    X, y = np.random.default_rng(0).normal(size=(37, 4)), np.arange(37) % 3
+    monkeypatch.setattr("fastmlp.trainer._LOGITS_AT_ONCE", 4 * 37 * 3)
+    small(get_backend("numba")).fit(X, y, 20, verbose=False)
+    assert max(calls) == 4
