@@ -55,6 +55,7 @@ INNER_ROOMS = {
     "fastmlp.backends.bound": "sessions as trainers and estimators keep them",
     "fastmlp.benchmark": "offered by the package itself",
     "fastmlp.backends.numba_backend": "kernels; CONTRIBUTING.md walks through them",
+    "fastmlp.backends.data_parallel": "offered by fastmlp.backends",
     "fastmlp.backends.jax_backend": "made by fastmlp.backends.get_backend, where JAX is installed",
     "fastmlp.cli": "the command line, which has a page of its own",
     "fastmlp.build_kernels": "a command, on the page of the command line",

@@ -878,7 +878,7 @@ class Trainer:
         try:
             with np.errstate(all="ignore"):
                 losses = session.train(data.X, data.targets, *given, n_epochs=n_epochs)
-        except KeyboardInterrupt:
+        except BaseException:
             n_whole = (session.step - before.state.step) // len(rates[0])
             if n_whole:
                 self._run_at_once(data, shuffle, n_whole)
