@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _checks, checkpoint
+from fastmlp._data import Data, checksum, fingerprint, rows_of
 from fastmlp._frames import check_names, column_names
 from fastmlp._locks import Turn, make_locks
-from fastmlp._mapped import gather_rows, is_mapped, release_pages
+from fastmlp._mapped import is_mapped, release_pages
 from fastmlp._messages import logger, quiet
 from fastmlp._pooled import PooledRows
 from fastmlp._progress import Display, Silent, display, line, verbosity
@@ -90,59 +91,6 @@ _FIXED = (
     "class_weight",
     "metrics",
 )
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Samples as sessions take them, checked once."""
-
-    X: Any
-    targets: Array
-    #: What predictions are compared with.
-    score_targets: Array
-    #: The user's, for scores.
-    sample_weights: Array | None
-    #: The same times the weights of classes, for the loss.
-    weights: Array | None
-    #: Where the samples lie in all of the above, in their order; None if those are the samples.
-    rows: Array | None = None
-
-    @property
-    def n_samples(self) -> int:
-        return len(self.targets if self.rows is None else self.rows)
-
-    def at(self, samples: Any) -> Any:
-        """Return where some samples lie, a slice or numbers of them."""
-        return samples if self.rows is None else self.rows[samples]
-
-    def split(self, n_first: int) -> tuple[_Data, _Data]:
-        """Return the first samples and the others."""
-        first, others = slice(n_first), slice(n_first, None)
-        if self.rows is not None:
-            return replace(self, rows=self.rows[first]), replace(self, rows=self.rows[others])
-        return self._part(self.X[first], first), self._part(self.X[others], others)
-
-    def inputs(self, samples: slice) -> Any:
-        """Return the rows of X of some samples: a view, or where they lie anywhere, a copy."""
-        rows = self.at(samples)
-        return (
-            gather_rows(self.X, rows)
-            if self.rows is not None and is_mapped(self.X)
-            else self.X[rows]
-        )
-
-    def gathered(self, rows: Array) -> _Data:
-        """Return some rows of a memory map as data of their own."""
-        return self._part(gather_rows(self.X, rows), rows)
-
-    def _part(self, X: Any, rows: Any) -> _Data:
-        return _Data(
-            X,
-            self.targets[rows],
-            self.score_targets[rows],
-            _rows(self.sample_weights, rows),
-            _rows(self.weights, rows),
-        )
 
 
 @dataclass(frozen=True)
@@ -727,8 +675,8 @@ class Trainer:
 
     def _fit(
         self,
-        data: _Data,
-        validation: _Data | None,
+        data: Data,
+        validation: Data | None,
         epochs: int,
         callbacks: list[Callback],
         verbose: bool | int | str,
@@ -823,7 +771,7 @@ class Trainer:
         self._publish()
 
     def _run_epoch(
-        self, data: _Data, validation: _Data | None, shuffle: bool, shown: Display
+        self, data: Data, validation: Data | None, shuffle: bool, shown: Display
     ) -> Record:
         """Train one epoch and commit to it, unless anything goes wrong."""
         start = time.perf_counter()
@@ -853,7 +801,7 @@ class Trainer:
         self._publish()
         return record
 
-    def _epochs_at_once(self, data: _Data) -> int:
+    def _epochs_at_once(self, data: Data) -> int:
         """Return how many epochs can be one call where nobody looks at each."""
         alone = isinstance(self.optimizer, LBFGS) or isinstance(self.schedule, ReduceOnPlateau)
         if alone or isinstance(data.X, PooledRows) or is_mapped(data.X):
@@ -863,7 +811,7 @@ class Trainer:
         in_room = _LOGITS_AT_ONCE // (data.n_samples * self.network.n_outputs)
         return max(1, min(in_time, in_room, self._last - len(self._progress.records)))
 
-    def _run_at_once(self, data: _Data, shuffle: bool, n_epochs: int) -> list[Record]:
+    def _run_at_once(self, data: Data, shuffle: bool, n_epochs: int) -> list[Record]:
         """Train several epochs in one call, and commit to them, or as `_run_epoch` does."""
         start, before, optimizer = time.perf_counter(), self._progress, self._updates()
         orders, drawn = self._orders(data, shuffle, n_epochs)
@@ -892,7 +840,7 @@ class Trainer:
         epochs = zip(orders, np.split(losses, n_epochs), np.split(logits, n_epochs), strict=True)
         for number, (rows, part, seen) in enumerate(epochs):
             score = self._fresh_score(data)
-            score.add(seen, data.score_targets[rows], _rows(data.sample_weights, rows))
+            score.add(seen, data.score_targets[rows], rows_of(data.sample_weights, rows))
             scores = self._scores(data, rows, part, score)
             rate = float(rates[number][-1])
             epoch = len(before.records) + number + 1
@@ -911,7 +859,7 @@ class Trainer:
         return records
 
     def _orders(
-        self, data: _Data, shuffle: bool, n_epochs: int = 1
+        self, data: Data, shuffle: bool, n_epochs: int = 1
     ) -> tuple[list[Array], dict[str, Any]]:
         """Return the rows of the next epochs in their orders, and the generator's state then."""
         generator = np.random.default_rng()
@@ -921,7 +869,7 @@ class Trainer:
         return [data.at(samples) for samples in drawn], dict(generator.bit_generator.state)
 
     def _train(
-        self, data: _Data, optimizer: Optimizer, shuffle: bool, shown: Display
+        self, data: Data, optimizer: Optimizer, shuffle: bool, shown: Display
     ) -> tuple[_Progress, dict[str, float]]:
         """Train an epoch of batches; return what it changes, and its scores."""
         before, bound = self._progress, self._bound(data.n_samples)
@@ -934,24 +882,24 @@ class Trainer:
         return after, scores | {"learning_rate": float(rates[-1])}
 
     def _minimize(
-        self, data: _Data, optimizer: LBFGS, shown: Display
+        self, data: Data, optimizer: LBFGS, shown: Display
     ) -> tuple[_Progress, dict[str, float]]:
         """Take an epoch of full-batch steps; return what it changes, and its scores."""
         before, dtype = self._progress, self.network.dtype
         session = self._bound(data.n_samples).changing(before.state)
         part = np.empty(self.network.n_parameters, dtype=dtype)
-        total = float(np.sum(_shares(data, slice(None))))
+        total = float(np.sum(data.shares(slice(None))))
 
         def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
             session.load(replace(before.state, parameters=parameters.astype(dtype)))
             loss, gradient = 0.0, np.zeros(len(parameters))
             for start in range(0, data.n_samples, _ROWS_AT_ONCE):
                 block = slice(start, start + _ROWS_AT_ONCE)
-                share = float(np.sum(_shares(data, block))) / total
+                share = float(np.sum(data.shares(block))) / total
                 # The penalties are in every block's loss, and the blocks' shares sum to 1.
                 rows = data.at(block)
                 loss += share * session.loss_and_gradient(
-                    data.inputs(block), data.targets[rows], part, _rows(data.weights, rows)
+                    data.inputs(block), data.targets[rows], part, rows_of(data.weights, rows)
                 )
                 gradient += share * part
                 shown.advance(0)  # it may have a reason to end the fit
@@ -969,7 +917,7 @@ class Trainer:
         return after, self._measure(self._showing(after), data)
 
     def _run_batches(
-        self, session: Session, data: _Data, order: Array, rates: Array, shown: Display
+        self, session: Session, data: Data, order: Array, rates: Array, shown: Display
     ) -> dict[str, float]:
         """Train over the rows of `order` in chunks short enough for a progress bar and Ctrl-C."""
         size, score = self.batch_size, self._fresh_score(data)
@@ -997,28 +945,28 @@ class Trainer:
             if not np.all(np.isfinite(losses[chunk])):
                 number = len(self._progress.records) + 1
                 raise DivergenceError(_divergence("the loss", number))
-            score.add(logits, data.score_targets[rows], _rows(data.sample_weights, rows))
+            score.add(logits, data.score_targets[rows], rows_of(data.sample_weights, rows))
             if self.metrics:
                 seen.append(logits)
             batch += n_batches
             shown.advance(n_batches)
         scores = self._scores(data, order, losses, score)
-        weights = _rows(data.sample_weights, order)
+        weights = rows_of(data.sample_weights, order)
         return scores | self._metric_values(seen, data.score_targets[order], weights)
 
     def _note_speed(self, seconds: float) -> None:
         """Take note of what a batch took: one batch tells little, so not of all of it at once."""
         self._seconds_per_batch = max(seconds, self._seconds_per_batch / 16)
 
-    def _fresh_score(self, data: _Data) -> RunningScore:
+    def _fresh_score(self, data: Data) -> RunningScore:
         targets = data.score_targets[data.at(slice(None))]
         return running_score(self.network.output_activation, targets, self.batch_size)
 
     def _scores(
-        self, data: _Data, order: Array, losses: Array, score: RunningScore
+        self, data: Data, order: Array, losses: Array, score: RunningScore
     ) -> dict[str, float]:
         """Return an epoch's loss and score."""
-        weights = batch_weights(len(order), self.batch_size, _rows(data.weights, order))
+        weights = batch_weights(len(order), self.batch_size, rows_of(data.weights, order))
         shares = weight_shares(weights, len(weights), weights.dtype)
         name = score_name(self.network.output_activation)
         return {"loss": float(np.sum(losses * shares)), name: score.value()}
@@ -1133,7 +1081,7 @@ class Trainer:
     # Measuring -------------------------------------------------------------------------------
 
     def _measure(
-        self, session: Session, data: _Data, *, refuse_nan: bool = False
+        self, session: Session, data: Data, *, refuse_nan: bool = False
     ) -> dict[str, float]:
         """Return loss and score of prepared samples, block by block."""
         output, network = self.network.output_activation, self.network
@@ -1150,15 +1098,15 @@ class Trainer:
             outputs = output.forward(logits, out=np.empty_like(logits))
             targets = dense_targets(data.targets[rows], network.n_outputs, network.dtype)
             values = self.loss.value(logits, outputs, targets, output)
-            shares = _shares(data, block)
+            shares = data.shares(block)
             total += float(np.sum(values.astype(np.float64) * shares))
             weight += float(shares.sum())
-            score.add(logits, data.score_targets[rows], _rows(data.sample_weights, rows))
+            score.add(logits, data.score_targets[rows], rows_of(data.sample_weights, rows))
             if self.metrics:
                 seen.append(logits)
             release_pages(data.X)
         scores = {"loss": total / weight, score_name(output): score.value()}
-        weights = _rows(data.sample_weights, data.at(slice(None)))
+        weights = rows_of(data.sample_weights, data.at(slice(None)))
         return scores | self._metric_values(seen, all_targets, weights)
 
     def _metric_values(
@@ -1185,7 +1133,7 @@ class Trainer:
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         chosen: ArrayLike | None = None,
-    ) -> _Data:
+    ) -> Data:
         rows, single = self.network.as_rows(X)
         if single:
             raise ValueError(
@@ -1205,9 +1153,9 @@ class Trainer:
         weights = None
         if sample_weight is not None:
             weights = sample_weights(sample_weight, len(targets), network.dtype, numbers)
-        return _Data(rows, targets, labels, weights, weights, numbers)
+        return Data(rows, targets, labels, weights, weights, numbers)
 
-    def _with_class_weights(self, data: _Data) -> _Data:
+    def _with_class_weights(self, data: Data) -> Data:
         if self.class_weight is None:
             return data
         n_classes, labels = max(self.network.n_outputs, 2), data.score_targets.reshape(-1)
@@ -1230,7 +1178,7 @@ class Trainer:
         rows: ArrayLike | None,
         validation_data: tuple[Any, ...] | None,
         validation_split: float,
-    ) -> tuple[_Data, _Data | None]:
+    ) -> tuple[Data, Data | None]:
         """Return what is trained on, and what is measured after every epoch."""
         share = _checks.real(validation_split, "validation_split", at_least=0, below=1)
         if share and validation_data is not None:
@@ -1249,13 +1197,13 @@ class Trainer:
             data, validation = data.split(n_first)
         return self._with_class_weights(data), validation
 
-    def _pair(self, validation_data: Any) -> _Data:
+    def _pair(self, validation_data: Any) -> Data:
         if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
             raise ValueError("validation_data must be (X, y) or (X, y, sample_weight)")
         return self._data(*validation_data)
 
     def _facts(
-        self, data: _Data, validation: _Data | None, epochs: int, shuffle: bool
+        self, data: Data, validation: Data | None, epochs: int, shuffle: bool
     ) -> dict[str, Any]:
         """Return what processes that fit together must have in common."""
         from fastmlp import __version__
@@ -1269,8 +1217,8 @@ class Trainer:
             "metrics": [metric.name for metric in self.metrics],
             "epochs": epochs,
             "shuffle": shuffle,
-            "the training data": _fingerprint(data),
-            "the validation data": _fingerprint(validation),
+            "the training data": fingerprint(data),
+            "the validation data": fingerprint(validation),
             **self._facts_of_state(),
         }
 
@@ -1282,7 +1230,7 @@ class Trainer:
             "the number of epochs so far": len(progress.records),
             "the number of updates so far": state.step,
             "the generator of the order": f"{zlib.crc32(drawn):08x}",
-            "the state of parameters and moments": f"{_checksum(*arrays):08x}",
+            "the state of parameters and moments": f"{checksum(*arrays):08x}",
         }
 
     def _owner(self) -> checkpoint.Owner:
@@ -1309,31 +1257,6 @@ class Trainer:
         )
 
 
-def _fingerprint(data: _Data | None) -> str:
-    """Return a description of samples by which other ones are likely to be told from them."""
-    if data is None:
-        return "none"
-    n_samples = data.n_samples
-    looked_at = np.unique(np.linspace(0, n_samples - 1, 4096).astype(np.int64))
-    few, many = (data.at(one) for one in (looked_at[:: max(1, len(looked_at) // 64)], looked_at))
-    given = [data.targets[many]]
-    if not isinstance(data.X, PooledRows):  # which processes have in common
-        X = data.X[few]
-        given.append(X.toarray() if hasattr(X, "toarray") else X)
-    given += [one[many] for one in (data.sample_weights, data.weights) if one is not None]
-    return f"{n_samples} rows (checksum {_checksum(*given):08x})"
-
-
-def _checksum(*arrays: Array | None) -> int:
-    """Return a number that tells arrays from others."""
-    checksum = 0
-    for array in arrays:
-        if array is not None:
-            form = f"{array.dtype} {array.shape}".encode()
-            checksum = zlib.crc32(array.tobytes(), zlib.crc32(form, checksum))
-    return checksum
-
-
 def _optimizer(given: Any, n_layers: int) -> Optimizer | LBFGS:
     if isinstance(given, LBFGS):
         return given
@@ -1350,17 +1273,6 @@ def _check_full_batch(schedule: Schedule, regularization: Regularization) -> Non
         raise ValueError(f"L-BFGS has no learning rate for the schedule {schedule.name!r} to set")
     if regularization != Regularization(l1=regularization.l1, l2=regularization.l2):
         raise ValueError(f"with L-BFGS, regularization takes only l1 and l2, got {regularization}")
-
-
-def _shares(data: _Data, samples: slice) -> Array:
-    """Return the weights of some samples in the loss, as float64."""
-    if data.weights is None:
-        return np.ones(len(range(*samples.indices(data.n_samples))))
-    return np.asarray(data.weights[data.at(samples)].astype(np.float64))
-
-
-def _rows(values: Array | None, rows: Any) -> Array | None:
-    return None if values is None else values[rows]
 
 
 def _divergence(what: str, epoch: int) -> str:

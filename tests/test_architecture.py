@@ -69,6 +69,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
             "checkpoint",
             "history",
             "metrics",
+            "_data",
             "_progress",
             "_resampling",
             "_watch",
