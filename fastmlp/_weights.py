@@ -183,10 +183,12 @@ def batch_weights(n_rows: int, batch_size: int, weights: Array | None, n_epochs:
     array([2., 1., 2., 1.])
     """
     epoch_rows = n_rows // n_epochs
+    if weights is None:
+        sizes = np.full(-(-epoch_rows // batch_size), float(batch_size))
+        sizes[-1:] -= len(sizes) * batch_size - epoch_rows
+        return np.tile(sizes, n_epochs)
     in_epoch = np.arange(0, epoch_rows, batch_size)
     starts = np.add.outer(epoch_rows * np.arange(n_epochs), in_epoch).reshape(-1)
-    if weights is None:
-        return np.diff(starts, append=n_rows).astype(np.float64)
     return np.asarray(np.add.reduceat(weights, starts, dtype=np.float64))
 
 
