@@ -37,6 +37,7 @@ from fastmlp.backends.numba_backend.programs.arguments import Call, Memory, Pred
 from fastmlp.backends.numba_backend.programs.row import row_plan, row_room
 from fastmlp.backends.numba_backend.team.choice import ThreadChoice
 from fastmlp.backends.numba_backend.team.workers import run_team
+from fastmlp.backends.numba_backend.vectors.records import fields
 from fastmlp.losses import LOSSES, CustomLoss, Loss
 from fastmlp.network import MLP, check_finite, check_logits, layer_views
 from fastmlp.optimizers import OPTIMIZERS, Adam, EpsilonHatAdam, Optimizer
@@ -319,18 +320,18 @@ class NumbaSession(Session):
         """Take rows forward and back, in batches; else as `_backpropagate`."""
         n_samples = X.shape[0]
         rates = self._rates(np.zeros(1), mean.l2)
-        plan = self.memory.plan.copy()
-        plan.gradient_only, plan.clip_value, plan.l1 = 1, math.inf, mean.l1
-        plan.total_weight = mean.total if mean.total > 0 else math.inf
-        plan.first_step, plan.first_batch, plan.end_batch = self.step, 0, 1
-        memory = self.memory._replace(plan=plan)
+        memory = self.memory._replace(plan=self.memory.plan.copy())
+        plan = fields(memory.plan)
+        plan["gradient_only"], plan["clip_value"], plan["l1"] = 1, math.inf, mean.l1
+        plan["total_weight"] = mean.total if mean.total > 0 else math.inf
+        plan["first_step"], plan["first_batch"], plan["end_batch"] = self.step, 0, 1
         gradient, loss = self._gradient, 0.0
         before: Array | None = None
         for start in range(0, n_samples, self.batch_size):
             rows = slice(start, start + self.batch_size)
-            plan.first_row = mean.first_row + start
-            flat, plan.x_stride = native_or_converted(X[rows], self.dtype)
-            n_rows = plan.epoch_visits = min(self.batch_size, n_samples - start)
+            plan["first_row"] = mean.first_row + start
+            flat, plan["x_stride"] = native_or_converted(X[rows], self.dtype)
+            n_rows = plan["epoch_visits"] = min(self.batch_size, n_samples - start)
             call = self._call(
                 flat,
                 y[rows],
@@ -346,7 +347,7 @@ class NumbaSession(Session):
                 gradient += before
             if start + self.batch_size < n_samples:
                 before = gradient.copy()
-            plan.l1 = rates.l2 = 0.0  # penalties belong to the objective once
+            plan["l1"] = rates.l2 = 0.0  # penalties belong to the objective once
         return float(loss)
 
     def _update(self, gradient: Array, learning_rate: float) -> None:
@@ -364,14 +365,15 @@ class NumbaSession(Session):
     def _rates(self, learning_rates: Array, l2: Array | float) -> Any:
         """Return what differs in each of the next steps: records of StepRates."""
         rates = StepRates.array(len(learning_rates))
-        rates.rate, rates.l2 = learning_rates, l2
-        rates.epsilon = getattr(self.optimizer, "epsilon", 0.0)
+        of = fields(rates)
+        of["rate"], of["l2"] = learning_rates, l2
+        of["epsilon"] = getattr(self.optimizer, "epsilon", 0.0)
         if isinstance(self.optimizer, Adam):
             steps = self.step + 1 + np.arange(len(rates))
-            rates.corrected_rate = learning_rates / (1 - self.optimizer.beta_1**steps)
-            rates.corrected_root = 1 / np.sqrt(1 - self.optimizer.beta_2**steps)
+            of["corrected_rate"] = learning_rates / (1 - self.optimizer.beta_1**steps)
+            of["corrected_root"] = 1 / np.sqrt(1 - self.optimizer.beta_2**steps)
             if self.optimizer.epsilon_hat:
-                rates.epsilon *= rates.corrected_root
+                of["epsilon"] *= of["corrected_root"]
         return rates
 
     def _batch_l2(self, order: Array, sample_weight: Array | None, n_epochs: int) -> Array | float:
@@ -446,14 +448,14 @@ class NumbaSession(Session):
         penalties: Array | None,
         n_epochs: int = 1,
     ) -> Array:
-        plan, n_batches = self.memory.plan, len(learning_rates)
+        plan, n_batches = fields(self.memory.plan), len(learning_rates)
         rates = self._rates(learning_rates, self._batch_l2(order, sample_weight, n_epochs))
         call = self._call(X, y, sample_weight, order, rates, logits, penalties)
-        plan.x_stride, plan.epoch_visits = x_stride, len(order) // n_epochs
-        plan.first_step, first = self.step, 0
+        plan["x_stride"], plan["epoch_visits"] = x_stride, len(order) // n_epochs
+        plan["first_step"], first = self.step, 0
         while first < n_batches:
             n_threads, batches = self.threads.next_call(n_batches - first)
-            plan.first_batch, plan.end_batch = first, first + batches
+            plan["first_batch"], plan["end_batch"] = first, first + batches
             self._run(self.memory, call, _width(y), n_threads)
             self.step += batches
             first += batches
@@ -485,17 +487,17 @@ class NumbaSession(Session):
 
     def _run(self, memory: Memory, call: Call, target_width: int, n_threads: int) -> None:
         """Run the program on a team of threads, and learn from how long it takes."""
-        plan = memory.plan
-        plan.target_width = target_width
-        plan.has_weights = len(call.weights) > 0
-        plan.wants_logits = len(call.logits) > 0
-        plan.wants_penalties = len(call.penalties) > 0
-        plan.n_visits = len(call.order)
+        plan = fields(memory.plan)
+        plan["target_width"] = target_width
+        plan["has_weights"] = len(call.weights) > 0
+        plan["wants_logits"] = len(call.logits) > 0
+        plan["wants_penalties"] = len(call.penalties) > 0
+        plan["n_visits"] = len(call.order)
         program = compiled("train", self.dtype)  # before the clock starts: it may have to compile
         started = time.perf_counter()
         run_team(program, n_threads, self.threads.at_most, (passed(memory), passed(call)))
-        whole = min(self.batch_size, plan.epoch_visits[0])
-        batches = (plan.end_batch - plan.first_batch)[0] * whole / self.batch_size
+        whole = min(self.batch_size, int(plan["epoch_visits"][0]))
+        batches = int(plan["end_batch"][0] - plan["first_batch"][0]) * whole / self.batch_size
         self.threads.learn(n_threads, batches, time.perf_counter() - started)
 
 
