@@ -76,8 +76,8 @@ class PooledRows:
 
     def toarray(self) -> NoReturn:
         raise TypeError(
-            "X holds rows of several processes, which only Trainer.fit with the DataParallel that "
-            "pooled them can use; here, give rows of this process's own"
+            "X holds rows of several processes, which only a Trainer with the DataParallel that "
+            "pooled them can fit and evaluate; here, give rows of this process's own"
         )
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:

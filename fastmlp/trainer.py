@@ -623,7 +623,7 @@ class Trainer:
         Parameters
         ----------
         X, y, sample_weight
-            As for `fit`.
+            As for `fit`. Of rows that processes have pooled, all processes call it together.
 
         Returns
         -------
@@ -645,9 +645,25 @@ class Trainer:
         >>> round(loss, 4), accuracy
         (0.6931, 1.0)
         """
+        if isinstance(X, PooledRows):
+            return self._evaluate_together(X, y, sample_weight)
         data = self._data(X, y, sample_weight)
         with self._lock:
             return Scores(self._measure(self._predictions(), data, refuse_nan=True))
+
+    def _evaluate_together(
+        self, X: PooledRows, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> Scores:
+        with self._lock, self.backend.fitting() as agree:
+            data, parameters = self._data(X, y, sample_weight), self.network.parameters
+            agree(
+                lambda: {
+                    "the data": fingerprint(data),
+                    "the parameters": f"checksum {checksum(parameters):08x}",
+                }
+            )
+            bound = self._bind(self.backend, min(self.batch_size, _ROWS_AT_ONCE))
+            return Scores(self._measure(bound.predicting(parameters), data, refuse_nan=True))
 
     def predict(self, X: ArrayLike) -> Array:
         """Return what `MLP.predict` returns, computed by the trainer's backend.

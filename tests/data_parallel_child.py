@@ -118,6 +118,9 @@ def own_rows(folder: Path) -> dict[str, Any]:
     trainer.fit(given, y, 1, verbose=False)
     found["names"] = trainer.network.feature_names == tuple(names)
     found["predict"] = outcome(lambda: trainer.predict(given)) if WORLD.size > 1 else ""
+    scores = trainer.evaluate(*trainer.backend.pool(X[mine], Y[mine], WEIGHTS[mine]))
+    found["scores"] = [float(one) for one in scores]
+    found["scores here"] = [float(one) for one in trainer.evaluate(X, Y, WEIGHTS)]
     odd = WORLD.rank == WORLD.size - 1
     backend = trainer.backend
     found["width"] = outcome(lambda: backend.pool(X[mine, : 20 - odd], Y[mine]))
@@ -125,6 +128,7 @@ def own_rows(folder: Path) -> dict[str, Any]:
     holed = X[mine].copy()
     holed[:odd] = np.nan
     found["holes"] = outcome(lambda: trainer.fit(*backend.pool(holed, Y[mine]), 1, verbose=False))
+    found["holed scores"] = outcome(lambda: trainer.evaluate(*backend.pool(holed, Y[mine])))
     found["good"] = outcome(lambda: trainer.fit(*backend.pool(X[mine], Y[mine]), 1, verbose=False))
     return found
 

@@ -121,6 +121,7 @@ def test_rows_that_lie_in_several_processes_give_the_bits_of_one_array(played):
             assert [seen[name] for name in trained] == [one[name] for name in trained], n
             assert seen["slices of a Parquet file"] == one["adam float32 numba 1"][0]
             assert seen["names"]
+            assert seen["scores"] == pytest.approx(seen["scores here"], rel=1e-6)
             assert seen["good"] == "no error"
 
 
@@ -150,6 +151,7 @@ def test_own_rows_that_do_not_fit_are_said_in_all_processes(played, n: int):
     for seen in others:
         assert seen["length"].startswith(f"ValueError: {text}: X has ")
         assert seen["holes"].startswith(f"ValueError: {text}: X holds NaN")
+        assert seen["holed scores"] == seen["holes"]
     assert "rows, but what goes with it is (" in last["length"]
     assert "(first in row 0)" in last["holes"]
 

@@ -148,7 +148,8 @@ class DataParallel(Backend):
         Returns
         -------
         tuple
-            X, for `Trainer.fit` alone and its `validation_data`, and the others as arrays.
+            X, for `Trainer.fit`, its `validation_data` and `Trainer.evaluate` alone, and the others
+            as arrays.
 
         Raises
         ------
