@@ -46,7 +46,7 @@ _OLD_FORMAT = "fastmlp checkpoint 1"
 #: Text takes up to 25 times its size when it is read: this is the record of 400,000 epochs.
 _MOST_TEXT_BYTES = 2**26
 #: Settings that earlier versions did not keep, and what they were.
-_LATER_SETTINGS = {"scaling_layer": False}
+_LATER_SETTINGS = {"scaling_layer": False, "precision": "full"}
 _ARRAY_KINDS = "biufcSUmM"
 
 

@@ -5,7 +5,8 @@ A file is what the safetensors library writes: a header of JSON, then the arrays
 there is a scaling layer, ``scale`` of shape (n_inputs,). The header's ``__metadata__`` holds one
 entry, ``fastmlp``: a description in JSON with the version of its form. That is 2 for networks with
 a scaling layer, which earlier readers would take for others, and 1 for those without. It is 3 for
-ensembles, networks of one shape: each array has an axis more in front, of so many members.
+ensembles, networks of one shape: each array has an axis more in front, of so many members; and 4
+for networks and ensembles of another precision than "full".
 Its ``sha256`` is the digest of the rest of it, as JSON with sorted keys, and of all arrays' bytes
 in the order of layers; so the same model is the same file.
 
@@ -56,7 +57,7 @@ from fastmlp.preprocessing import Feature, Preprocessing
 Array = NDArray[Any]
 
 #: The latest version that there is; `_described` chooses the earliest that will do.
-VERSION = 3
+VERSION = 4
 #: Text takes up to 25 times its size when it is read: this is 200 MB.
 MOST_HEADER_BYTES = 2**23
 
@@ -104,6 +105,15 @@ _SCHEMAS = {
     3: Fields(
         _FIRST_FIELDS
         | {"version": Exactly(3), "scaling_layer": Truth(), "n_members": Integer(1, _MOST_UNITS)}
+    ),
+    4: Fields(
+        _FIRST_FIELDS
+        | {
+            "version": Exactly(4),
+            "scaling_layer": Truth(),
+            "n_members": Maybe(Integer(1, _MOST_UNITS)),
+            "precision": Exactly("bfloat16"),
+        }
     ),
 }
 #: The library looks at what stands beside it.
@@ -335,6 +345,9 @@ def _described(network: MLP, model: ModelFile) -> dict[str, Any]:
     if model.members is not None:
         version, later["n_members"] = 3, len(model.members)
         later["scaling_layer"] = network.scaling_layer
+    if network.precision != "full":
+        version, later = 4, {"n_members": None, **later}
+        later |= {"scaling_layer": network.scaling_layer, "precision": network.precision}
     return {
         "version": version,
         "layer_sizes": list(network.layer_sizes),
@@ -415,7 +428,8 @@ def _read(file: BinaryIO, library: Any, name: str) -> ModelFile:
     description = read_json(header["__metadata__"]["fastmlp"], finite=True)
     _check_version(description, name)
     parts = _check(description)
-    front = (description["n_members"],) if "n_members" in description else ()
+    n_members = description.get("n_members")
+    front = () if n_members is None else (n_members,)
     each = _shapes(description["layer_sizes"], _has_scale(description))
     shapes = {array: (*front, *shape) for array, shape in each.items()}
     n_bytes = sum(map(math.prod, shapes.values())) * np.dtype(description["dtype"]).itemsize
@@ -520,9 +534,10 @@ def _model(
         seed=description["seed"],
         input_scale=description["input_scale"],
         scaling_layer=_has_scale(description),
+        precision=description.get("precision"),
     )
-    n_members = description.get("n_members", 1)
-    parts = [array.reshape(n_members, -1) for array in arrays.values()]
+    n_members = description.get("n_members")
+    parts = [array.reshape(n_members or 1, -1) for array in arrays.values()]
     parameters = np.concatenate(parts, axis=1)
     _check_finite(parameters)
     network.parameters = parameters[0]
@@ -530,7 +545,7 @@ def _model(
     network.feature_names = None if names is None else tuple(names)
     network.label_names = description["label_names"]
     network.training = description["training"]
-    members = parameters if "n_members" in description else None
+    members = None if n_members is None else parameters
     return ModelFile(network, preprocessing, description["estimator"], members)
 
 

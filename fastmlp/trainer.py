@@ -1259,6 +1259,7 @@ class Trainer:
             "dtype": network.dtype.name,
             "input_scale": network.input_scale,
             "scaling_layer": network.scaling_layer,
+            "precision": network.precision,
             "loss": self.loss,
             "optimizer": self.optimizer,
             "batch_size": self.batch_size,

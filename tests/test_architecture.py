@@ -22,6 +22,7 @@ TRAINER = BASE | {"trainer"}
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "basics": (
         {
+            "_bfloat16",
             "_checks",
             "_cores",
             "_files",

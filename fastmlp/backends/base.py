@@ -174,7 +174,8 @@ class Backend(ABC):
         The default is None. A backend that computes by the formulas of the descriptions
         themselves knows every subclass of them; one with kernels of its own should name what it
         has none for, so that nothing is trained as something else. A backend that knows no
-        scaling layer says so where ``network.scaling_layer`` is True.
+        scaling layer says so where ``network.scaling_layer`` is True, and one without products in
+        bfloat16 where ``network.precision`` is "bfloat16".
 
         Parameters
         ----------
@@ -337,6 +338,8 @@ class Session(ABC):
     scaling_layer : bool
         Whether a learned factor for every input stands in front of the first weight layer: the
         last `n_inputs` of the parameters (`fastmlp.network.scale_view`).
+    precision : str
+        "full", or "bfloat16" where the factors of all products are rounded to it (`MLP`).
     dtype : dtype
         The network's: float32 or float64.
     loss, optimizer, regularization, batch_size, seed
@@ -378,6 +381,7 @@ class Session(ABC):
         self.output_activation = network.output_activation
         self.input_scale = network.input_scale
         self.scaling_layer = network.scaling_layer
+        self.precision = network.precision
         self.dtype = network.dtype
         self.loss = loss
         self.optimizer = optimizer

@@ -150,22 +150,26 @@ class NumpySession(Session):
     def _forward(self, X: Any, first_row: int) -> tuple[list[Array], list[Array], Array]:
         """Return every layer's inputs, every hidden layer's da/dz, and the logits.
 
+        Inputs are as products read them.
+
         The first layer's inputs are those of the scaling layer, where there is one. `first_row` is
         the number in the batch of the first row of X.
         """
         network, last = self.network, self.network.n_layers - 1
+        weights, scale = network.factors()
         a = network.scaled(X)
         if self.regularization.input_noise:
             noise = gaussian_noise(self.seed, self.step, a.shape, self.dtype, first_row)
             a = a + self.dtype.type(self.regularization.input_noise) * noise
         if self.rates[0]:
             a = a * self._mask(0, a.shape, first_row)
+        a = network.as_factor(a)
         inputs, slopes = [a], []
-        if network.scale is not None:
-            a = a * network.scale
+        if scale is not None:
+            a = a * scale
         for layer in range(last):
             activation = network.hidden_activations[layer]
-            z = a @ network.weights[layer]
+            z = a @ weights[layer]
             z += network.biases[layer]
             # Where the derivative is had from `a`, the activation overwrites z.
             a = activation.forward(z, out=np.empty_like(z) if activation.needs_input else z)
@@ -173,9 +177,10 @@ class NumpySession(Session):
             if self.rates[layer + 1]:
                 mask = self._mask(layer + 1, a.shape, first_row)
                 a, slope = a * mask, slope * mask
+            a = network.as_factor(a)
             inputs.append(a)
             slopes.append(slope)
-        z = a @ network.weights[last]
+        z = a @ weights[last]
         z += network.biases[last]
         return inputs, slopes, z
 
@@ -184,11 +189,13 @@ class NumpySession(Session):
     ) -> None:
         """Write the gradient, given `delta`, the loss's gradient by the logits."""
         weight_gradients, bias_gradients = layer_views(gradient, self.layer_shapes)
+        weights, _ = self.network.factors()
         for layer in reversed(range(self.network.n_layers)):
+            delta = self.network.as_factor(delta)
             np.matmul(inputs[layer].T, delta, out=weight_gradients[layer])
             np.sum(delta, axis=0, out=bias_gradients[layer])
             if layer:
-                delta = delta @ self.network.weights[layer].T
+                delta = delta @ weights[layer].T
                 delta *= slopes[layer - 1]
         scale, scale_gradient = self.network.scale, scale_view(gradient, self.layer_shapes)
         if scale is not None and scale_gradient is not None:

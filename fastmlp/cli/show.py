@@ -106,6 +106,8 @@ def _facts(model: ModelFile) -> list[tuple[str, str]]:
         facts.append(("estimator", str(model.estimator["kind"])))
     if network.input_scale != 1:
         facts.append(("input scale", f"{network.input_scale:g}"))
+    if network.precision != "full":
+        facts.append(("precision", network.precision))
     names = [_feature(feature) for feature in columns.features]
     if all(name.isdecimal() for name in names):
         names = []

@@ -62,6 +62,11 @@ class JaxBackend(Backend):
     def unsupported(
         self, network: MLP, loss: Loss, optimizer: Optimizer, regularization: Regularization
     ) -> str | None:
+        if network.precision != "full":
+            return (
+                f"the JAX backend computes in full precision only, not in {network.precision}; "
+                "the backends 'numba' and 'numpy' do"
+            )
         unknown = first_unknown(_KNOWN_TYPES, network, loss, optimizer, regularization)
         if unknown is None:
             return None

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp import _bfloat16
 from fastmlp.backends.numba_backend.first_layer.columns import N_PARTS, Counts, list_size
 from fastmlp.backends.numba_backend.first_layer.nonzeros import lists_size, n_words
 from fastmlp.backends.numba_backend.kernels.activations import (
     ACTIVATION_CODES,
     SLOPE_FROM_OUTPUT,
+    SLOPE_FROM_ROUNDED,
 )
 from fastmlp.backends.numba_backend.kernels.losses import LOSS_CODES, OUTPUT_CODES
 from fastmlp.backends.numba_backend.kernels.optimizers import OPTIMIZER_CODES
@@ -48,6 +50,8 @@ class Layout:
     dtype : dtype
     has_scale : bool, default False
         Whether there is a scaling layer.
+    rounds : bool, default False
+        Whether products read weights rounded to bfloat16.
 
     Attributes
     ----------
@@ -73,11 +77,14 @@ class Layout:
         dropout_rates: Sequence[float],
         dtype: np.dtype[Any],
         has_scale: bool = False,
+        rounds: bool = False,
     ) -> None:
         self.layer_shapes = layer_shapes
+        self.rounds = rounds
         self.dtype = dtype
         self.lanes = LANES_BYTES // dtype.itemsize
         self.layers = Layer.array(len(layer_shapes))
+        slope_from_output = SLOPE_FROM_ROUNDED if rounds else SLOPE_FROM_OUTPUT
         #: Where every layer's weights begin in a block.
         self.starts: list[int] = []
         end = 0
@@ -92,7 +99,7 @@ class Layout:
                 layer.activation = ACTIVATION_CODES[activation.name]
                 layer.activation_parameter = activation_parameter(activation)
                 self.layers[number + 1].stores_slopes = (
-                    dropout_rates[number + 1] > 0 or activation.name not in SLOPE_FROM_OUTPUT
+                    dropout_rates[number + 1] > 0 or activation.name not in slope_from_output
                 )
             layer.weights = end
             self.starts.append(end)
@@ -150,26 +157,28 @@ class Layout:
         if factors is not None:
             factors[:] = block[self.scale :][: len(factors)]
 
-    def scale_weights(self, floats: Array) -> None:
-        """Write the first layer's scaled weights, which products read, as the kernels do.
+    def write_effective(self, floats: Array) -> None:
+        """Write the weights that products read, where they are scaled or rounded, as kernels do.
 
         Parameters
         ----------
         floats : ndarray
             All of a session's, with the parameters as the first block.
         """
-        first = self.layers[0]
-        if first.effective == first.weights:
-            return
-        shape = int(first.out_panels), int(first.n_in) + 1, self.lanes
-        weights, scaled = (
-            floats[start:][: math.prod(shape)].reshape(shape)
-            for start in (first.weights, first.effective)
-        )
-        factors = floats[self.scale :][: first.n_in]
-        with np.errstate(all="ignore"):  # as compiled code
-            scaled[:, :-1] = weights[:, :-1] * factors[:, None]
-        scaled[:, -1] = weights[:, -1]
+        for number, layer in enumerate(self.layers):
+            if layer.effective == layer.weights:
+                continue
+            shape = int(layer.out_panels), int(layer.n_in) + 1, self.lanes
+            own, effective = (
+                floats[start:][: math.prod(shape)].reshape(shape)
+                for start in (layer.weights, layer.effective)
+            )
+            weights = own[:, :-1]
+            if number == 0 and self.scale:
+                with np.errstate(all="ignore"):  # as compiled code
+                    weights = weights * floats[self.scale :][: layer.n_in, None]
+            effective[:, :-1] = _bfloat16.rounded(weights) if self.rounds else weights
+            effective[:, -1] = own[:, -1]
 
 
 def allocate(layout: Layout, plan: Any, most_threads: int) -> Memory:
@@ -216,8 +225,12 @@ def _place(layout: Layout, plan: Any, most_threads: int) -> None:
     row.average = take(layout.block_size)
     row.gradient = take(layout.block_size)
     row.scale = layout.scale
+    if layout.rounds:
+        row.rounded = take(layout.block_size)
+        layout.layers.effective = row.rounded + layout.layers.weights
     if layout.scale:
-        layout.layers[0].effective = take(first.out_panels * (first.n_in + 1) * lanes)
+        if not layout.rounds:
+            layout.layers[0].effective = take(first.out_panels * (first.n_in + 1) * lanes)
         row.scale_parts = take(first.out_panels * first.in_panels * lanes)
     for number, layer in enumerate(layout.layers):
         rows = row.batch_size * layer.input_stride

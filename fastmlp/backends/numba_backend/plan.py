@@ -31,6 +31,7 @@ class Plan(Record):
     average: int  # the moving average's block
     gradient: int  # the gradient's block
     scale: int  # in a block, the scaling layer's factors; 0 where there is none
+    rounded: int  # the block of rounded weights that products read; 0 where they are in full
     scale_parts: int  # what each panel adds to the factors' gradient, [panels][vectors of inputs]
     second_input: int  # the first layer's second input buffer
     second_hidden: int  # the second layer's second input buffer
@@ -86,7 +87,7 @@ class Layer(Record):
     weights: int  # offset in a block
     weights_rate: float  # factor on the learning rate
     biases_rate: float
-    effective: int  # what products read: the weights, or the first layer's scaled, in its panels
+    effective: int  # what products read: the weights, or these scaled or rounded, in panels
     inputs: int  # offset of [batch_size][input_stride]
     input_stride: int
     slopes: int  # derivatives of the activations that are the layer's inputs; same stride

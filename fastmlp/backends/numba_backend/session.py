@@ -121,7 +121,8 @@ class NumbaSession(Session):
         rates = regularization.dropout_rates(network.n_layers)
         hidden = network.hidden_activations
         shapes, has_scale = network.layer_shapes, network.scaling_layer
-        self.layout = Layout(shapes, hidden, rates, self.dtype, has_scale)
+        rounds = self.precision == "bfloat16"
+        self.layout = Layout(shapes, hidden, rates, self.dtype, has_scale, rounds)
         layers = self.layout.layers
         layers.weights_rate, layers.biases_rate = optimizer.layer_factors(network.n_layers)
         plan = describe(network, loss, optimizer, regularization)
@@ -149,7 +150,7 @@ class NumbaSession(Session):
 
     def _load(self, state: TrainingState) -> None:
         self.layout.pack(state.parameters, self._block(0))
-        self.layout.scale_weights(self.memory.floats)
+        self.layout.write_effective(self.memory.floats)
         for number, moment in enumerate(state.moments, start=1):
             self.layout.pack(moment, self._block(number * self.layout.block_size))
         if state.average is not None:
@@ -244,7 +245,8 @@ class NumbaSession(Session):
 
     def row_function(self, output: str) -> Callable[[Array, Array], bool]:
         scale = float(self.memory.plan.input_scale[0])
-        plan = row_plan(self.layout.layers, output, scale, self.layout.lanes)
+        layout = self.layout
+        plan = row_plan(layout.layers, output, scale, layout.lanes, layout.rounds)
         program, room = compiled("row", self.dtype), _RowRoom(plan, self.dtype)
         kept = plan, self.memory.floats
         held_plan, floats = map(passed, kept)

@@ -26,6 +26,7 @@ from fastmlp.backends.numba_backend.first_layer.plan import (
 )
 from fastmlp.backends.numba_backend.kernels.optimizers import descend, is_plain
 from fastmlp.backends.numba_backend.kernels.parameters import apply_rows, is_whole
+from fastmlp.backends.numba_backend.kernels.rounding import follow_rows, rounds
 from fastmlp.backends.numba_backend.plan import (
     Net,
     StepRates,
@@ -129,6 +130,16 @@ def apply_zeros(
 
 
 @kernel
+def follow_listed(net: Net, panel: Index, numbers: Numbers, n: Index) -> None:
+    """Bring what products read of `n` rows of a panel, by number, up to date."""
+    if rounds(net.plan):
+        layer, step = layer_of(net, 0), lanes(net.memory)
+        for i in range(n):
+            row = load_index(numbers, i)
+            follow_rows(net, weights_of_panel(layer, panel, row, row + 1, step))
+
+
+@kernel
 def apply_columns(net: Net, used: Used, task: Task, room: Room, rates: StepRates) -> Any:
     """Apply the gradient of the rows of a panel by active columns, and zeros between them.
 
@@ -146,6 +157,7 @@ def apply_columns(net: Net, used: Used, task: Task, room: Room, rates: StepRates
         active = advance_index(columns.active, first)
         panel = advance(net.memory, panel_of(layer, task.panel, step))
         descend(panel, active, last - first, gradient, rates.rate * layer.weights_rate)
+        follow_listed(net, task.panel, active, last - first)
         return start, stop
     zeros = advance(gradient, CHUNK * step)
     at, passed = start, 0  # rows before `at` are done; so many active columns are passed

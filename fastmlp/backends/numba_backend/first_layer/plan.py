@@ -25,6 +25,7 @@ from fastmlp.backends.numba_backend.first_layer.nonzeros import (
     n_words,
 )
 from fastmlp.backends.numba_backend.kernels.noise import Mask, add_noise, drop, stream_key
+from fastmlp.backends.numba_backend.kernels.rounding import round_row, rounds
 from fastmlp.backends.numba_backend.plan import Net, Visits, layer_of
 from fastmlp.backends.numba_backend.products.chunks import divide_evenly
 from fastmlp.backends.numba_backend.team.barrier import Team, begin_of, end_of, meet
@@ -122,7 +123,8 @@ def fills_zeros(net: Net) -> bool:
 @inlined
 def copies_inputs(net: Net) -> bool:
     """Return whether inputs are copied; a copy for a narrow layer would serve few products."""
-    return not is_narrow(layer_of(net, 0)) or fills_zeros(net) or net.plan.input_scale != 1.0
+    changes = fills_zeros(net) or net.plan.input_scale != 1.0 or rounds(net.plan)
+    return changes or not is_narrow(layer_of(net, 0))
 
 
 @inlined
@@ -169,7 +171,8 @@ def gather(
 ) -> None:
     """Copy a part of a batch into the first layer's inputs, with noise and dropout.
 
-    Without the columns, and marking the terms, that the mode leaves out.
+    Without the columns, and marking the terms, that the mode leaves out: what only rounding makes
+    zero counts as a term.
     """
     plan, layer = net.plan, layer_of(net, 0)
     stride, width = layer.input_stride, part.last_column - part.first_column
@@ -186,6 +189,10 @@ def gather(
             mark_terms(out, n_columns, advance_index(words, row * n_words(n_columns)))
     if fills_zeros(net):
         add_noise_and_drop(net, part, batch)
+    if rounds(plan):
+        for row in range(part.first_row, part.last_row):
+            out = advance(net.memory, buffer + row * stride + part.first_column)
+            round_row(out, width)
 
 
 @kernel

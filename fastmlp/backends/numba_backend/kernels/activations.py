@@ -223,6 +223,8 @@ ACTIVATION_CODES = {
 }
 #: Those whose derivative is had from their output in one or two instructions.
 SLOPE_FROM_OUTPUT = ("identity", "relu", "sigmoid", "tanh")
+#: Of them, those to which it is the same whether the output has been rounded.
+SLOPE_FROM_ROUNDED = ("identity", "relu")
 
 
 @inlined

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastmlp.backends.numba_backend.kernels.optimizers import Update, update
 from fastmlp.backends.numba_backend.kernels.regularization import average, finish_gradient
+from fastmlp.backends.numba_backend.kernels.rounding import follow_rows
 from fastmlp.backends.numba_backend.plan import Net, PanelRows, Plan, StepRates, has_scale
 from fastmlp.backends.numba_backend.vectors.simd import advance, lanes, load, store
 from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Scalar, inlined, kernel
@@ -32,6 +33,7 @@ def update_rows(
     n = rows.n * lanes(w)
     changed = Update(w, n, gradient, factor, rows.rate, moments, plan.block_size)
     update(changed, plan, rates)
+    follow_rows(net, rows)
 
 
 @kernel

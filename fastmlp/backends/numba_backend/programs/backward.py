@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastmlp.backends.numba_backend.kernels.activations import slope_from_output
+from fastmlp.backends.numba_backend.kernels.rounding import round_strip, rounds
 from fastmlp.backends.numba_backend.plan import Layer, Net, Share, layer_of
 from fastmlp.backends.numba_backend.products.rows import (
     Panels,
@@ -47,6 +48,8 @@ def multiply_by_slopes(
             slope = slope_from_output(below.activation, load(outputs, row * stride))
             i = row * strip.stride
             store(strip.data, i, load(strip.data, i) * slope)
+    if rounds(net.plan):
+        round_strip(strip, share.n_rows)
     if number > 1:
         where = below.deltas + share.first_row * below.delta_stride + column
         rows = advance(net.memory, where)

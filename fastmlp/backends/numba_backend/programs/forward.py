@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastmlp.backends.numba_backend.kernels.activations import activate
 from fastmlp.backends.numba_backend.kernels.noise import Mask, drop, stream_key
+from fastmlp.backends.numba_backend.kernels.rounding import round_strip, rounds
 from fastmlp.backends.numba_backend.plan import Net, Share, layer_of
 from fastmlp.backends.numba_backend.products.rows import (
     Room,
@@ -64,3 +65,5 @@ def activate_rows(net: Net, number: Index, outputs: Pointer, share: Share, key: 
             threshold, scale = above.dropout_threshold, above.dropout_scale
             mask = Mask(own_key, first_index + p * step, layer.n_out, threshold, scale)
             drop(strip, slopes, stores, n_rows, mask)
+        if rounds(plan):
+            round_strip(strip, n_rows)

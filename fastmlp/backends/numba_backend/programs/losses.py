@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastmlp.backends.numba_backend.kernels.losses import Group, losses_of_rows
+from fastmlp.backends.numba_backend.kernels.rounding import round_strip, rounds
 from fastmlp.backends.numba_backend.plan import Net, Visits, layer_of
 from fastmlp.backends.numba_backend.vectors.pointers import (
     Numbers,
@@ -23,6 +24,7 @@ from fastmlp.backends.numba_backend.vectors.simd import (
     store_scalar,
     transpose_square,
 )
+from fastmlp.backends.numba_backend.vectors.strips import Strip
 from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, Scalar, inlined, kernel
 
 
@@ -135,6 +137,8 @@ def store_deltas(net: Net, rows: Pointer, first: Index, count: Index, place: Pla
         where = last.delta_panels + (p * net.plan.batch_size + first) * step
         strip = advance(net.memory, where)
         transpose_square(square, step, n_used, strip, step, count)
+        if rounds(net.plan):
+            round_strip(Strip(strip, step), count)
         for r in range(count):
             store(rows, r * last.delta_stride + p * step, load(strip, r * step))
 

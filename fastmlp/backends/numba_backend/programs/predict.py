@@ -12,6 +12,7 @@ from fastmlp.backends.numba_backend.kernels.outputs import (
     is_nothing,
     sum_of_nothings,
 )
+from fastmlp.backends.numba_backend.kernels.rounding import round_row, rounds
 from fastmlp.backends.numba_backend.plan import Net, Share, layer_of
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
 from fastmlp.backends.numba_backend.products.prefetch import Ahead
@@ -42,6 +43,8 @@ def load_rows(net: Net, call: Any, start: Index, n: Index, out: Pointer) -> None
         store(own, last_panel, nothing)  # whatever lay behind the row
         load_row(call.X, (start + row) * call.x_stride, own, first.n_in, net.plan.input_scale)
         total = sum_of_nothings(own, first.n_in, total)
+        if rounds(net.plan):
+            round_row(own, first.n_in)
     if not is_nothing(total):
         store_index(call.found, 0, 1)
 

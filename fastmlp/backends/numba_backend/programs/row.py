@@ -19,6 +19,7 @@ from fastmlp.backends.numba_backend.kernels.outputs import (
     is_nothing,
     sum_of_nothings,
 )
+from fastmlp.backends.numba_backend.kernels.rounding import round_row
 from fastmlp.backends.numba_backend.programs.arguments import Floats, Integers
 from fastmlp.backends.numba_backend.vectors.pointers import (
     Numbers,
@@ -69,9 +70,12 @@ class RowLayer(Record):
     n_out: int  # the last layer's counts
     n_layers: int
     widest: int  # elements of the longest row in the network
+    rounds: int  # whether inputs are rounded to bfloat16
 
 
-def row_plan(layers: Any, output: str, input_scale: float, lane_count: int) -> Any:
+def row_plan(
+    layers: Any, output: str, input_scale: float, lane_count: int, rounds: bool = False
+) -> Any:
     """Return what `row` needs to know about a network.
 
     Parameters
@@ -81,6 +85,8 @@ def row_plan(layers: Any, output: str, input_scale: float, lane_count: int) -> A
         The output activation; "linear" for logits.
     input_scale : float
     lane_count : int
+    rounds : bool, default False
+        Whether factors are rounded to bfloat16.
     """
     plan = RowLayer.array(len(layers))
     plan.n_in, plan.n_panels, plan.weights = layers.n_in, layers.out_panels, layers.effective
@@ -88,6 +94,7 @@ def row_plan(layers: Any, output: str, input_scale: float, lane_count: int) -> A
     plan.activation_parameter = layers.activation_parameter
     plan.scale[0], plan.scale[1:] = input_scale, 1.0
     plan.output, plan.n_out, plan.n_layers = OUTPUT_CODES[output], layers.n_out, len(layers)
+    plan.rounds = rounds
     plan.widest = lane_count * max(layers.in_panels.max(), layers.out_panels.max())
     return plan
 
@@ -185,6 +192,8 @@ def run_row(plan: Records, memory: Pointer, values: Pointer, out: Pointer, space
         count = list_inputs(source, layer.n_in, layer.scale, inputs, places)
         if number == 0 and not is_nothing(sum_of_nothings(inputs, count, zero(inputs))):
             return False
+        if layer.rounds != 0:
+            round_row(inputs, count)
         weights = advance(memory, layer.weights)
         multiply_row(inputs, places, count, weights, layer.n_in, layer.n_panels, outputs)
         if number < n_layers - 1:

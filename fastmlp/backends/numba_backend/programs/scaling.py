@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastmlp.backends.numba_backend.kernels.rounding import round_strip, rounds
 from fastmlp.backends.numba_backend.kernels.scaling import (
     divide_gradient,
     scale_panel,
@@ -11,6 +12,7 @@ from fastmlp.backends.numba_backend.plan import Net, layer_of, panel_of
 from fastmlp.backends.numba_backend.programs.update import changes_scale
 from fastmlp.backends.numba_backend.team.barrier import Team, begin_of, end_of, meet
 from fastmlp.backends.numba_backend.vectors.simd import advance, lanes
+from fastmlp.backends.numba_backend.vectors.strips import Strip
 from fastmlp.backends.numba_backend.vectors.types import inlined, kernel
 
 
@@ -51,6 +53,8 @@ def scale_panels(net: Net, team: Team) -> None:
         offset = panel_of(layer, p, step)
         out = advance(net.memory, layer.effective + offset - layer.weights)
         scale_panel(advance(net.memory, offset), factors, layer.n_in, out)
+        if rounds(plan):
+            round_strip(Strip(out, step), layer.n_in)
 
 
 @inlined

@@ -15,6 +15,7 @@ from fastmlp.backends.numba_backend.kernels.regularization import (
     measure_norm,
     penalty_of,
 )
+from fastmlp.backends.numba_backend.kernels.rounding import follow_rows
 from fastmlp.backends.numba_backend.plan import (
     Net,
     StepRates,
@@ -119,6 +120,7 @@ def update_whole(net: Net, team: Team, norms: Records, rates: StepRates) -> None
             update_rows(net, biases, advance(gradient, biases.offset), factor, rates)
             if plan.max_norm < np.inf:
                 limit_norms(advance(net.memory, weights.offset), layer.n_in, plan.max_norm)
+                follow_rows(net, weights)
             average_rows(net, weights.offset, layer.n_in + 1)
     if changes_scale(net, team):
         rows = rows_of_scale(net)

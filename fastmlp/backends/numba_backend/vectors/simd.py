@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp._bfloat16 import rounded
 from fastmlp.backends.numba_backend.numba_target.later import cgutils, ir, types
 from fastmlp.backends.numba_backend.vectors.emit import Emit, instructions_of, register_operation
 from fastmlp.backends.numba_backend.vectors.pointers import first_of
@@ -674,6 +675,35 @@ def _(emit: Emit, v: Any) -> Any:
     two_to_width = emit.integers((bias + width) << width)
     e = builder.bitcast(builder.or_(biased, two_to_width), emit.vector)
     return emit.rows([m, builder.fsub(e, emit.constant(2.0**width + bias))])
+
+
+# --- bfloat16 --------------------------------------------------------------------------------
+
+
+def round_bfloat16(v: Vector) -> Vector:
+    """Return float32 lanes rounded as `fastmlp._bfloat16.rounded` does; float64 lanes as they are.
+
+    Examples
+    --------
+    >>> round_bfloat16(np.full(16, 1.004, dtype=np.float32))[0]
+    np.float32(1.0078125)
+    """
+    return rounded(v) if v.dtype == np.float32 else v
+
+
+@instructions_of(round_bfloat16)
+def _(emit: Emit, v: Any) -> Any:
+    if emit.dtype != types.float32:
+        return v
+    builder = emit.builder
+    bits = builder.bitcast(v, emit.bits)
+    last = builder.and_(builder.lshr(bits, emit.integers(16)), emit.integers(1))
+    nearest = builder.add(bits, builder.add(last, emit.integers(0x7FFF)))
+    quiet = builder.or_(bits, emit.integers(0x00400000))
+    is_nan = builder.fcmp_unordered("uno", v, v)
+    chosen = builder.select(is_nan, quiet, nearest)
+    upper = builder.and_(chosen, emit.integers(0xFFFF0000))
+    return builder.bitcast(upper, emit.vector)
 
 
 # --- Rows: tuples of vectors, unrolled -------------------------------------------------------
