@@ -1,7 +1,8 @@
 """The conformance kit: what any backend, ours or a stranger's, must do like the reference.
 
 The reference is the NumPy backend in float64, given the very numbers (rounded to the dtype under
-test) that the backend under test is given. Errors are relative: ||a - b|| / ||b||.
+test) that the backend under test is given. Errors are relative: ||a - b|| / ||b||. Of networks
+whose products are in bfloat16 it is that backend itself, in float32: it defines what is rounded.
 
 Bounds follow from the machine epsilon and the lengths of the sums, in no way from what a backend
 reaches. A sum of n products is off by at most n eps times the sum of its magnitudes (Higham,
@@ -10,6 +11,8 @@ conspire, by about sqrt(n) eps of them (Higham & Mary 2019, SIAM J. Sci. Comput.
 allows n eps of the result, which leaves a factor of sqrt(n) for cancellation. Logits have gone
 through the sums of every layer, n_in terms each; a gradient moreover through n_out terms each and
 one term for every row; and every layer rounds a few times more, in bias, activation, derivative.
+Where factors of products are rounded to bfloat16, one that lies in the middle of two of its numbers
+may become the other one: by its epsilon each. So a backend that does not round at all passes.
 
 Over many steps errors grow as the training itself makes differences grow. How much is measured:
 the reference is run again with every step's gradient displaced, at random, by as much as is
@@ -19,10 +22,12 @@ allowed for one gradient. A backend may differ by as much as this changes.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import pickle
 import sys
 import unittest
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -34,7 +39,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import _checks
+from fastmlp import _bfloat16, _checks
 from fastmlp._weights import total_weight
 from fastmlp.activations import ACTIVATIONS, ELU, OUTPUT_ACTIVATIONS, Activation, LeakyReLU
 from fastmlp.backends.base import Backend, Session, TrainingState, get_backend
@@ -174,7 +179,7 @@ def cases(
     checks : iterable of str, optional
         Names out of `CHECKS`. Default: all of them.
     dtypes : iterable of str, optional
-        Out of "float64" and "float32". Default: both.
+        Out of "float64" and "float32", with bfloat16 among the latter. Default: both.
     sample : float or int, default 1.0
         The share of cases to return, above 0 and at most 1, or their number, drawn evenly along
         the list: a slow backend may be content with a tenth.
@@ -204,12 +209,13 @@ def cases(
     ):
         if name not in known:
             raise ValueError(f"unknown {what} {name!r}; choose of {_checks.listing(known)}")
-    found = [
-        Case(f"{check}-{number // 2:03}-{setting.dtype}", check, setting)
-        for check in wanted
-        for number, setting in enumerate(_SETTINGS[check]())
-        if setting.dtype in kinds
-    ]
+    found = []
+    for check in wanted:
+        numbers: dict[str, Iterator[int]] = defaultdict(itertools.count)
+        for setting in _SETTINGS[check]():
+            number = next(numbers[setting.kind])
+            if setting.dtype in kinds:
+                found.append(Case(f"{check}-{number:03}-{setting.kind}", check, setting))
     count = sample if isinstance(sample, int) else max(1, round(sample * len(found)))
     if count >= len(found):
         return found
@@ -447,6 +453,8 @@ class Setting:
     weighted: bool = True
     input_scale: float = 1.0
     scaling_layer: bool = False
+    #: As the network has it; "bfloat16" with float32 only.
+    precision: str = "full"
     #: What the rows are: "dense"; "gaps", half of them zeros, with a blank column and row; or
     #: "blank second" or "blank first", where of two batches that one is blank in the first epoch.
     rows: str = "dense"
@@ -464,6 +472,7 @@ class Setting:
         loss = "custom loss" if isinstance(self.loss, CustomLoss) else self.loss
         others = {
             "scaling_layer": False,
+            "precision": "full",
             "rows": "dense",
             "weightless": "",
             "magnitude": 1.0,
@@ -480,6 +489,11 @@ class Setting:
             f"{self.regularization}, {self.n_rows} rows, batch {self.batch_size}, {self.dtype}{odd}"
         )
 
+    @property
+    def kind(self) -> str:
+        """Return what is computed with: the precision, where it is not full, or the dtype."""
+        return self.dtype if self.precision == "full" else self.precision
+
     def network(self) -> MLP:
         """Return a network whose parameters, biases too, are random."""
         network = MLP(
@@ -490,6 +504,7 @@ class Setting:
             seed=1,
             input_scale=self.input_scale,
             scaling_layer=self.scaling_layer,
+            precision=self.precision,
         )
         network.parameters += (
             np.random.default_rng(2).normal(0, 0.1, network.n_parameters).astype(self.dtype)
@@ -500,7 +515,9 @@ class Setting:
         return self._bind(backend, self.network(), n_threads)
 
     def reference(self) -> Session:
-        """Return a session of the reference in float64, with the same parameters."""
+        """Return a session of the reference, with the same parameters; if it may be, in float64."""
+        if self.precision != "full":
+            return self._bind(_REFERENCE, self.network(), None)
         network = MLP(
             self.sizes,
             self.hidden,
@@ -571,11 +588,21 @@ class Setting:
 
     @property
     def eps(self) -> float:
-        return max(float(np.finfo(self.dtype).eps), self.machine_epsilon)
+        own = float(np.finfo(self.dtype).eps)
+        if self.precision != "full":
+            own *= 2  # the reference rounds as well
+        return max(own, self.machine_epsilon)
+
+    @property
+    def rounding_bound(self) -> float:
+        """Return what is allowed for the factors of every layer's product: one spacing each."""
+        n_layers = len(self.sizes) - 1
+        return 0.0 if self.precision == "full" else 2 * n_layers * _bfloat16.EPSILON
 
     def logits_bound(self) -> float:
         """Return the relative error allowed in logits."""
-        return self.eps * sum(n_in + _LAYER_ROUNDINGS for n_in in self.sizes[:-1])
+        sums = sum(n_in + _LAYER_ROUNDINGS for n_in in self.sizes[:-1])
+        return self.eps * sums + self.rounding_bound
 
     def gradient_bound(self, n_rows: int) -> float:
         """Return the relative error allowed in the loss of rows and in its gradient.
@@ -583,11 +610,13 @@ class Setting:
         A slope follows a logit's absolute error, which grows with the magnitude of the inputs.
         """
         sums = sum(n_out + _LAYER_ROUNDINGS for n_out in self.sizes[1:]) + n_rows
-        return max(1.0, self.magnitude) * self.logits_bound() + self.eps * sums
+        own = self.eps * sums + self.rounding_bound
+        return max(1.0, self.magnitude) * self.logits_bound() + own
 
     def loading_bound(self) -> float:
         """Return the relative error allowed in what is loaded and stored: none, in equal dtypes."""
-        return self.eps if self.eps > np.finfo(self.dtype).eps else 0.0
+        coarser = self.machine_epsilon > np.finfo(self.dtype).eps
+        return self.machine_epsilon if coarser else 0.0
 
     def update_bound(self) -> float:
         """Return the relative error allowed in an update by a given gradient."""
@@ -750,6 +779,33 @@ def _scaled() -> Iterator[Setting]:
     yield from _twice(output="linear", loss=custom, scaling_layer=True)
 
 
+def _rounded() -> Iterator[Setting]:
+    """Yield networks whose products are in bfloat16: what is rounded, and where it may be lost."""
+    one: dict[str, Any] = {"dtype": "float32", "precision": "bfloat16"}
+    noisy = Regularization(dropout=(0.2, 0.4, 0.1), input_noise=0.1)
+    for sizes, batch_size in (((1, 1), 2), ((130, 17, 5), 13), ((300, 257, 10), 20)):
+        yield Setting(sizes=sizes, batch_size=batch_size, **one)
+    for hidden in ("relu", "sigmoid", _MIXED):
+        yield Setting(hidden=hidden, **one)
+    for optimizer in (Adam(0.01, weight_decay=0.1), SGD(0.05, momentum=0.9)):
+        yield Setting(optimizer=optimizer, input_scale=0.3, **one)
+    yield Setting(rows="gaps", hidden="relu", **one)
+    yield Setting(rows="gaps", hidden="relu", sizes=(200, 60, 10), weighted=False, **one)
+    for scaling_layer in (False, True):
+        yield Setting(regularization=noisy, scaling_layer=scaling_layer, **one)
+    custom = CustomLoss(_pseudo_huber, _pseudo_huber_gradient)
+    yield Setting(output="linear", loss=custom, scaling_layer=True, **one)
+    yield from _rounded_whole()
+
+
+def _rounded_whole() -> Iterator[Setting]:
+    """Yield one such network with everything at once."""
+    everything = REGULARIZATION_CASES[-1]
+    yield Setting(
+        optimizer=Adam(0.01), regularization=everything, dtype="float32", precision="bfloat16"
+    )
+
+
 def _scaled_updates() -> Iterator[Setting]:
     """Yield every optimizer and every regularization with a scaling layer."""
     for optimizer in (*OPTIMIZER_CASES, *_WITH_FACTORS):
@@ -805,7 +861,7 @@ def _curves() -> Iterator[Setting]:
     for optimizer in OPTIMIZER_CASES:
         for regularization in (REGULARIZATION_CASES[0], REGULARIZATION_CASES[-1]):
             yield from _twice(optimizer=optimizer, regularization=regularization)
-    yield from (*_scaled(), *_everything())
+    yield from (*_scaled(), *_everything(), *_rounded_whole())
 
 
 # Comparing -----------------------------------------------------------------------------------
@@ -907,17 +963,17 @@ def _train_displaced(case: Setting, n_epochs: int, seed: int) -> dict[str, Array
     X, y, weights = case.data()
     targets = _targets(session, y)
     losses, seen, penalties = [], [], []
-    gradient = np.empty(session.n_parameters)
+    gradient = np.empty(session.n_parameters, session.dtype)
     for order, rates in case.epochs(n_epochs):
         for batch, rate in enumerate(rates):
             rows = order[batch * case.batch_size : (batch + 1) * case.batch_size]
-            logits = np.empty((len(rows), session.n_outputs))
+            logits = np.empty((len(rows), session.n_outputs), session.dtype)
             shares = None if weights is None else weights[rows]
             loss = session._loss_and_gradient(X[rows], targets[rows], shares, gradient, logits)
             losses.append(loss)
             seen.append(logits)
             penalties.append(session.penalty(total_weight(shares, len(rows))))
-            length = case.gradient_bound(len(rows)) * np.linalg.norm(gradient)
+            length = case.gradient_bound(len(rows)) * float(np.linalg.norm(gradient))
             noise = rng.normal(size=gradient.shape) * (gradient != 0)
             gradient += length / max(float(np.linalg.norm(noise)), 1e-300) * noise
             session._update(gradient, float(rate))
@@ -1023,7 +1079,7 @@ def _check_gradient(backend: Backend, case: Setting) -> None:
     X, y, weights = case.data()
     session, reference = case.bind(backend), case.reference()
     gradient = np.full(session.n_parameters, np.nan, dtype=session.dtype)
-    expected = np.full(session.n_parameters, np.nan)
+    expected = np.full(session.n_parameters, np.nan, dtype=reference.dtype)
     bound = case.gradient_bound(case.n_rows)
     loss = session.loss_and_gradient(X, y, gradient, weights)
     expected_loss = reference.loss_and_gradient(X, y, expected, weights)
@@ -1060,7 +1116,8 @@ def _check_parts(backend: Backend, case: Setting) -> None:
             logits=logits[rows],
         )
         whole += session.part
-    expected, expected_logits = np.empty(session.n_parameters), np.empty(logits.shape)
+    expected = np.empty(session.n_parameters, reference.dtype)
+    expected_logits = np.empty(logits.shape, reference.dtype)
     expected_loss = reference.loss_and_gradient(X, y, expected, weights, expected_logits)
     loss += session.penalty(total)
     bound = case.gradient_bound(case.n_rows)
@@ -1109,7 +1166,7 @@ def _check_update(backend: Backend, case: Setting) -> None:
 
 def _compare_updates(session: Session, reference: Session, gradient: Array, case: Setting) -> None:
     """Let both take one step by the same gradient, and compare all that it changes."""
-    reference.update(gradient.astype(np.float64), 0.03)
+    reference.update(gradient.astype(reference.dtype), 0.03)
     session.update(gradient, 0.03)
     actual, expected = session.store(), reference.store()
     for what, array in _arrays(expected).items():
@@ -1356,6 +1413,7 @@ def _check_trainer(backend: Backend, case: Setting) -> None:
 def _predictions() -> Iterator[Setting]:
     yield from (*_networks(), *_shapes(), *_twice(input_scale=0.3), *_odd(), *_sizes())
     yield from (*_saturated(), *_long(120, 121, 1000, 4096, 4097, 65_535, 65_537), *_scaled())
+    yield from _rounded()
 
 
 def _gradients() -> Iterator[Setting]:
@@ -1363,7 +1421,7 @@ def _gradients() -> Iterator[Setting]:
     for regularization in REGULARIZATION_CASES:
         yield from _twice(regularization=regularization)
     yield from _twice(labels=True, weighted=False)
-    yield from (*_scaled(), *_scaled_updates())
+    yield from (*_scaled(), *_scaled_updates(), *_rounded())
 
 
 def _parts() -> Iterator[Setting]:
@@ -1373,20 +1431,22 @@ def _parts() -> Iterator[Setting]:
     for output, loss in _losses():
         yield from _twice(output=output, loss=loss)
     yield from _twice(labels=True, weighted=False, input_scale=0.3)
+    yield from _rounded()
 
 
 def _all_updates() -> Iterator[Setting]:
-    yield from (*_updates(), *_scaled_updates())
+    yield from (*_updates(), *_scaled_updates(), *_rounded_whole())
 
 
 def _epochs() -> Iterator[Setting]:
     yield from (*_trainings(), *_odd(), *_sizes(), *_long(65_537), *_scaled(), *_scaled_updates())
+    yield from _rounded()
 
 
 def _bit_settings() -> Iterator[Setting]:
     yield from (*_updates(), *_shapes(), *_odd(), *list(_sizes())[8:18])
     yield from _twice(input_scale=0.3, rows="gaps")
-    yield from (*_scaled(), *_scaled_updates())
+    yield from (*_scaled(), *_scaled_updates(), *_rounded())
 
 
 def _everything() -> Iterator[Setting]:
@@ -1398,7 +1458,11 @@ def _everything() -> Iterator[Setting]:
 
 
 def _inputs() -> Iterator[Setting]:
-    yield from (*_everything(), *_twice(input_scale=0.3, sizes=(33, 18, 3, 4)))
+    yield from (*_everything(), *_twice(input_scale=0.3, sizes=(33, 18, 3, 4)), *_rounded_whole())
+
+
+def _trained() -> Iterator[Setting]:
+    yield from (*_everything(), *_rounded_whole())
 
 
 #: The checks by name, in the order in which `check_backend` runs them: what each compares in one
@@ -1431,6 +1495,6 @@ _SETTINGS: Mapping[str, Callable[[], Iterator[Setting]]] = MappingProxyType(
         "states": _all_updates,
         "inputs": _inputs,
         "errors": _twice,
-        "trainer": _everything,
+        "trainer": _trained,
     }
 )
