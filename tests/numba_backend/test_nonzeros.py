@@ -56,7 +56,7 @@ def multiply(a, stride, n_rows, words, lists, panels, numbers, initial, out, roo
     used = (index_pointer(numbers, 0), 0, n_columns, pointer(initial, 0), width)
     weights = Panels(pointer(panels, 0), panels.size // n_panels, *used)
     strips = Strips(pointer(out, 0), width, n_panels * width, 0, n_panels)
-    own = Room(pointer(room, 0), pointer(room, 0), nothing_ahead(requests))
+    own = Room(pointer(room, 0), pointer(room, 0), nothing_ahead(requests), None)
     rows = Rows(pointer(a, 0), stride, n_rows)
     if words.size > 0:
         marks = Marks(index_pointer(words, 0), nonzeros.n_words(n_columns))
@@ -74,7 +74,7 @@ def gradient(a, stride, n_rows, words, lists, n_columns, deltas, zeros, out, req
     nonzeros.list_rows_of_columns(marks, n_rows, 0, n_columns, own)
     terms = Terms(None, stride, pointer(deltas, 0), None, 0)
     initial, strip = Strip(pointer(zeros, 0), 0), Strip(pointer(out, 0), lanes)
-    product = Product(pointer(a, 0), None, 1, terms, initial, strip, nothing_ahead(requests))
+    product = Product(pointer(a, 0), None, 1, terms, initial, strip, nothing_ahead(requests), None)
     nonzeros.multiply_terms(full_tiles(n_columns), own, 1 + n_rows, product)
 
 

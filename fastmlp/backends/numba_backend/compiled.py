@@ -19,9 +19,9 @@ from fastmlp.backends.numba_backend.prebuilt import KERNELS
 from fastmlp.backends.numba_backend.programs.apply import apply
 from fastmlp.backends.numba_backend.programs.arguments import fields_of, signature_of
 from fastmlp.backends.numba_backend.programs.multiply_add import multiply_add
-from fastmlp.backends.numba_backend.programs.predict import predict
+from fastmlp.backends.numba_backend.programs.predict import predict, predict_paired
 from fastmlp.backends.numba_backend.programs.row import row
-from fastmlp.backends.numba_backend.programs.train import train
+from fastmlp.backends.numba_backend.programs.train import train, train_paired
 
 #: Held while programs compile. A fork waits for it: what Numba and LLVM lock and change meanwhile,
 #: a child could neither free nor finish.
@@ -55,6 +55,11 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
     "row": row,
     "multiply_add": multiply_add,
 }
+#: Of float32, compiled where a session wants them; libraries have none of them.
+PAIRED_PROGRAMS: dict[str, Callable[..., Any]] = {
+    "train_paired": train_paired,
+    "predict_paired": predict_paired,
+}
 
 
 @contextlib.contextmanager
@@ -71,7 +76,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 @functools.cache
 def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
-    """Return one of `PROGRAMS` as machine code for a dtype, which takes what `passed` returns.
+    """Return one of the programs as machine code for a dtype, which takes what `passed` returns.
 
     Where kernels do not come compiled, the first call on a machine compiles, and says so on the
     error stream; later ones load. Of several processes one compiles, and the others wait for it.
@@ -87,7 +92,7 @@ def compiled(name: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
     >>> callable(compiled("predict", np.dtype("float32")))
     True
     """
-    function = PROGRAMS[name]
+    function = (PROGRAMS | PAIRED_PROGRAMS)[name]
     if KERNELS.library is not None:
         return KERNELS.library.program(name, dtype, fields_of(function, dtype).values())
     if JIT_DISABLED:  # compiled code does not warn of what lanes compute that are not selected

@@ -41,6 +41,14 @@ def told_features() -> frozenset[str]:
     )
 
 
+def _known_features() -> frozenset[str]:
+    """Return those of them that the LLVM at hand has the functions of that kernels call."""
+    from llvmlite import binding
+
+    features = told_features()
+    return features if binding.llvm_version_info >= (20,) else features - {"avx512bf16"}
+
+
 def _of_this_process() -> Vectors:
     if KERNELS.library is not None:
         name = KERNELS.library.level.vectors
@@ -48,7 +56,7 @@ def _of_this_process() -> Vectors:
         return Vectors(name, TILE_ROWS[name], None, native)
     from llvmlite import binding
 
-    return choose_vectors(wanted_vectors(), binding.get_default_triple(), told_features())
+    return choose_vectors(wanted_vectors(), binding.get_default_triple(), _known_features())
 
 
 #: Those of this process.

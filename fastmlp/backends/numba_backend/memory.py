@@ -23,9 +23,11 @@ from fastmlp.backends.numba_backend.kernels.activations import (
 )
 from fastmlp.backends.numba_backend.kernels.losses import LOSS_CODES, OUTPUT_CODES
 from fastmlp.backends.numba_backend.kernels.optimizers import OPTIMIZER_CODES
+from fastmlp.backends.numba_backend.machine import VECTORS
 from fastmlp.backends.numba_backend.plan import Layer, PanelNorm, Plan
 from fastmlp.backends.numba_backend.products.chunks import CHUNK
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
+from fastmlp.backends.numba_backend.products.pairs import PAIRED_WIDTH, PAIRS_SIZE
 from fastmlp.backends.numba_backend.products.prefetch import N_LISTS, Requests, ahead_size
 from fastmlp.backends.numba_backend.programs.arguments import Memory
 from fastmlp.backends.numba_backend.vectors.types import LANES_BYTES
@@ -105,6 +107,8 @@ class Layout:
             self.starts.append(end)
             end += self.panels(n_out) * (n_in + 1) * self.lanes
         self.layers.effective = self.layers.weights
+        if rounds and VECTORS.multiplies_pairs:
+            self.layers.paired = [min(shape) >= PAIRED_WIDTH for shape in layer_shapes]
         self.scale = end if has_scale else 0
         if has_scale:
             end += self.panels(layer_shapes[0][0]) * self.lanes
@@ -112,6 +116,11 @@ class Layout:
         #: Distance of rows that hold the inputs or outputs of any layer.
         self.widest = int(max(self.layers.input_stride.max(), self.layers.delta_stride.max()))
         self.size = 0
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether programs are wanted that multiply pairs."""
+        return bool(self.layers.paired.any())
 
     def panels(self, width: int) -> int:
         """Return how many panels hold `width` columns."""
@@ -249,6 +258,8 @@ def _place(layout: Layout, plan: Any, most_threads: int) -> None:
     row.groups = take(most_threads * row.group_size)
     row.scratch_size = 2 * CHUNK * lanes + PACKED_SIZE
     row.scratch = take(most_threads * row.scratch_size)
+    if layout.has_pairs:
+        row.pairs = take(most_threads * PAIRS_SIZE)
     row.marks = take(max(most_threads, N_PARTS) * first.input_stride)
     row.parts = take(N_PARTS * row.batch_size * first.delta_stride)
 

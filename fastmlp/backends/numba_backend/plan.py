@@ -40,6 +40,7 @@ class Plan(Record):
     group_size: int
     scratch: int  # each thread's scratch
     scratch_size: int
+    pairs: int  # each thread's place for pairs of bfloat16, where there are programs of them
     marks: int  # marks of columns that are not zero, [lists][stride]
     parts: int  # products of a narrow first layer's parts, [parts][batch_size][stride]
     # The call.
@@ -88,6 +89,7 @@ class Layer(Record):
     weights_rate: float  # factor on the learning rate
     biases_rate: float
     effective: int  # what products read: the weights, or these scaled or rounded, in panels
+    paired: int  # whether programs that can multiply pairs of bfloat16 do so
     inputs: int  # offset of [batch_size][input_stride]
     input_stride: int
     slopes: int  # derivatives of the activations that are the layer's inputs; same stride

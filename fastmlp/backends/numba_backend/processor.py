@@ -24,17 +24,20 @@ class Vectors:
         What LLVM may use where that is less than Numba was told, as attributes of functions.
     native : str
         The name of what the processor has.
+    multiplies_pairs : bool, default False
+        Whether kernels may multiply pairs of bfloat16 by an instruction.
 
     Examples
     --------
     >>> Vectors("avx2", 6, None, "avx2")
-    Vectors(name='avx2', tile_rows=6, instructions=None, native='avx2')
+    Vectors(name='avx2', tile_rows=6, instructions=None, native='avx2', multiplies_pairs=False)
     """
 
     name: str
     tile_rows: int
     instructions: str | None
     native: str
+    multiplies_pairs: bool = False
 
     def __str__(self) -> str:
         if self.name == self.native:
@@ -89,7 +92,8 @@ def choose_vectors(wanted: str | None, triple: str, features: frozenset[str]) ->
     instructions = None
     if native != "neon" and not has_no_more:
         instructions = f'"target-cpu"="x86-64" "target-features"="{_X86_FEATURES[name]}"'
-    return Vectors(name, TILE_ROWS[name], instructions, native)
+    multiplies_pairs = name == native == "avx512" and "avx512bf16" in features
+    return Vectors(name, TILE_ROWS[name], instructions, native, multiplies_pairs)
 
 
 @dataclass(frozen=True)

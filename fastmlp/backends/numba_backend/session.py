@@ -139,6 +139,9 @@ class NumbaSession(Session):
         self._scratch = np.empty(0, dtype=self.dtype)
         self._load(TrainingState.initial(network, optimizer, regularization))
 
+    def _program(self, name: str) -> str:
+        return f"{name}_paired" if self.layout.has_pairs else name
+
     # State -----------------------------------------------------------------------------------
 
     def _block(self, start: int) -> Array:
@@ -238,7 +241,7 @@ class NumbaSession(Session):
             scratch_size=scratch_size,
             block_rows=block_rows,
         )
-        program = compiled("predict", self.dtype)
+        program = compiled(self._program("predict"), self.dtype)
         arguments = passed(self.memory), passed(prediction)
         run_team(program, n_threads, self.threads.at_most, arguments)
         return not prediction.found[0]
@@ -495,7 +498,8 @@ class NumbaSession(Session):
         plan["wants_logits"] = len(call.logits) > 0
         plan["wants_penalties"] = len(call.penalties) > 0
         plan["n_visits"] = len(call.order)
-        program = compiled("train", self.dtype)  # before the clock starts: it may have to compile
+        # Before the clock starts: it may have to compile.
+        program = compiled(self._program("train"), self.dtype)
         started = time.perf_counter()
         run_team(program, n_threads, self.threads.at_most, (passed(memory), passed(call)))
         whole = min(self.batch_size, int(plan["epoch_visits"][0]))

@@ -23,6 +23,7 @@ from fastmlp.backends.numba_backend.first_layer.plan import (
     own_columns,
 )
 from fastmlp.backends.numba_backend.plan import Net, Share, Visits, layer_of
+from fastmlp.backends.numba_backend.products.pairs import multiply_by_layer
 from fastmlp.backends.numba_backend.products.prefetch import Ahead
 from fastmlp.backends.numba_backend.products.rows import (
     ListedRows,
@@ -31,7 +32,6 @@ from fastmlp.backends.numba_backend.products.rows import (
     Rows,
     Strips,
     multiply_listed,
-    multiply_rows,
     weights_of,
 )
 from fastmlp.backends.numba_backend.team.barrier import Team
@@ -112,4 +112,4 @@ def forward_first_layer(
         marks = from_marks(marks_of(net, first, team, batch.turn), share.first_row)
         multiply_rows_by_terms(rows, panels, marks, first.lists, strips, room)
     else:
-        multiply_rows(rows, panels, strips, room)
+        multiply_by_layer(layer, rows, panels, strips, room)

@@ -16,6 +16,7 @@ from fastmlp.backends.numba_backend.first_layer.nonzeros import (
     multiply_terms,
 )
 from fastmlp.backends.numba_backend.first_layer.plan import (
+    COLUMNS,
     NONZEROS,
     PARTS,
     Batch,
@@ -28,6 +29,7 @@ from fastmlp.backends.numba_backend.kernels.optimizers import descend, is_plain
 from fastmlp.backends.numba_backend.kernels.parameters import apply_rows, is_whole
 from fastmlp.backends.numba_backend.kernels.rounding import follow_rows, rounds
 from fastmlp.backends.numba_backend.plan import (
+    Layer,
     Net,
     StepRates,
     Visits,
@@ -44,13 +46,15 @@ from fastmlp.backends.numba_backend.products.chunks import (
     whole_panels,
 )
 from fastmlp.backends.numba_backend.products.gradient import (
+    SPREAD,
     Inputs,
     ask_for_weights,
     average_changed,
     change_biases,
     deltas_of,
+    form_of,
     inputs_of_task,
-    packs_inputs,
+    multiply_by_deltas,
     product_with_deltas,
 )
 from fastmlp.backends.numba_backend.products.heights import full_tiles
@@ -58,7 +62,6 @@ from fastmlp.backends.numba_backend.products.rows import ListedRows, Room
 from fastmlp.backends.numba_backend.products.tiles import (
     Product,
     Terms,
-    multiply_panel,
     multiply_spread,
 )
 from fastmlp.backends.numba_backend.team.barrier import Team, begin_of, end_of
@@ -99,12 +102,12 @@ def multiply_with_deltas(
     net: Net, task: Task, operands: Operands, columns: ColumnList, room: Room
 ) -> None:
     """Write the gradient of the rows of a panel that belong to a task's active columns."""
-    inputs, count = operands.inputs, task.last - task.first
-    product = product_with_deltas(net, layer_of(net, 0), task.panel, inputs, room)
+    inputs, count, layer = operands.inputs, task.last - task.first, layer_of(net, 0)
+    product = product_with_deltas(net, layer, task.panel, inputs, room)
     if operands.mode == PARTS:
         rows = operands.rows
         active = advance_index(columns.active, task.first)
-        deltas = deltas_of(net, layer_of(net, 0), task.panel)
+        deltas = deltas_of(net, layer, task.panel)
         # All rows of deltas are used, by number: another kind of product would be compiled else.
         terms = Terms(rows.numbers, rows.stride, deltas, operands.row_numbers, rows.n)
         rest = (terms, product.initial, product.out, room.ahead)
@@ -112,7 +115,7 @@ def multiply_with_deltas(
     elif operands.mode == NONZEROS:
         multiply_terms(full_tiles(count), operands.lists, 1 + inputs.n, product)
     else:
-        multiply_panel(inputs.packed, count, product)
+        multiply_by_deltas(net, layer, task.panel, count, inputs, room)
 
 
 @kernel
@@ -210,6 +213,14 @@ def tasks_of_first_layer(net: Net, team: Team, n_used: Index, mode: Index) -> Ta
 
 
 @inlined
+def form_by_mode(layer: Layer, n: Index, tasks: Tasks, mode: Index, room: Room) -> Index:
+    """Return in which form `n` inputs are multiplied: as they are where terms have numbers."""
+    if mode > COLUMNS:
+        return SPREAD
+    return form_of(layer, n, tasks, room)
+
+
+@inlined
 def change_first_layer(
     net: Net,
     visits: Visits,
@@ -228,9 +239,9 @@ def change_first_layer(
         begin, stop = columns_of_list(layer, number, step)
         used = Used(list_at(first.columns, layer, number, batch.turn), begin, stop)
         tasks = tasks_of_first_layer(net, team, used.columns.counts.n_active, mode)
-        packed = mode != NONZEROS and packs_inputs(layer.input_stride, batch.n, tasks)
-        whole = Inputs(advance(net.memory, data), layer.input_stride, batch.n, packed)
-        ready = -1  # the chunk whose inputs are packed, or whose terms are listed
+        form = form_by_mode(layer, batch.n, tasks, mode, room)
+        whole = Inputs(advance(net.memory, data), layer.input_stride, batch.n, form)
+        ready = -1  # the chunk whose inputs are copied, or whose terms are listed
         for i in range(tasks.first, tasks.last):
             task = task_of(tasks, i)
             inputs = inputs_of_task(whole, task, task.chunk != ready, room)

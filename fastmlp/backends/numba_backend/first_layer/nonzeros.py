@@ -33,7 +33,14 @@ from fastmlp.backends.numba_backend.vectors.pointers import (
     store_index,
 )
 from fastmlp.backends.numba_backend.vectors.records import value
-from fastmlp.backends.numba_backend.vectors.simd import advance, lane_bits, lanes, load, zero
+from fastmlp.backends.numba_backend.vectors.simd import (
+    advance,
+    fma_rows,
+    lane_bits,
+    lanes,
+    load,
+    zero,
+)
 from fastmlp.backends.numba_backend.vectors.strips import Strip, from_row
 from fastmlp.backends.numba_backend.vectors.types import Count, Index, Pointer, inlined, kernel
 
@@ -179,7 +186,7 @@ def _multiply_listed_tiles(count: Count, n_tiles: Index, operands: Any, state: A
         terms = Terms(numbers, given.column_stride, given.panel, numbers, n_listed)
         starts = offsets_of(count, None, row, product.row_stride)
         initial, out = from_row(product.initial, row), from_row(product.out, row)
-        multiply_tile(count, product.a, starts, terms, initial, out, product.ahead)
+        multiply_tile(fma_rows, count, product.a, starts, terms, initial, out, product.ahead)
         lists = advance_index(lists, list_size)
         row += len(count)
     return row, lists

@@ -234,7 +234,8 @@ def _mode_by_columns(net: Net, team: Team, first: FirstLayer) -> Index:
         return PARTS
     if own_columns(net, first, team, 0).counts.leaves_out == 0:
         return DENSE
-    return NONZEROS if net.plan.batch_size <= MOST_ROWS else COLUMNS
+    lists_terms = net.plan.batch_size <= MOST_ROWS and layer_of(net, 0).paired == 0
+    return NONZEROS if lists_terms else COLUMNS
 
 
 @kernel

@@ -25,42 +25,84 @@ from fastmlp.backends.numba_backend.products.packing import (
     Source,
     pack_tiles,
 )
+from fastmlp.backends.numba_backend.products.pairs import (
+    multiply_pairs,
+    n_pairs,
+    pair_panel,
+    pair_terms,
+    sums_pairs,
+)
 from fastmlp.backends.numba_backend.products.prefetch import list_pieces
 from fastmlp.backends.numba_backend.products.rows import Room, asks_ahead
 from fastmlp.backends.numba_backend.products.tiles import Product, Terms, multiply_panel
+from fastmlp.backends.numba_backend.vectors.pointers import by_presence
 from fastmlp.backends.numba_backend.vectors.records import value
 from fastmlp.backends.numba_backend.vectors.simd import advance, lanes, load, store, zero
 from fastmlp.backends.numba_backend.vectors.strips import Strip
 from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, inlined, kernel
 
+#: Inputs lie where the layer has them, or copied: packed as tiles, or in pairs of rows.
+SPREAD, PACKED, PAIRED = range(3)
+
 
 @value
 class Inputs(NamedTuple):
-    """A layer's inputs, whose columns are multiplied with deltas, perhaps packed as tiles."""
+    """A layer's inputs, whose columns are multiplied with deltas."""
 
     data: Pointer
     stride: Index  # from one row to the next
     n: Index  # rows
-    packed: bool
+    form: Index
 
 
 @inlined
-def packs_inputs(stride: Index, n: Index, tasks: Tasks) -> bool:
-    """Return whether the inputs are packed: where they are far apart, and serve many panels."""
-    n_panels = tasks.last_panel - tasks.first_panel
-    return n * stride >= FAR and n * CHUNK <= PACKED_ROWS and n_panels >= WORTH_PACKING
+def packs_inputs(layer: Layer, n: Index, tasks: Tasks) -> bool:
+    """Return whether `n` inputs are packed: where they are far apart, and serve many panels."""
+    n_panels, size = tasks.last_panel - tasks.first_panel, n * layer.input_stride
+    return size >= FAR and n * CHUNK <= PACKED_ROWS and n_panels >= WORTH_PACKING
+
+
+@inlined
+def _unpaired(layer: Layer, n: Index, tasks: Tasks) -> Index:
+    return PACKED if packs_inputs(layer, n, tasks) else SPREAD
+
+
+@inlined
+def _any_form(layer: Layer, n: Index, tasks: Tasks) -> Index:
+    return PAIRED if sums_pairs(layer, n) else _unpaired(layer, n, tasks)
+
+
+@inlined
+def form_of(layer: Layer, n: Index, tasks: Tasks, room: Room) -> Index:
+    """Return in which form `n` inputs of a layer are multiplied."""
+    return by_presence(room.pairs, _any_form, _unpaired)(layer, n, tasks)
+
+
+@inlined
+def _pack(inputs: Inputs, task: Task, room: Room) -> None:
+    rows = advance(inputs.data, task.first)
+    source = Source(rows, 1, inputs.stride, inputs.n, room.packed)
+    pack_tiles(source, task.last - task.first)
+
+
+@inlined
+def _copy(inputs: Inputs, task: Task, room: Room) -> None:
+    if inputs.form == PAIRED:
+        rows = advance(inputs.data, task.first)
+        source = Source(rows, 1, inputs.stride, inputs.n, room.packed)
+        pair_terms(source, task.last - task.first, CHUNK)
+    else:
+        _pack(inputs, task, room)
 
 
 @inlined
 def inputs_of_task(inputs: Inputs, task: Task, is_first: bool, room: Room) -> Inputs:
-    """Return the columns of a task; `is_first` of those with the same columns, it packs them."""
-    rows = advance(inputs.data, task.first)
-    if not inputs.packed:
-        return Inputs(rows, inputs.stride, inputs.n, False)
+    """Return the columns of a task; `is_first` of those with the same columns, it copies them."""
+    if inputs.form == SPREAD:
+        return Inputs(advance(inputs.data, task.first), inputs.stride, inputs.n, SPREAD)
     if is_first:
-        source = Source(rows, 1, inputs.stride, inputs.n, room.packed)
-        pack_tiles(source, task.last - task.first)
-    return Inputs(room.packed, inputs.stride, inputs.n, True)
+        by_presence(room.pairs, _copy, _pack)(inputs, task, room)
+    return Inputs(room.packed, inputs.stride, inputs.n, inputs.form)
 
 
 @inlined
@@ -77,6 +119,37 @@ def product_with_deltas(
     terms = Terms(None, inputs.stride, deltas_of(net, layer, panel), None, inputs.n)
     zeros, out = advance(net.memory, net.plan.constants), Strip(room.scratch, lanes(net.memory))
     return Product(inputs.data, None, 1, terms, Strip(zeros, 0), out, room.ahead)
+
+
+@inlined
+def _multiply_in_full(
+    net: Net, layer: Layer, panel: Index, count: Index, inputs: Inputs, room: Room
+) -> None:
+    product = product_with_deltas(net, layer, panel, inputs, room)
+    multiply_panel(inputs.form == PACKED, count, product)
+
+
+@inlined
+def _multiply_either(
+    net: Net, layer: Layer, panel: Index, count: Index, inputs: Inputs, room: Room
+) -> None:
+    if inputs.form == PAIRED:
+        pair_panel(deltas_of(net, layer, panel), inputs.n, room.pairs)
+        whole = product_with_deltas(net, layer, panel, inputs, room)
+        terms = Terms(None, CHUNK, room.pairs, None, n_pairs(inputs.n))
+        rest = (terms, whole.initial, whole.out, room.ahead)
+        multiply_pairs(count, Product(inputs.data, None, 1, *rest))
+    else:
+        _multiply_in_full(net, layer, panel, count, inputs, room)
+
+
+@inlined
+def multiply_by_deltas(
+    net: Net, layer: Layer, panel: Index, count: Index, inputs: Inputs, room: Room
+) -> None:
+    """Write the product of `count` columns of inputs with a panel of deltas into the scratch."""
+    multiply = by_presence(room.pairs, _multiply_either, _multiply_in_full)
+    multiply(net, layer, panel, count, inputs, room)
 
 
 @inlined
@@ -130,8 +203,7 @@ def change_rows(
     step, first, last = lanes(net.memory), task.first, task.last
     if last > first:
         ask_for_weights(net, layer, task.panel, first, last - 1, room)
-    product = product_with_deltas(net, layer, task.panel, inputs, room)
-    multiply_panel(inputs.packed, last - first, product)
+    multiply_by_deltas(net, layer, task.panel, last - first, inputs, room)
     rows = weights_of_panel(layer, task.panel, first, last, step)
     apply_rows(net, rows, room.scratch, rates)
     if task.ends_panel:

@@ -85,6 +85,7 @@ class Room(NamedTuple):
     scratch: Pointer  # gradients of some rows of a panel, twice
     packed: Pointer  # `PACKED_SIZE` elements
     ahead: Ahead
+    pairs: Pointer | None  # a place for `PAIRS_SIZE` elements, in programs that multiply pairs
 
 
 @inlined

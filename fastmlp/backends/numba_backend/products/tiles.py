@@ -67,6 +67,7 @@ class Product(NamedTuple):
 
 @inlined
 def multiply_tile(
+    add_terms: Any,
     count: Count,
     a: Pointer,
     starts: Indices,
@@ -75,21 +76,24 @@ def multiply_tile(
     out: Strip,
     ahead: Ahead,
 ) -> None:
-    """Write ``len(count)`` rows of a product, which begin in `a` at `starts`."""
+    """Write ``len(count)`` rows of a product, which begin in `a` at `starts`.
+
+    `add_terms` is `fma_rows`, or `dot_rows` where elements of both factors are pairs of terms.
+    """
     acc = load_rows(count, initial.data, 0, initial.stride)
     panel, columns, stride = terms.panel, terms.columns, terms.column_stride
-    pairs, width = terms.depth // 2 * 2, lanes(panel)
+    even, width = terms.depth // 2 * 2, lanes(panel)
     address, pace = take_requests(ahead, terms.depth // 2, address_of(panel, 0))
-    for k in range(0, pairs, 2):  # two at a time halve the cost of the loop itself
+    for k in range(0, even, 2):  # two at a time halve the cost of the loop itself
         prefetch(address)
         address += pace
         w = load(panel, offset_of(terms.numbers, k, width))
-        acc = fma_rows(acc, a, starts, offset_of(columns, k, stride), w)
+        acc = add_terms(acc, a, starts, offset_of(columns, k, stride), w)
         w = load(panel, offset_of(terms.numbers, k + 1, width))
-        acc = fma_rows(acc, a, starts, offset_of(columns, k + 1, stride), w)
-    if pairs < terms.depth:
-        w = load(panel, offset_of(terms.numbers, pairs, width))
-        acc = fma_rows(acc, a, starts, offset_of(columns, pairs, stride), w)
+        acc = add_terms(acc, a, starts, offset_of(columns, k + 1, stride), w)
+    if even < terms.depth:
+        w = load(panel, offset_of(terms.numbers, even, width))
+        acc = add_terms(acc, a, starts, offset_of(columns, even, stride), w)
     store_rows(acc, out.data, 0, out.stride)
 
 
@@ -99,7 +103,8 @@ def multiply_spread_tiles(count: Count, n_tiles: Index, product: Product, row: I
     for _ in range(n_tiles):
         starts = offsets_of(count, product.rows, row, product.row_stride)
         initial, out = from_row(product.initial, row), from_row(product.out, row)
-        multiply_tile(count, product.a, starts, product.terms, initial, out, product.ahead)
+        terms, ahead = product.terms, product.ahead
+        multiply_tile(fma_rows, count, product.a, starts, terms, initial, out, ahead)
         row += len(count)
     return row
 
@@ -115,7 +120,7 @@ def multiply_packed_tiles(count: Count, n_tiles: Index, product: Product, row: I
         starts = offsets_of(count, None, row * given.depth, 1)
         terms = Terms(None, len(count), given.panel, given.numbers, given.depth)
         initial, out = from_row(product.initial, row), from_row(product.out, row)
-        multiply_tile(count, product.a, starts, terms, initial, out, product.ahead)
+        multiply_tile(fma_rows, count, product.a, starts, terms, initial, out, product.ahead)
         row += len(count)
     return row
 

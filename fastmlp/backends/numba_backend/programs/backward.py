@@ -5,13 +5,8 @@ from __future__ import annotations
 from fastmlp.backends.numba_backend.kernels.activations import slope_from_output
 from fastmlp.backends.numba_backend.kernels.rounding import round_strip, rounds
 from fastmlp.backends.numba_backend.plan import Layer, Net, Share, layer_of
-from fastmlp.backends.numba_backend.products.rows import (
-    Panels,
-    Room,
-    Rows,
-    Strips,
-    multiply_rows,
-)
+from fastmlp.backends.numba_backend.products.pairs import multiply_by_layer
+from fastmlp.backends.numba_backend.products.rows import Panels, Room, Rows, Strips
 from fastmlp.backends.numba_backend.vectors.pointers import nowhere
 from fastmlp.backends.numba_backend.vectors.simd import advance, lanes, load, store
 from fastmlp.backends.numba_backend.vectors.strips import Strip
@@ -70,7 +65,7 @@ def backward(net: Net, number: Index, inputs: Pointer, share: Share, room: Room)
     strips = advance(net.memory, below.delta_panels + first * step)
     size = net.plan.batch_size * step
     out = Strips(strips, size, step, share.first_panel, share.last_panel)
-    multiply_rows(rows, transposed(net, layer), out, room)
+    multiply_by_layer(layer, rows, transposed(net, layer), out, room)
     for p in range(share.first_panel, share.last_panel):
         strip = Strip(advance(strips, p * size), step)
         multiply_by_slopes(net, number, inputs, strip, share, p)

@@ -6,13 +6,8 @@ from fastmlp.backends.numba_backend.kernels.activations import activate
 from fastmlp.backends.numba_backend.kernels.noise import Mask, drop, stream_key
 from fastmlp.backends.numba_backend.kernels.rounding import round_strip, rounds
 from fastmlp.backends.numba_backend.plan import Net, Share, layer_of
-from fastmlp.backends.numba_backend.products.rows import (
-    Room,
-    Rows,
-    Strips,
-    multiply_rows,
-    weights_of,
-)
+from fastmlp.backends.numba_backend.products.pairs import multiply_by_layer
+from fastmlp.backends.numba_backend.products.rows import Room, Rows, Strips, weights_of
 from fastmlp.backends.numba_backend.vectors.simd import advance, lanes
 from fastmlp.backends.numba_backend.vectors.strips import Strip
 from fastmlp.backends.numba_backend.vectors.types import Index, Pointer, kernel
@@ -33,7 +28,7 @@ def forward(
     strips = Strips(
         outputs, lanes(outputs), layer.delta_stride, share.first_panel, share.last_panel
     )
-    multiply_rows(inputs, weights_of(net, layer), strips, room)
+    multiply_by_layer(layer, inputs, weights_of(net, layer), strips, room)
 
 
 @kernel

@@ -15,6 +15,7 @@ from fastmlp.backends.numba_backend.kernels.outputs import (
 from fastmlp.backends.numba_backend.kernels.rounding import round_row, rounds
 from fastmlp.backends.numba_backend.plan import Net, Share, layer_of
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
+from fastmlp.backends.numba_backend.products.pairs import place_of_pairs
 from fastmlp.backends.numba_backend.products.prefetch import Ahead
 from fastmlp.backends.numba_backend.products.rows import Room, Rows
 from fastmlp.backends.numba_backend.programs.arguments import Integers, Memory, Prediction
@@ -105,13 +106,38 @@ def predict(
         True.
     """
     team = Team(thread, n_threads, index_pointer(sync, 0))
-    held, call = pointers_of(memory), pointers_of(prediction)
+    return predict_blocks(team, pointers_of(memory), pointers_of(prediction), None)
+
+
+def predict_paired(
+    thread: int, n_threads: int, memory: Memory, prediction: Prediction, sync: Integers
+) -> bool:
+    """Do what `predict` does, and multiply pairs of bfloat16 where layers are `paired`.
+
+    Parameters
+    ----------
+    thread, n_threads, memory, prediction, sync
+        As `predict` takes them.
+
+    Returns
+    -------
+    bool
+        True.
+    """
+    team, held = Team(thread, n_threads, index_pointer(sync, 0)), pointers_of(memory)
+    pairs = place_of_pairs(record(held.plan, 0), held.floats, thread)
+    return predict_blocks(team, held, pointers_of(prediction), pairs)
+
+
+@kernel
+def predict_blocks(team: Team, held: Any, call: Any, pairs: Any) -> bool:
+    """Do what `predict` describes, given pointers; `pairs` is None where none are multiplied."""
     net = Net(record(held.plan, 0), held.layers, held.floats)
     last = layer_of(net, net.plan.n_layers - 1)
-    packed = advance(call.scratch, thread * call.scratch_size)
+    packed = advance(call.scratch, team.thread * call.scratch_size)
     inputs = advance(packed, PACKED_SIZE)
     outputs = advance(inputs, (call.scratch_size - PACKED_SIZE) // 2)
-    room = Room(packed, packed, Ahead(nothing_like(held.requests), nowhere()))
+    room = Room(packed, packed, Ahead(nothing_like(held.requests), nowhere()), pairs)
     n_blocks = (call.n_samples + call.block_rows - 1) // call.block_rows
     block = claim(team)
     while block < n_blocks:

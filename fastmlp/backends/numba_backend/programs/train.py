@@ -61,9 +61,10 @@ from fastmlp.backends.numba_backend.products.chunks import (
 from fastmlp.backends.numba_backend.products.gradient import (
     Inputs,
     change_rows,
+    form_of,
     inputs_of_task,
-    packs_inputs,
 )
+from fastmlp.backends.numba_backend.products.pairs import place_of_pairs
 from fastmlp.backends.numba_backend.products.prefetch import (
     N_LISTS,
     Ahead,
@@ -138,13 +139,31 @@ def train(thread: int, n_threads: int, memory: Memory, call: Call, sync: Integer
         False if another thread gave up.
     """
     team = Team(thread, n_threads, index_pointer(sync, 0))
-    return train_batches(team, pointers_of(memory), pointers_of(call))
+    return train_batches(team, pointers_of(memory), pointers_of(call), None)
+
+
+def train_paired(thread: int, n_threads: int, memory: Memory, call: Call, sync: Integers) -> bool:
+    """Do what `train` does, and multiply pairs of bfloat16 where layers are `paired`.
+
+    Parameters
+    ----------
+    thread, n_threads, memory, call, sync
+        As `train` takes them.
+
+    Returns
+    -------
+    bool
+        False if another thread gave up.
+    """
+    team, held = Team(thread, n_threads, index_pointer(sync, 0)), pointers_of(memory)
+    pairs = place_of_pairs(record(held.plan, 0), held.floats, thread)
+    return train_batches(team, held, pointers_of(call), pairs)
 
 
 @kernel
-def train_batches(team: Team, memory: Any, call: Any) -> bool:
-    """Do what `train` describes, given pointers."""
-    run = run_of(team, memory, call)
+def train_batches(team: Team, memory: Any, call: Any, pairs: Any) -> bool:
+    """Do what `train` describes, given pointers; `pairs` is None where none are multiplied."""
+    run = run_of(team, memory, call, pairs)
     net, plan = run.net, run.net.plan
     mode = choose_mode(net, run.visits, team, run.first)
     if mode == ABANDONED:
@@ -176,7 +195,7 @@ def train_batches(team: Team, memory: Any, call: Any) -> bool:
 
 
 @inlined
-def run_of(team: Team, memory: Any, call: Any) -> Run:
+def run_of(team: Team, memory: Any, call: Any, pairs: Any) -> Run:
     """Return what a thread knows during a call."""
     plan, thread = record(memory.plan, 0), team.thread
     net = Net(plan, memory.layers, memory.floats)
@@ -195,7 +214,7 @@ def run_of(team: Team, memory: Any, call: Any) -> Run:
         Targets(call.classes, call.targets, call.weights),
         Results(call.losses, call.penalties, memory.row_losses, call.logits),
         FirstLayer(columns, memory.words, lists, memory.row_numbers),
-        Room(scratch, packed, ahead),
+        Room(scratch, packed, ahead, pairs),
         place_of(net, thread),
         memory.norms,
     )
@@ -361,10 +380,10 @@ def change_layer(run: Run, number: Index, batch: Batch, rates: StepRates) -> Non
     tasks = shared_panels(n_in, n_panels, team, number)
     if is_whole(net.plan) or divides(n_panels, size_of(layer), team.n_threads):
         tasks = whole_panels(n_in, begin_of(n_panels, team), end_of(n_panels, team))
-    packed = packs_inputs(layer.input_stride, batch.n, tasks)
+    form = form_of(layer, batch.n, tasks, run.room)
     data = advance(net.memory, inputs_of(run, number, batch))
-    whole = Inputs(data, layer.input_stride, batch.n, packed)
-    ready = -1  # the chunk whose inputs are packed
+    whole = Inputs(data, layer.input_stride, batch.n, form)
+    ready = -1  # the chunk whose inputs are copied
     for i in range(tasks.first, tasks.last):
         task = task_of(tasks, i)
         inputs = inputs_of_task(whole, task, task.chunk != ready, run.room)

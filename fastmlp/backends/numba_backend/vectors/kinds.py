@@ -52,6 +52,19 @@ class _MaskModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.VectorType(ir.IntType(1), lane_count(fe_type.dtype)))
 
 
+class BFloat(ir.Type):
+    """LLVM's type of a bfloat16, which llvmlite has not."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BFloat)
+
+    def __hash__(self) -> int:
+        return hash(BFloat)
+
+
 class RecordType(types.Type):
     """Numba type of a record, and of a pointer to records of its kind: of the first of them."""
 

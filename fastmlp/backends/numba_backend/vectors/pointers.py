@@ -197,6 +197,24 @@ def _(context: Any, builder: Any, signature: Any, p: Any) -> Any:
     return builder.not_(cgutils.is_null(builder, p))
 
 
+def by_presence(what: Any, present: Any, absent: Any) -> Any:
+    """Return a function to call where something is there, or another where it is None.
+
+    Which one it is follows from the type of `what`: jitted code has no more of the other.
+
+    Examples
+    --------
+    >>> by_presence(None, min, max)(2, 3)
+    3
+    """
+    return absent if what is None else present
+
+
+@lowers(by_presence, lambda what, present, absent: absent if what == types.none else present)
+def _(context: Any, builder: Any, signature: Any, what: Any, present: Any, absent: Any) -> Any:
+    return context.get_dummy_value()
+
+
 def offset_of(numbers: Any, i: int, stride: int) -> int:
     """Return `stride` times number `i` of a list; `numbers` is None for 0, 1, 2, and so on.
 
