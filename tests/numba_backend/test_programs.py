@@ -33,6 +33,8 @@ def cases(draw) -> testing.Setting:
     """Draw any training: shape, dtype, activation, output and loss, optimizer, regularization."""
     sizes = tuple(draw(st.lists(WIDTHS, min_size=2, max_size=5)))
     output, loss = draw(st.sampled_from([pair for pair in testing._losses() if fits(*pair)]))
+    dtype = draw(st.sampled_from(["float32", "float64"]))
+    precisions = ["full", "bfloat16"] if dtype == "float32" else ["full"]
     return testing.Setting(
         sizes=sizes,
         hidden=draw(st.sampled_from(sorted(ACTIVATIONS))),
@@ -46,7 +48,8 @@ def cases(draw) -> testing.Setting:
         ),
         n_rows=draw(st.integers(1, 70)),
         batch_size=draw(st.integers(1, 40)),
-        dtype=draw(st.sampled_from(["float32", "float64"])),
+        dtype=dtype,
+        precision=draw(st.sampled_from(precisions)),
         weighted=draw(st.booleans()),
         scaling_layer=draw(st.booleans()),
     )
@@ -281,6 +284,8 @@ def odd_cases():
         for regularization in (plain, dropout, replace(everything, dropout=0.3)):
             yield replace(case, regularization=regularization)
         yield replace(case, regularization=dropout, scaling_layer=True)
+        if case.dtype == "float32":
+            yield replace(case, regularization=dropout, precision="bfloat16")
 
 
 ODD_CASES = list(odd_cases())

@@ -23,11 +23,10 @@ from fastmlp.backends.numba_backend.kernels.activations import (
 )
 from fastmlp.backends.numba_backend.kernels.losses import LOSS_CODES, OUTPUT_CODES
 from fastmlp.backends.numba_backend.kernels.optimizers import OPTIMIZER_CODES
-from fastmlp.backends.numba_backend.machine import VECTORS
 from fastmlp.backends.numba_backend.plan import Layer, PanelNorm, Plan
 from fastmlp.backends.numba_backend.products.chunks import CHUNK
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
-from fastmlp.backends.numba_backend.products.pairs import PAIRED_WIDTH, PAIRS_SIZE
+from fastmlp.backends.numba_backend.products.pairs import IN_PAIRS, PAIRED_WIDTH, PAIRS_SIZE
 from fastmlp.backends.numba_backend.products.prefetch import N_LISTS, Requests, ahead_size
 from fastmlp.backends.numba_backend.programs.arguments import Memory
 from fastmlp.backends.numba_backend.vectors.types import LANES_BYTES
@@ -107,7 +106,7 @@ class Layout:
             self.starts.append(end)
             end += self.panels(n_out) * (n_in + 1) * self.lanes
         self.layers.effective = self.layers.weights
-        if rounds and VECTORS.multiplies_pairs:
+        if rounds and IN_PAIRS:
             self.layers.paired = [min(shape) >= PAIRED_WIDTH for shape in layer_shapes]
         self.scale = end if has_scale else 0
         if has_scale:

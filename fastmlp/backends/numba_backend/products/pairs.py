@@ -10,6 +10,7 @@ compile them and never call them.
 
 from __future__ import annotations
 
+from fastmlp.backends.numba_backend.machine import VECTORS
 from fastmlp.backends.numba_backend.plan import Layer, Plan
 from fastmlp.backends.numba_backend.products.chunks import CHUNK
 from fastmlp.backends.numba_backend.products.heights import in_tiles
@@ -54,6 +55,8 @@ from fastmlp.backends.numba_backend.vectors.types import (
     kernel,
 )
 
+#: Whether layers are multiplied in pairs at all.
+IN_PAIRS = VECTORS.multiplies_pairs
 #: Inputs and units from which on a layer is multiplied in pairs; below, copies cost what they save.
 PAIRED_WIDTH = 64
 #: Pairs of terms of a gradient, for which a thread has room; a larger batch's is summed unpaired.
