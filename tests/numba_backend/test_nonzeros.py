@@ -74,7 +74,7 @@ def gradient(a, stride, n_rows, words, lists, n_columns, deltas, zeros, out, req
     nonzeros.list_rows_of_columns(marks, n_rows, 0, n_columns, own)
     terms = Terms(None, stride, pointer(deltas, 0), None, 0)
     initial, strip = Strip(pointer(zeros, 0), 0), Strip(pointer(out, 0), lanes)
-    product = Product(pointer(a, 0), None, 1, terms, initial, strip, nothing_ahead(requests), None)
+    product = Product(pointer(a, 0), None, 1, terms, initial, strip, nothing_ahead(requests))
     nonzeros.multiply_terms(full_tiles(n_columns), own, 1 + n_rows, product)
 
 

@@ -65,7 +65,7 @@ def multiply_listed(a, rows, a_stride, panels, columns, initial, out, n_panels, 
     weights = Panels(pointer(panels, 0), height, numbers, 0, columns.size, begin, width)
     strips = Strips(pointer(out, 0), width, n_panels * width, 0, n_panels)
     listed = ListedRows(pointer(a, 0), index_pointer(rows, 0), a_stride, rows.size)
-    multiply_listed_rows(listed, weights, strips, nothing_ahead(requests), None)
+    multiply_listed_rows(listed, weights, strips, nothing_ahead(requests))
 
 
 def as_panels(w):
