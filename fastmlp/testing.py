@@ -258,7 +258,11 @@ def random_cases(checks: Iterable[str] = ("predict", "gradient", "bits")) -> Any
     widths = st.one_of(st.integers(1, 40), st.sampled_from([47, 48, 49, 128, 129, 255, 300]))
     single = [pair for pair in _losses() if len(getattr(pair[1], "levels", (0.5,))) == 1]
 
-    def setting(sizes: list[int], pair: tuple[str, Loss], **options: Any) -> Setting:
+    def setting(sizes: list[int], pair: tuple[str, Loss], kind: str, **options: Any) -> Setting:
+        if kind in _DTYPES:
+            options["dtype"] = kind
+        else:
+            options |= {"dtype": "float32", "precision": kind}
         return Setting(sizes=tuple(sizes), output=pair[0], loss=pair[1], **options)
 
     settings = st.builds(
@@ -272,14 +276,14 @@ def random_cases(checks: Iterable[str] = ("predict", "gradient", "bits")) -> Any
         ),
         n_rows=st.integers(1, 70),
         batch_size=st.integers(1, 40),
-        dtype=st.sampled_from(_DTYPES),
+        kind=st.sampled_from([*_DTYPES, "bfloat16"]),
         weighted=st.booleans(),
         scaling_layer=st.booleans(),
         rows=st.sampled_from(["dense", "dense", "blank first", "blank second"]),
         seed=st.integers(0, 2**40),
     )
     return st.builds(
-        lambda check, one: Case(f"{check}-random-{one.dtype}", check, one),
+        lambda check, one: Case(f"{check}-random-{one.kind}", check, one),
         st.sampled_from(list(checks)),
         settings,
     )

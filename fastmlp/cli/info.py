@@ -79,6 +79,7 @@ def _numba_facts(peak: bool) -> list[tuple[str, str]]:
         ("kernels", str(KERNELS)),
         ("SIMD", str(VECTORS)),
         ("tile height", f"{VECTORS.tile_rows} rows"),
+        ("bfloat16", "by instructions" if VECTORS.multiplies_pairs else "emulated"),
         ("threads", str(usable_cores())),
     ]
     if KERNELS.library is None:
