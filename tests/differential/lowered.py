@@ -9,7 +9,7 @@ import pkgutil
 LOWERED = {
     "products.packing": {"DEPTH": 16, "ROWS": 16, "WORTH_PACKING": 2, "PACKED_ROWS": 48 * 24},
     "products.rows": {"BEYOND_CACHE": 64},
-    "products.pairs": {"PAIRED_WIDTH": 8, "MOST_PAIRS": 6},
+    "products.pairs": {"PAIRED_WIDTH": 8, "PAIRED_ROWS": 2, "MOST_PAIRS": 6},
     "products.chunks": {"CHUNK": 48, "FAR": 256, "LARGE": 64, "ABOUT_EVEN": 1},
     "first_layer.nonzeros": {"SPAN": 48, "MOST_ROWS": 20, "DENSE_TERMS": 1.1},
     "first_layer.columns": {"NARROW": 1},

@@ -18,7 +18,11 @@ from fastmlp.backends.numba_backend import NumbaBackend, memory, session
 from fastmlp.backends.numba_backend.machine import VECTORS
 from fastmlp.backends.numba_backend.numba_target import jit
 from fastmlp.backends.numba_backend.processor import choose_vectors
-from fastmlp.backends.numba_backend.products.pairs import MOST_PAIRS, PAIRED_WIDTH
+from fastmlp.backends.numba_backend.products.pairs import (
+    MOST_PAIRS,
+    PAIRED_ROWS,
+    PAIRED_WIDTH,
+)
 from fastmlp.backends.numba_backend.vectors import simd
 from fastmlp.backends.numba_backend.vectors.pairs import dot_rows, pair_lanes, pair_vectors
 from fastmlp.backends.numba_backend.vectors.pointers import offsets_of
@@ -103,7 +107,7 @@ def test_the_processor_says_whether_there_is_one():
 
 
 @contextmanager
-def in_pairs(is_so: bool = True, least_width: int = 1) -> Iterator[list[str]]:
+def in_pairs(is_so: bool = True, least_width: int = 1, least_rows: int = 1) -> Iterator[list[str]]:
     """Let layers of some width be multiplied in pairs, or none; yield the programs that run."""
     names, compiled = [], session.compiled
 
@@ -114,6 +118,8 @@ def in_pairs(is_so: bool = True, least_width: int = 1) -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "IN_PAIRS", is_so)
         patch.setattr(memory, "PAIRED_WIDTH", least_width)
+        patch.setattr(memory, "PAIRED_ROWS", least_rows)
+        patch.setattr(session, "PAIRED_ROWS", least_rows)
         patch.setattr(session, "compiled", noting)
         yield names
 
@@ -180,20 +186,22 @@ def test_gradients_by_many_rows_are_summed_unpaired(batch_size: int):
 
 
 @jitted_only
-def test_networks_of_little_width_or_in_full_have_the_usual_programs():
-    X, y = np.zeros((4, PAIRED_WIDTH), np.float32), np.zeros(4, np.int64)
-
-    def programs_of(width: int, precision: str) -> set[str]:
-        with in_pairs(least_width=PAIRED_WIDTH) as programs:
+def test_narrow_or_full_networks_and_few_rows_have_the_usual_programs():
+    def programs_of(width: int, precision: str, batch_size: int, n_rows: int) -> list[str]:
+        X, y = np.zeros((n_rows, PAIRED_WIDTH), np.float32), np.zeros(n_rows, np.int64)
+        with in_pairs(True, PAIRED_WIDTH, PAIRED_ROWS) as programs:
             network = MLP([PAIRED_WIDTH, width, 3], precision=precision)
-            bound = NumbaBackend().bind(network, None, SGD(), batch_size=4)
-            bound.train(X, y, np.arange(4), np.full(1, 0.1))
+            bound = NumbaBackend().bind(network, None, SGD(), batch_size=batch_size)
+            bound.train(X, y, np.arange(n_rows), np.full(-(-n_rows // batch_size), 0.1))
             bound.logits(X)
-        return set(programs)
+        return programs
 
-    assert programs_of(PAIRED_WIDTH, "bfloat16") == {"train_paired", "predict_paired"}
-    assert programs_of(PAIRED_WIDTH - 1, "bfloat16") == {"train", "predict"}
-    assert programs_of(PAIRED_WIDTH, "full") == {"train", "predict"}
+    usual, wide, rows = ["train", "predict"], PAIRED_WIDTH, PAIRED_ROWS
+    assert programs_of(wide, "bfloat16", rows, rows) == ["train_paired", "predict_paired"]
+    assert programs_of(wide, "bfloat16", rows, rows - 1) == ["train_paired", "predict"]
+    assert programs_of(wide, "bfloat16", rows - 1, rows) == usual
+    assert programs_of(wide - 1, "bfloat16", rows, rows) == usual
+    assert programs_of(wide, "full", rows, rows) == usual
 
 
 @jitted_only

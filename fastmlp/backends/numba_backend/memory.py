@@ -26,7 +26,12 @@ from fastmlp.backends.numba_backend.kernels.optimizers import OPTIMIZER_CODES
 from fastmlp.backends.numba_backend.plan import Layer, PanelNorm, Plan
 from fastmlp.backends.numba_backend.products.chunks import CHUNK
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
-from fastmlp.backends.numba_backend.products.pairs import IN_PAIRS, PAIRED_WIDTH, PAIRS_SIZE
+from fastmlp.backends.numba_backend.products.pairs import (
+    IN_PAIRS,
+    PAIRED_ROWS,
+    PAIRED_WIDTH,
+    PAIRS_SIZE,
+)
 from fastmlp.backends.numba_backend.products.prefetch import N_LISTS, Requests, ahead_size
 from fastmlp.backends.numba_backend.programs.arguments import Memory
 from fastmlp.backends.numba_backend.vectors.types import LANES_BYTES
@@ -106,8 +111,6 @@ class Layout:
             self.starts.append(end)
             end += self.panels(n_out) * (n_in + 1) * self.lanes
         self.layers.effective = self.layers.weights
-        if rounds and IN_PAIRS:
-            self.layers.paired = [min(shape) >= PAIRED_WIDTH for shape in layer_shapes]
         self.scale = end if has_scale else 0
         if has_scale:
             end += self.panels(layer_shapes[0][0]) * self.lanes
@@ -118,7 +121,7 @@ class Layout:
 
     @property
     def has_pairs(self) -> bool:
-        """Whether programs are wanted that multiply pairs."""
+        """Whether programs are wanted that multiply pairs, once everything has its place."""
         return bool(self.layers.paired.any())
 
     def panels(self, width: int) -> int:
@@ -257,6 +260,8 @@ def _place(layout: Layout, plan: Any, most_threads: int) -> None:
     row.groups = take(most_threads * row.group_size)
     row.scratch_size = 2 * CHUNK * lanes + PACKED_SIZE
     row.scratch = take(most_threads * row.scratch_size)
+    if layout.rounds and IN_PAIRS and row.batch_size >= PAIRED_ROWS:
+        layout.layers.paired = [min(shape) >= PAIRED_WIDTH for shape in layout.layer_shapes]
     if layout.has_pairs:
         row.pairs = take(most_threads * PAIRS_SIZE)
     row.marks = take(max(most_threads, N_PARTS) * first.input_stride)

@@ -33,6 +33,7 @@ from fastmlp.backends.numba_backend.memory import (
 from fastmlp.backends.numba_backend.plan import StepRates
 from fastmlp.backends.numba_backend.prebuilt import passed
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
+from fastmlp.backends.numba_backend.products.pairs import PAIRED_ROWS
 from fastmlp.backends.numba_backend.programs.arguments import Call, Memory, Prediction
 from fastmlp.backends.numba_backend.programs.row import row_plan, row_room
 from fastmlp.backends.numba_backend.team.choice import ThreadChoice
@@ -139,8 +140,10 @@ class NumbaSession(Session):
         self._scratch = np.empty(0, dtype=self.dtype)
         self._load(TrainingState.initial(network, optimizer, regularization))
 
-    def _program(self, name: str) -> str:
-        return f"{name}_paired" if self.layout.has_pairs else name
+    def _program(self, name: str, n_rows: int) -> str:
+        """Return the program's name for batches of so many rows."""
+        in_pairs = self.layout.has_pairs and n_rows >= PAIRED_ROWS
+        return f"{name}_paired" if in_pairs else name
 
     # State -----------------------------------------------------------------------------------
 
@@ -241,7 +244,7 @@ class NumbaSession(Session):
             scratch_size=scratch_size,
             block_rows=block_rows,
         )
-        program = compiled(self._program("predict"), self.dtype)
+        program = compiled(self._program("predict", n_samples), self.dtype)
         arguments = passed(self.memory), passed(prediction)
         run_team(program, n_threads, self.threads.at_most, arguments)
         return not prediction.found[0]
@@ -499,7 +502,7 @@ class NumbaSession(Session):
         plan["wants_penalties"] = len(call.penalties) > 0
         plan["n_visits"] = len(call.order)
         # Before the clock starts: it may have to compile.
-        program = compiled(self._program("train"), self.dtype)
+        program = compiled(self._program("train", self.batch_size), self.dtype)
         started = time.perf_counter()
         run_team(program, n_threads, self.threads.at_most, (passed(memory), passed(call)))
         whole = min(self.batch_size, int(plan["epoch_visits"][0]))

@@ -59,6 +59,8 @@ from fastmlp.backends.numba_backend.vectors.types import (
 IN_PAIRS = VECTORS.multiplies_pairs
 #: Inputs and units from which on a layer is multiplied in pairs; below, copies cost what they save.
 PAIRED_WIDTH = 64
+#: Rows of a batch, or to predict, from which on it is so: fewer serve too few products for a copy.
+PAIRED_ROWS = 16
 #: Pairs of terms of a gradient, for which a thread has room; a larger batch's is summed unpaired.
 MOST_PAIRS = PACKED_ROWS // CHUNK
 #: Elements of a thread's place for a panel of pairs.
