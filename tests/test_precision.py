@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from hypothesis.extra.numpy import arrays
 from fastmlp import MLP, SGD, Adam, Ensemble, Regularization, Trainer
 from fastmlp._bfloat16 import rounded
 from fastmlp.backends import Backend, get_backend
+from fastmlp.cli import main
 from fastmlp.datasets import load_digits
 from fastmlp.errors import CheckpointError, ModelFileError
 from fastmlp.optimizers import OPTIMIZERS
+from tests.test_model_files import changed
 
 #: Zeros, subnormals, both sides of halves, the largest numbers, infinities and NaN of all kinds.
 EDGES = np.array(
@@ -303,6 +306,40 @@ def test_networks_of_full_precision_are_files_that_earlier_versions_read(tmp_pat
     description = description_of(tmp_path / "a.safetensors")
     assert description["version"] == 1
     assert "precision" not in description
+
+
+#: What a description of a file with another precision cannot say.
+DAMAGES = {
+    "an unknown precision": lambda d: d.update(precision="float8"),
+    "no word of it": lambda d: d.pop("precision"),
+    "full precision": lambda d: d.update(precision="full"),
+    "float64": lambda d: d.update(dtype="float64"),
+    "an earlier version": lambda d: d.update(version=1),
+    "no members": lambda d: d.update(n_members=0),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_files_are_refused(damage, tmp_path: Path):
+    path = tmp_path / "a.safetensors"
+    make_network().save(path)
+    path.write_bytes(changed(damage)(path.read_bytes()))
+    with pytest.raises(ModelFileError, match="is damaged or no model file"):
+        MLP.load(path)
+
+
+def test_show_tells_of_it(tmp_path: Path, capsys):
+    make_network().save(tmp_path / "a.safetensors")
+    assert main(["show", str(tmp_path / "a.safetensors")]) == 0
+    assert re.search(r"precision: +bfloat16", capsys.readouterr().out)
+
+
+def test_networks_pickled_by_earlier_versions_are_in_full():
+    state = make_network(precision="full").__getstate__()
+    del state["precision"]
+    older = MLP.__new__(MLP)
+    older.__setstate__(state)
+    assert older.copy().precision == "full"
 
 
 def test_files_of_ensembles_keep_it(tmp_path: Path):

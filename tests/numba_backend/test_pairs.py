@@ -23,6 +23,7 @@ from fastmlp.backends.numba_backend.products.pairs import (
     PAIRED_ROWS,
     PAIRED_WIDTH,
 )
+from fastmlp.backends.numba_backend.team import choice
 from fastmlp.backends.numba_backend.vectors import simd
 from fastmlp.backends.numba_backend.vectors.pairs import dot_rows, pair_lanes, pair_vectors
 from fastmlp.backends.numba_backend.vectors.pointers import offsets_of
@@ -183,6 +184,21 @@ def test_gradients_by_many_rows_are_summed_unpaired(batch_size: int):
         expected = compute(case)
     with in_pairs():
         assert compute(case, 2) == expected
+
+
+@jitted_only
+def test_more_threads_predict_than_train(monkeypatch):
+    monkeypatch.setattr(choice, "WORTH_A_THREAD", 2**62)
+    case = setting(70, 200, 100, 10, n_rows=500)
+    X = case.data()[0]
+    with in_pairs(False):
+        expected = case.bind(NumbaBackend(), 1).logits(X)
+    with in_pairs(), guards(), gaps():
+        bound = case.bind(NumbaBackend(), 3)
+        assert bound.threads.most_in_training < bound.threads.for_prediction(500) == 3
+        bound.memory.floats[int(bound.memory.plan.pairs[0]) :] = np.nan
+        np.testing.assert_array_equal(bound.logits(X), expected)
+        assert np.all(np.isnan(bound.memory.floats[int(bound.memory.plan.pairs[0]) :]))
 
 
 @jitted_only

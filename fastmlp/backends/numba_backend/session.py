@@ -33,7 +33,7 @@ from fastmlp.backends.numba_backend.memory import (
 from fastmlp.backends.numba_backend.plan import StepRates
 from fastmlp.backends.numba_backend.prebuilt import passed
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
-from fastmlp.backends.numba_backend.products.pairs import PAIRED_ROWS
+from fastmlp.backends.numba_backend.products.pairs import PAIRED_ROWS, PAIRS_SIZE
 from fastmlp.backends.numba_backend.programs.arguments import Call, Memory, Prediction
 from fastmlp.backends.numba_backend.programs.row import row_plan, row_room
 from fastmlp.backends.numba_backend.team.choice import ThreadChoice
@@ -227,7 +227,9 @@ class NumbaSession(Session):
         n_threads = self.threads.for_prediction(n_samples)
         n_blocks = n_threads * -(-n_samples // (n_threads * PREDICT_ROWS))
         block_rows = -(-n_samples // n_blocks)
+        name = self._program("predict", n_samples)
         scratch_size = PACKED_SIZE + 2 * block_rows * self.layout.widest
+        scratch_size += PAIRS_SIZE if name == "predict_paired" else 0
         if len(self._scratch) < n_threads * scratch_size:
             self._scratch = aligned_zeros(n_threads * scratch_size, self.dtype)
         decides = out.dtype != self.dtype
@@ -244,7 +246,7 @@ class NumbaSession(Session):
             scratch_size=scratch_size,
             block_rows=block_rows,
         )
-        program = compiled(self._program("predict", n_samples), self.dtype)
+        program = compiled(name, self.dtype)
         arguments = passed(self.memory), passed(prediction)
         run_team(program, n_threads, self.threads.at_most, arguments)
         return not prediction.found[0]

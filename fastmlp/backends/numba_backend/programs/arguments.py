@@ -69,7 +69,7 @@ class Prediction(NamedTuple):
     outputs: Floats  # [samples][outputs]; empty where decisions are wanted
     decisions: Integers  # [samples], or [samples][outputs] where each output is one
     found: Integers  # one, 0 until a value is found that is not finite
-    scratch: Floats  # each thread's: `PACKED_SIZE` elements, then two buffers of rows
+    scratch: Floats  # each thread's: `PACKED_SIZE` elements, then two buffers of rows; pairs first
     scratch_size: int  # of a thread
     block_rows: int  # rows that a buffer has room for
 

@@ -15,7 +15,7 @@ from fastmlp.backends.numba_backend.kernels.outputs import (
 from fastmlp.backends.numba_backend.kernels.rounding import round_row, rounds
 from fastmlp.backends.numba_backend.plan import Net, Share, layer_of
 from fastmlp.backends.numba_backend.products.packing import PACKED_SIZE
-from fastmlp.backends.numba_backend.products.pairs import place_of_pairs
+from fastmlp.backends.numba_backend.products.pairs import PAIRS_SIZE
 from fastmlp.backends.numba_backend.products.prefetch import Ahead
 from fastmlp.backends.numba_backend.products.rows import Room, Rows
 from fastmlp.backends.numba_backend.programs.arguments import Integers, Memory, Prediction
@@ -106,7 +106,7 @@ def predict(
         True.
     """
     team = Team(thread, n_threads, index_pointer(sync, 0))
-    return predict_blocks(team, pointers_of(memory), pointers_of(prediction), None)
+    return predict_blocks(team, pointers_of(memory), pointers_of(prediction), None, 0)
 
 
 def predict_paired(
@@ -124,19 +124,22 @@ def predict_paired(
     bool
         True.
     """
-    team, held = Team(thread, n_threads, index_pointer(sync, 0)), pointers_of(memory)
-    pairs = place_of_pairs(record(held.plan, 0), held.floats, thread)
-    return predict_blocks(team, held, pointers_of(prediction), pairs)
+    team, call = Team(thread, n_threads, index_pointer(sync, 0)), pointers_of(prediction)
+    pairs = advance(call.scratch, thread * call.scratch_size)
+    return predict_blocks(team, pointers_of(memory), call, pairs, PAIRS_SIZE)
 
 
 @kernel
-def predict_blocks(team: Team, held: Any, call: Any, pairs: Any) -> bool:
-    """Do what `predict` describes, given pointers; `pairs` is None where none are multiplied."""
+def predict_blocks(team: Team, held: Any, call: Any, pairs: Any, used: Index) -> bool:
+    """Do what `predict` describes, given pointers; `pairs` is None where none are multiplied.
+
+    It is at the beginning of a thread's scratch, where it has `used` so many elements.
+    """
     net = Net(record(held.plan, 0), held.layers, held.floats)
     last = layer_of(net, net.plan.n_layers - 1)
-    packed = advance(call.scratch, team.thread * call.scratch_size)
+    packed = advance(call.scratch, team.thread * call.scratch_size + used)
     inputs = advance(packed, PACKED_SIZE)
-    outputs = advance(inputs, (call.scratch_size - PACKED_SIZE) // 2)
+    outputs = advance(inputs, (call.scratch_size - used - PACKED_SIZE) // 2)
     room = Room(packed, packed, Ahead(nothing_like(held.requests), nowhere()), pairs)
     n_blocks = (call.n_samples + call.block_rows - 1) // call.block_rows
     block = claim(team)
