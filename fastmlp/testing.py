@@ -63,6 +63,8 @@ Array = NDArray[Any]
 
 _REFERENCE = get_backend("numpy")
 _DTYPES = ("float64", "float32")
+#: What networks may be computed with.
+_KINDS = (*_DTYPES, "bfloat16")
 #: Roundings of a layer beside its sums: bias, activation (a few ulp), derivative, constants.
 _LAYER_ROUNDINGS = 16
 #: Roundings of one element in an optimizer's update, rounded hyper-parameters included.
@@ -179,7 +181,8 @@ def cases(
     checks : iterable of str, optional
         Names out of `CHECKS`. Default: all of them.
     dtypes : iterable of str, optional
-        Out of "float64" and "float32", with bfloat16 among the latter. Default: both.
+        Out of "float64", "float32" and "bfloat16", which stands for networks of that precision.
+        Default: all.
     sample : float or int, default 1.0
         The share of cases to return, above 0 and at most 1, or their number, drawn evenly along
         the list: a slow backend may be content with a tenth.
@@ -202,10 +205,10 @@ def cases(
     else:
         _checks.real(sample, "sample", above=0, at_most=1)
     wanted = list(CHECKS) if checks is None else list(checks)
-    kinds = list(_DTYPES) if dtypes is None else [str(np.dtype(dtype)) for dtype in dtypes]
+    kinds = list(_KINDS) if dtypes is None else [_kind(dtype) for dtype in dtypes]
     for name, known, what in (
         *((name, CHECKS, "check") for name in wanted),
-        *((name, _DTYPES, "dtype") for name in kinds),
+        *((name, _KINDS, "dtype") for name in kinds),
     ):
         if name not in known:
             raise ValueError(f"unknown {what} {name!r}; choose of {_checks.listing(known)}")
@@ -214,7 +217,7 @@ def cases(
         numbers: dict[str, Iterator[int]] = defaultdict(itertools.count)
         for setting in _SETTINGS[check]():
             number = next(numbers[setting.kind])
-            if setting.dtype in kinds:
+            if setting.kind in kinds:
                 found.append(Case(f"{check}-{number:03}-{setting.kind}", check, setting))
     count = sample if isinstance(sample, int) else max(1, round(sample * len(found)))
     if count >= len(found):
@@ -222,6 +225,11 @@ def cases(
     # One out of each of `count` equal stretches; a fixed stride would meet one dtype only.
     places = np.arange(count) + np.random.default_rng(seed).uniform(size=count)
     return [found[index] for index in (places * len(found) / count).astype(int)]
+
+
+def _kind(dtype: Any) -> str:
+    """Return the name of a dtype; NumPy has no bfloat16."""
+    return str(dtype) if str(dtype) in _KINDS else str(np.dtype(dtype))
 
 
 def random_cases(checks: Iterable[str] = ("predict", "gradient", "bits")) -> Any:
@@ -276,7 +284,7 @@ def random_cases(checks: Iterable[str] = ("predict", "gradient", "bits")) -> Any
         ),
         n_rows=st.integers(1, 70),
         batch_size=st.integers(1, 40),
-        kind=st.sampled_from([*_DTYPES, "bfloat16"]),
+        kind=st.sampled_from(_KINDS),
         weighted=st.booleans(),
         scaling_layer=st.booleans(),
         rows=st.sampled_from(["dense", "dense", "blank first", "blank second"]),
