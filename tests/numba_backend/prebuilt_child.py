@@ -34,6 +34,12 @@ SETTINGS = {
         Adam(0.01, rate_factors=RateFactors((0.5, 0.0, 2.0), (0.1, 3.0, 1.0), scale=6.0)),
         Regularization(l1=0.001, clip_value=0.5, max_norm=1.0, input_noise=0.1),
     ),
+    "wide layers, of float32 in bfloat16": (
+        ([70, 150, 140, 4], ["relu", "tanh"], "softmax", False, "bfloat16"),
+        None,
+        Adam(0.01),
+        Regularization(dropout=0.2),
+    ),
     "regression": (([9, 12, 2], "elu", "linear"), Huber(), SGD(0.01, momentum=0.9), None),
     "a loss of one's own": (
         ([9, 12, 2], "silu", "linear"),
@@ -46,7 +52,7 @@ SETTINGS = {
 
 def results(setting: str, dtype: str, n_threads: int) -> list[np.ndarray]:
     """Return what all programs write in a setting."""
-    (widths, hidden, output, *scaling), loss, optimizer, regularization = SETTINGS[setting]
+    (widths, hidden, output, *others), loss, optimizer, regularization = SETTINGS[setting]
     rng = np.random.default_rng(0)
     X = rng.standard_normal((90, widths[0])).astype(dtype)
     X[X < -0.3] = 0
@@ -55,7 +61,10 @@ def results(setting: str, dtype: str, n_threads: int) -> list[np.ndarray]:
     y = rng.integers(0, widths[-1], 90)
     if output == "linear":
         y = rng.standard_normal((90, widths[-1])).astype(dtype)
-    options = {"output_activation": output, "dtype": dtype, "scaling_layer": bool(scaling)}
+    options = {"output_activation": output, "dtype": dtype}
+    options |= dict(zip(("scaling_layer", "precision"), others, strict=False))
+    if dtype == "float64":
+        options["precision"] = "full"
     network = MLP(widths, hidden, seed=0, **options)
     session = get_backend("numba").bind(
         network, loss, optimizer, regularization, batch_size=32, n_threads=n_threads
