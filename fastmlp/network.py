@@ -84,25 +84,7 @@ class MLP:
     precision : {None, "full", "bfloat16"}, default None
         What matrix products are computed with, in training and prediction. None is "full": the
         dtype. With "bfloat16", for float32 only, the factors of every product are rounded to
-        bfloat16, to the nearest and halves to even; sums, and all else, are float32. See below.
-
-    Notes
-    -----
-    With ``precision="bfloat16"``, processors that have instructions for it train large networks
-    faster, to about the same accuracy. What is rounded, and when:
-
-    - a layer's inputs, forward and for the gradient of its weights: rows once they are scaled
-      (`input_scale`) and have noise and dropout, activations once they have dropout. Of sparse
-      rows what is zero stays so;
-    - a layer's weights, forward and backward. Optimizers change float32 weights, of which products
-      read rounded copies. Where there is a scaling layer, what is rounded is the product of its
-      factors and the first weights;
-    - a layer's deltas, the loss's gradient by its pre-activations, backward and for the gradient
-      of its weights and biases: once they are multiplied by the derivatives of the activations,
-      which are taken before activations are rounded.
-
-    Biases are not rounded, nor are logits, outputs, losses, gradients, moments and averages.
-    Parameters are kept, saved and exported in float32; PyTorch and ONNX compute with them in full.
+        bfloat16, to the nearest and halves to even; sums, and all else, are float32. See Notes.
 
     Attributes
     ----------
@@ -131,6 +113,24 @@ class MLP:
         If a size, a name, the dtype or the seed is not as stated.
     AttributeError
         If anything but parameters is changed later: what uses the network relies on it.
+
+    Notes
+    -----
+    With ``precision="bfloat16"``, processors that have instructions for it train large networks
+    faster, to about the same accuracy. What is rounded, and when:
+
+    - a layer's inputs, forward and for the gradient of its weights: rows once they are scaled
+      (`input_scale`) and have noise and dropout, activations once they have dropout. Of sparse
+      rows what is zero stays so;
+    - a layer's weights, forward and backward. Optimizers change float32 weights, of which products
+      read rounded copies. Where there is a scaling layer, what is rounded is the product of its
+      factors and the first weights;
+    - a layer's deltas, the loss's gradient by its pre-activations, backward and for the gradient
+      of its weights and biases: once they are multiplied by the derivatives of the activations,
+      which are taken before activations are rounded.
+
+    Biases are not rounded, nor are logits, outputs, losses, gradients, moments and averages.
+    Parameters are kept, saved and exported in float32; PyTorch and ONNX compute with them in full.
 
     Examples
     --------
