@@ -6,6 +6,8 @@ import gzip
 import importlib.util
 import os
 import struct
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,13 @@ def _teams_for_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
 def _seeded() -> None:
     """Give estimators without a random_state the same draws in every run."""
     np.random.seed(0)  # noqa: NPY002 (scikit-learn draws from the global state)
+
+
+@pytest.fixture(autouse=True)
+def _jax_stays_as_it_is() -> Iterator[None]:
+    """See that no test leaves JAX's float64 on, which would hide faults of those that follow."""
+    yield
+    assert "jax" not in sys.modules or not sys.modules["jax"].config.jax_enable_x64
 
 
 def pack_idx(array: np.ndarray) -> bytes:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,15 @@ def tolerance(name: str, workload: Workload) -> float:
     return 1e-4 if name == "scikit-learn" and workload.optimizer.name == "adam" else 1e-9
 
 
+@pytest.fixture
+def contestants_own_process():
+    """Put back what contestants change in theirs."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_enable_x64", False)
+
+
+@pytest.mark.usefixtures("contestants_own_process")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # peers' own
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("workload", ["first", "second", "first-adam", "second-adam", "tiny"])

@@ -454,26 +454,34 @@ def test_a_trainer_and_its_backend_are_pickled():
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer's signals")
-def test_an_interrupt_leaves_whole_steps():
+@pytest.mark.parametrize("how", ["train", "update"])
+def test_an_interrupt_leaves_whole_steps_and_float64_off(how: str):
     session = get_backend("jax").bind(network("float64"), optimizer=Adam(0.01), batch_size=8)
     session.keep(X, Y)
-    order, rates = np.arange(8), np.array([0.01])
-    session.train(X, Y, order, rates)
-    twin, expected = pickle.loads(pickle.dumps(session)), {}
+    gradient = np.ones(session.n_parameters)
+
+    def step(session) -> None:
+        if how == "train":
+            session.train(X, Y, np.arange(8), np.array([0.01]))
+        else:
+            session.update(gradient, 0.01)
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
+    step(session)
+    twin = pickle.loads(pickle.dumps(session))
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         for delay in np.random.default_rng(0).uniform(1e-4, 3e-3, 200):
             with contextlib.suppress(KeyboardInterrupt):
                 signal.setitimer(signal.ITIMER_REAL, delay)
                 while True:
-                    session.train(X, Y, order, rates)
+                    step(session)
+            assert not jax.config.jax_enable_x64
             state = session.store()
             while twin.step < state.step:
-                twin.train(X, Y, order, rates)
+                step(twin)
             assert twin.step == state.step
             expected = twin.store()
             assert state.parameters.tobytes() == expected.parameters.tobytes()

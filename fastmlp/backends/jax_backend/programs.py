@@ -1,6 +1,6 @@
 """The programs that JAX compiles: training, a gradient, an update, logits.
 
-All are traced and run within `jax.enable_x64`, for their losses, norms and constants are float64;
+All are traced and run within `in_float64`, for their losses, norms and constants are float64;
 what is the network's stays in its dtype. Parameters are tuples of arrays, weights and biases in
 turn, and then the scaling layer's factors.
 """
@@ -66,7 +66,8 @@ class Programs:
     some batches, or of None by all of them. It returns the new state and, of every batch, the loss,
     the logits and, if they are wanted, the penalties. `gradient(parameters, X, y, batch, numbers)`
     returns the loss of a batch, its gradient and its logits, `update(state, gradient, batch,
-    numbers)` the new state, and `logits(parameters, X)` logits. The states given are consumed.
+    numbers)` the new state alone, and `logits(parameters, X)` logits. The states given are
+    consumed; those returned are plain tuples, the first of what is returned.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class Programs:
         self._of = description
         self.train = jax.jit(self._train, donate_argnums=0, static_argnums=6)
         self.gradient = jax.jit(self._gradient)
-        self.update = jax.jit(self._update, donate_argnums=0)
+        self.update = jax.jit(lambda *given: (tuple(self._update(*given)),), donate_argnums=0)
         self.logits = jax.jit(lambda parameters, X: self._forward(parameters, self._inputs(X)))
 
     # Training ----------------------------------------------------------------------------------

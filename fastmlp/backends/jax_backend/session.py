@@ -13,6 +13,7 @@ from fastmlp.backends.base import Session, TrainingState
 from fastmlp.backends.jax_backend.batches import make_batches
 from fastmlp.backends.jax_backend.description import Description, numbers
 from fastmlp.backends.jax_backend.devices import find_device, memory_for_data
+from fastmlp.backends.jax_backend.float64 import in_float64
 from fastmlp.backends.jax_backend.programs import Programs, State, programs_of
 from fastmlp.backends.jax_backend.samples import can_be_kept, on_host, rounded_up
 from fastmlp.losses import Loss
@@ -113,6 +114,7 @@ class JaxSession(Session):
     def _state(self) -> State:
         return State(*self._held[0][0][0])
 
+    @in_float64
     def _load(self, state: TrainingState) -> None:
         split = self._description.split
 
@@ -122,8 +124,7 @@ class JaxSession(Session):
         moments = [parts(moment) for moment in state.moments]
         of_parts = tuple(zip(*moments, strict=True)) or ((),) * len(split(state.parameters))
         average = None if state.average is None else parts(state.average)
-        with jax.enable_x64(True):
-            placed = jax.device_put(State(parts(state.parameters), of_parts, average), self._device)
+        placed = jax.device_put(State(parts(state.parameters), of_parts, average), self._device)
         self._held = [((placed, None), self.step)]
 
     def _store(self) -> TrainingState:
@@ -164,29 +165,30 @@ class JaxSession(Session):
     def release(self) -> None:
         self._kept = None
 
+    @in_float64
     def _placed(self, X: Any, y: Array, n_places: int) -> tuple[Any, Any]:
         """Return samples on the device."""
-        with jax.enable_x64(True):
-            on_device: tuple[Any, Any] = jax.device_put(
-                (on_host(X, self.dtype, n_places), on_host(y, self.dtype, n_places)), self._device
-            )
+        on_device: tuple[Any, Any] = jax.device_put(
+            (on_host(X, self.dtype, n_places), on_host(y, self.dtype, n_places)), self._device
+        )
         return on_device
 
     # Computing ---------------------------------------------------------------------------------
 
+    @in_float64
     def _logits(self, X: Any) -> Array:
         logits = np.empty((X.shape[0], self.n_outputs), dtype=self.dtype)
         at_once = max(1, _NUMBERS_AT_ONCE // max(self.n_inputs, self.n_outputs))
         for start in range(0, len(logits), at_once):
             block = logits[start : start + at_once]
             rows = X[start : start + at_once]
-            with jax.enable_x64(True):
-                found = self._programs.logits(
-                    self._state.parameters, on_host(rows, self.dtype, rounded_up(len(block)))
-                )
+            found = self._programs.logits(
+                self._state.parameters, on_host(rows, self.dtype, rounded_up(len(block)))
+            )
             block[:] = np.asarray(found)[: len(block)]
         return logits
 
+    @in_float64
     def _loss_and_gradient(
         self,
         X: Any,
@@ -198,25 +200,20 @@ class JaxSession(Session):
         n_places = rounded_up(len(y))
         given = np.arange(len(y)), sample_weight, np.zeros(1)
         batch = _only(make_batches(self, self._description, *given, 1, n_places))
-        with jax.enable_x64(True):
-            loss, parts, seen = self._programs.gradient(
-                self._state.parameters,
-                *self._placed(X, y, n_places),
-                batch,
-                self._numbers,
-            )
+        loss, parts, seen = self._programs.gradient(
+            self._state.parameters, *self._placed(X, y, n_places), batch, self._numbers
+        )
         np.concatenate([np.asarray(part).reshape(-1) for part in parts], out=gradient)
         if logits is not None:
             logits[:] = np.asarray(seen)[: len(y)]
         return float(loss)
 
+    @in_float64
     def _update(self, gradient: Array, learning_rate: float) -> None:
         parts = tuple(part.copy() for part in self._description.split(gradient))
         given = np.zeros(1, np.int64), None, np.array([learning_rate])
         batch = _only(make_batches(self, self._description, *given, 1, 1))
-        with jax.enable_x64(True):
-            state = self._programs.update(self._state, parts, batch, self._numbers)
-            self._held = [((state, None), self.step + 1)]
+        self._advance(self._programs.update, 1, self._state, parts, batch, self._numbers)
 
     def _train(
         self,
@@ -277,6 +274,7 @@ class JaxSession(Session):
             return None
         return kept.on_device
 
+    @in_float64
     def _run(
         self,
         run: _Run,
@@ -296,14 +294,16 @@ class JaxSession(Session):
             self, self._description, rows, weights, rates, run.n_places, self.batch_size
         )
         n_batches = None if run.is_counted else len(rates)
-        with jax.enable_x64(True):
-            given = (self._state, *samples, batches, n_batches, self._numbers, with_penalties)
-            # The state that the program consumes and the one it returns change places, with the
-            # step, and nothing can interrupt in between: no Python runs there, not even that of a
-            # named tuple.
-            trained = map(self._programs.train, *((one,) for one in given))
-            self._held[:] = zip(trained, (self.step + len(rates),), strict=True)
+        given = (self._state, *samples, batches, n_batches, self._numbers, with_penalties)
+        self._advance(self._programs.train, len(rates), *given)
         return self._held[0][0][1]
+
+    def _advance(self, program: Any, n_steps: int, *given: Any) -> None:
+        """Take steps by a program that consumes the state and returns another."""
+        # The two change places, with the step, and nothing can interrupt in between: no Python runs
+        # there, not even that of a named tuple.
+        found = map(program, *((one,) for one in given))
+        self._held[:] = zip(found, (self.step + n_steps,), strict=True)
 
 
 def _only(batches: Any) -> Any:
