@@ -77,11 +77,11 @@ def fastmlp_uncounted(workload: Workload, device: str) -> Epoch:
 def jax_scan(workload: Workload, device: str) -> Epoch:
     import jax
 
-    from fastmlp.backends.jax_backend import find_device
+    from fastmlp.backends.jax_backend import find_devices
     from fastmlp.benchmark.contestants import contestant
 
     X, y, _ = samples(workload)
-    jax.config.update("jax_default_device", find_device(device))
+    jax.config.update("jax_default_device", find_devices(device)[0])
     jax.config.update("jax_default_matmul_precision", "highest")
     return contestant("jax-scan").prepare(workload, workload.network(), X, y, 0).epoch
 
@@ -344,9 +344,9 @@ def surroundings(device: str) -> dict[str, Any]:
 
 def preferred_device(pipe: Any) -> None:
     """Send the name of the device that JAX prefers, and what it is."""
-    from fastmlp.backends.jax_backend import device_names, find_device
+    from fastmlp.backends.jax_backend import device_names, find_devices
 
-    pipe.send((device_names()[0], find_device(None).device_kind))
+    pipe.send((device_names()[0], find_devices(None)[0].device_kind))
 
 
 def in_a_process(work: Callable[[Any], None]) -> Any:

@@ -26,7 +26,7 @@ from fastmlp.testing import CHECKS, check_backend
 
 jax = pytest.importorskip("jax", reason="JAX is not installed")
 
-from fastmlp.backends.jax_backend import JaxBackend, device_names, find_device  # noqa: E402
+from fastmlp.backends.jax_backend import JaxBackend, device_names, find_devices  # noqa: E402
 from fastmlp.backends.jax_backend.formulas import HIDDEN, row_losses  # noqa: E402
 
 EVERYTHING = Regularization(
@@ -277,11 +277,12 @@ def test_what_has_no_formula_is_named(options, name: str):
 def test_devices_are_chosen_by_name():
     assert repr(get_backend("jax")) == "JaxBackend()"
     assert repr(get_backend("jax:cpu:0")) == "JaxBackend(device='cpu:0')"
-    assert find_device("cpu") is find_device("cpu:0") is jax.devices("cpu")[0]
-    with jax.default_device("cpu"):
-        assert find_device(None).platform == "cpu"
-    with jax.default_device(jax.devices("cpu")[0]):
-        assert find_device(None).platform == "cpu"
+    first = jax.devices("cpu")[:1]
+    assert [*find_devices("cpu")] == [*find_devices("cpu:0")] == first
+    assert [*find_devices("cpu:*")] == jax.devices("cpu")
+    for preferred in ("cpu", *first):
+        with jax.default_device(preferred):
+            assert [*find_devices(None)] == first
 
 
 @pytest.mark.parametrize("device", ["cpu:99", "abacus", "cpu:-1", "", "cpu:1:1"])

@@ -94,9 +94,9 @@ def _numba_facts(peak: bool) -> list[tuple[str, str]]:
 
 def _jax_devices() -> str:
     """Return the devices that the JAX backend may be given, with what each is."""
-    from fastmlp.backends.jax_backend import device_names, find_device
+    from fastmlp.backends.jax_backend import device_names, find_devices
 
-    return ", ".join(f"{name} ({find_device(name).device_kind})" for name in device_names())
+    return ", ".join(f"{name} ({find_devices(name)[0].device_kind})" for name in device_names())
 
 
 def cache_place() -> str:

@@ -6,6 +6,6 @@ that it is also an independent check of the other backends' gradients.
 """
 
 from fastmlp.backends.jax_backend.backend import JaxBackend
-from fastmlp.backends.jax_backend.devices import device_names, find_device
+from fastmlp.backends.jax_backend.devices import device_names, find_devices
 
-__all__ = ["JaxBackend", "device_names", "find_device"]
+__all__ = ["JaxBackend", "device_names", "find_devices"]

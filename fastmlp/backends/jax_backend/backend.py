@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from fastmlp import _checks
 from fastmlp.backends.base import Backend, Session, first_unknown
-from fastmlp.backends.jax_backend.devices import find_device
+from fastmlp.backends.jax_backend.devices import find_devices
 from fastmlp.backends.jax_backend.formulas import HIDDEN, LOSSES, OUTPUTS
 from fastmlp.backends.jax_backend.rules import RULES
 from fastmlp.backends.jax_backend.session import JaxSession
@@ -53,7 +53,7 @@ class JaxBackend(Backend):
     takes_device: ClassVar[bool] = True
 
     def __init__(self, device: str | None = None, *, kept_bytes: int | None = None) -> None:
-        find_device(device)
+        find_devices(device)
         self.device = device
         self.kept_bytes = kept_bytes
         if kept_bytes is not None:

@@ -22,10 +22,10 @@ def make_batches(
     rows: Array,
     weights: Array | None,
     rates: Array,
-    n_places: int,
     batch_size: int,
+    shape: tuple[int, int],
 ) -> Batch:
-    """Return batches for the next steps, with room for `n_places` of them.
+    """Return batches for the next steps.
 
     Parameters
     ----------
@@ -36,19 +36,25 @@ def make_batches(
         Where the samples lie, batch after batch.
     weights : ndarray of shape (n_rows,), or None
     rates : ndarray of shape (n_batches,)
-    n_places, batch_size : int
+    batch_size : int
+    shape : (int, int)
+        For how many batches there is room, and in each for how many rows.
 
     Examples
     --------
     See `fastmlp.backends.jax_backend.session`.
     """
     n_batches, step = len(rates), session.step
-    shares, totals = _shares(weights, len(rows), n_batches, batch_size)
-    places = np.zeros((n_places, batch_size), np.int32)
-    # What is left over of the last batch repeats a sample of its own: if that overflows, so does
-    # the batch.
-    places[:n_batches].flat[: len(rows)] = rows
-    places[:n_batches].flat[len(rows) :] = rows[-1]
+    n_places, width = shape
+    shares, totals = _shares(weights, len(rows), (n_batches, batch_size))
+    places, room = np.zeros(shape, np.int32), np.zeros((n_batches, width), session.dtype)
+    room[:, :batch_size] = shares
+    # What is left over of a batch repeats a sample of its own: if that overflows, so does the
+    # batch.
+    filled = places[:n_batches, :batch_size]
+    filled.flat[: len(rows)] = rows
+    filled.flat[len(rows) :] = rows[-1]
+    places[:n_batches, batch_size:] = filled[:, :1]
     optimizer = session.optimizer
     correction = np.ones((n_batches, 2))
     if isinstance(optimizer, Adam):
@@ -57,7 +63,7 @@ def make_batches(
             correction[:, column] -= beta**steps
     return Batch(
         places,
-        _padded(shares.astype(session.dtype), n_places),
+        _padded(room, n_places),
         _padded(rates, n_places),
         _padded(np.broadcast_to(session.regularization.l2_of(totals), n_batches), n_places),
         _padded(correction, n_places),
@@ -65,14 +71,12 @@ def make_batches(
     )
 
 
-def _shares(
-    weights: Array | None, n_rows: int, n_batches: int, batch_size: int
-) -> tuple[Array, Array]:
+def _shares(weights: Array | None, n_rows: int, shape: tuple[int, int]) -> tuple[Array, Array]:
     """Return the samples' shares of their batches' means, 0 in places left over, and all weights.
 
     As `fastmlp.targets.weight_shares` computes them, of many batches.
     """
-    whole = np.zeros((n_batches, batch_size))
+    whole = np.zeros(shape)
     whole.flat[:n_rows] = 1.0 if weights is None else weights
     totals = whole.sum(axis=1)
     # In units of a power of two: no digit is lost, and no sum overflows.

@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from fastmlp import _checks
 
@@ -30,46 +32,80 @@ def device_names() -> list[str]:
     ]
 
 
-def find_device(name: str | None) -> Any:
-    """Return JAX's device of a name such as "gpu" or "gpu:1"; of None, the one that JAX prefers.
+def find_devices(name: str | None) -> tuple[Any, ...]:
+    """Return JAX's devices of a name such as "gpu", "gpu:1", "gpu:0,1" or "gpu:*".
+
+    A kind alone is its first device, an asterisk all of them. Of None, it is the one that JAX
+    prefers.
 
     Raises
     ------
     ValueError
-        If there is no such device; the message lists those there are.
+        If there is no such device, or one is named twice; the message lists those there are.
     TypeError
         If it is no name.
 
     Examples
     --------
-    >>> find_device("cpu").platform
-    'cpu'
+    >>> [device.platform for device in find_devices("cpu:0")]
+    ['cpu']
     """
     if name is None:
         preferred = jax.config.jax_default_device
         if preferred is None:
-            return jax.local_devices()[0]
-        return find_device(preferred) if isinstance(preferred, str) else preferred
+            return (jax.local_devices()[0],)
+        return find_devices(preferred) if isinstance(preferred, str) else (preferred,)
     if not isinstance(name, str):
-        raise TypeError(f"device must be a name such as 'cpu' or 'gpu:1', or None, got {name!r}")
-    found = re.fullmatch(r"(\w+?)(?::(\d{1,6}))?", name)
+        raise TypeError(
+            f"device must be a name such as 'cpu', 'gpu:1' or 'gpu:0,1', or None, got {name!r}"
+        )
+    found = re.fullmatch(r"(\w+?)(?::(\*|\d{1,6}(?:,\d{1,6})*))?", name)
     devices = _devices(found[1]) if found and found[1] in _PLATFORMS else []
-    number = int(found[2] or 0) if found else 0
-    if number >= len(devices):
+    if found and found[2] == "*":
+        numbers = list(range(len(devices)))
+    else:
+        numbers = [int(number) for number in (found[2] or "0").split(",")] if found else []
+    if not numbers or max(numbers) >= len(devices):
         raise ValueError(f"there is no device {name!r}; JAX has {_checks.listing(device_names())}")
-    return devices[number]
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"device names one twice, got {name!r}")
+    return tuple(devices[number] for number in numbers)
 
 
-def memory_for_data(device: Any) -> int:
-    """Return how many bytes of samples a device may keep: half of its memory, where it tells.
+def memory_for_data(devices: tuple[Any, ...]) -> int:
+    """Return how many bytes of samples each device may keep: half of its memory, where it tells.
 
     Examples
     --------
-    >>> memory_for_data(find_device("cpu")) > 0
+    >>> memory_for_data(find_devices("cpu")) > 0
     True
     """
-    told = device.memory_stats() or {}
-    return int(told["bytes_limit"]) // 2 if "bytes_limit" in told else _USUAL_BYTES
+    told = [device.memory_stats() or {} for device in devices]
+    return min(
+        int(one["bytes_limit"]) // 2 if "bytes_limit" in one else _USUAL_BYTES for one in told
+    )
+
+
+def everywhere(devices: tuple[Any, ...]) -> Sharding:
+    """Return where an array lies that every device holds whole.
+
+    Examples
+    --------
+    >>> jax.device_put(1, everywhere(find_devices("cpu"))).is_fully_replicated
+    True
+    """
+    return NamedSharding(Mesh(np.array(devices), ("rows",)), PartitionSpec())
+
+
+def divided(devices: tuple[Any, ...], axis: int = 0) -> Sharding:
+    """Return where an array lies of which every device holds its part, along one axis.
+
+    Examples
+    --------
+    >>> divided(find_devices("cpu"), 1).spec
+    PartitionSpec(None, 'rows')
+    """
+    return NamedSharding(Mesh(np.array(devices), ("rows",)), PartitionSpec(*[None] * axis, "rows"))
 
 
 def _devices(platform: str) -> list[Any]:

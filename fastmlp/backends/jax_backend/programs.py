@@ -8,12 +8,15 @@ turn, and then the scaling layer's factors.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Sharding
 
 from fastmlp.backends.jax_backend.description import Description
+from fastmlp.backends.jax_backend.devices import divided, everywhere
 from fastmlp.backends.jax_backend.formulas import HIDDEN, absolute, row_losses
 from fastmlp.backends.jax_backend.rules import RULES, Numbers, times
 from fastmlp.regularization import NOISE_ANGLE_STREAM, NOISE_RADIUS_STREAM
@@ -62,6 +65,9 @@ class Batch(NamedTuple):
 class Programs:
     """The compiled programs of a description.
 
+    Every device has the samples and the state whole, and computes its part of a batch's rows; the
+    gradient is summed over all. So the number of rows is a multiple of the number of devices.
+
     `train(state, X, y, batches, n_batches, numbers, with_penalties)` takes steps by the first of
     some batches, or of None by all of them. It returns the new state and, of every batch, the loss,
     the logits and, if they are wanted, the penalties. `gradient(parameters, X, y, batch, numbers)`
@@ -72,14 +78,17 @@ class Programs:
     Parameters
     ----------
     description : Description
+    devices : tuple of jax.Device
     """
 
-    def __init__(self, description: Description) -> None:
-        self._of = description
+    def __init__(self, description: Description, devices: tuple[Any, ...]) -> None:
+        self._of, self._devices = description, devices
         self.train = jax.jit(self._train, donate_argnums=0, static_argnums=6)
         self.gradient = jax.jit(self._gradient)
         self.update = jax.jit(lambda *given: (tuple(self._update(*given)),), donate_argnums=0)
-        self.logits = jax.jit(lambda parameters, X: self._forward(parameters, self._inputs(X)))
+        self.logits = jax.jit(
+            lambda parameters, X: self._forward(parameters, self._inputs(self._divided(X)))
+        )
 
     # Training ----------------------------------------------------------------------------------
 
@@ -102,6 +111,7 @@ class Programs:
         )
         if with_penalties:
             seen = (*seen, jnp.zeros(n_places, jnp.float64))
+        seen = (*(self._divided(one, axis=1) for one in seen[:2]), *seen[2:])
 
         def step(number: Any, carried: tuple[State, Any]) -> tuple[State, Any]:
             state, seen = carried
@@ -130,8 +140,9 @@ class Programs:
         self, parameters: Any, X: Any, y: Any, batch: Batch, numbers: Numbers
     ) -> tuple[Any, tuple[Any, ...]]:
         """Return the gradient of a batch, the losses of its rows, and its logits."""
-        inputs = self._inputs(X.at[batch.rows].get(mode="promise_in_bounds"))
-        targets = y.at[batch.rows].get(mode="promise_in_bounds")
+        rows = self._divided(batch.rows)
+        inputs = self._inputs(X.at[rows].get(mode="promise_in_bounds"))
+        targets = y.at[rows].get(mode="promise_in_bounds")
 
         def objective(parameters: Any) -> Any:
             logits = self._forward(parameters, inputs, batch.keys, numbers)
@@ -145,7 +156,7 @@ class Programs:
             return whole, (losses, logits)
 
         gradient, seen = jax.grad(objective, has_aux=True)(parameters)
-        return gradient, seen
+        return tuple(self._placed(g, everywhere) for g in gradient), seen
 
     def _penalty(self, parameters: Any, batch: Batch, numbers: Numbers) -> Any:
         weights = [w.astype(jnp.float64) for w in self._weights(parameters)]
@@ -155,6 +166,17 @@ class Programs:
 
     def _weights(self, parameters: Any) -> list[Any]:
         return list(parameters[: 2 * self._of.n_layers : 2])
+
+    # Several devices ---------------------------------------------------------------------------
+
+    def _divided(self, a: Any, axis: int = 0) -> Any:
+        """Return an array of rows, of which every device is to have its part."""
+        return self._placed(a, functools.partial(divided, axis=axis))
+
+    def _placed(self, a: Any, where: Callable[[tuple[Any, ...]], Sharding]) -> Any:
+        if len(self._devices) == 1:
+            return a
+        return jax.lax.with_sharding_constraint(a, where(self._devices))
 
     # The network -------------------------------------------------------------------------------
 
@@ -236,18 +258,20 @@ class Programs:
 
 
 @functools.lru_cache(maxsize=256)
-def programs_of(description: Description) -> Programs:
-    """Return the programs of a description, which sessions share.
+def programs_of(description: Description, devices: tuple[Any, ...]) -> Programs:
+    """Return the programs of a description on some devices, which sessions share.
 
     Examples
     --------
     >>> from fastmlp import MLP, SGD, Regularization
+    >>> from fastmlp.backends.jax_backend.devices import find_devices
     >>> from fastmlp.losses import CrossEntropy
     >>> described = Description.of(MLP([2, 3]), CrossEntropy(), SGD(), Regularization())
-    >>> programs_of(described) is programs_of(described)
+    >>> devices = find_devices("cpu")
+    >>> programs_of(described, devices) is programs_of(described, devices)
     True
     """
-    return Programs(description)
+    return Programs(description, devices)
 
 
 def _means(losses: Any, shares: Any) -> Any:

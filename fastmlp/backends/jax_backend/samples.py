@@ -63,13 +63,26 @@ def on_host(X: Any, dtype: np.dtype[Any], n_places: int) -> Array:
     return whole
 
 
-def rounded_up(n_rows: int) -> int:
+def rounded_up(n_rows: int, n_devices: int) -> int:
     """Return a number that is at most an eighth larger, of few, so that few programs are compiled.
+
+    It is a multiple of the number of devices, and at least 8.
 
     Examples
     --------
-    >>> rounded_up(5), rounded_up(60_000), rounded_up(60_001)
-    (8, 61440, 61440)
+    >>> rounded_up(5, 1), rounded_up(60_000, 1), rounded_up(60_001, 1), rounded_up(5, 3)
+    (8, 61440, 61440, 9)
     """
     unit = 1 << max(0, n_rows.bit_length() - 4)
-    return max(8, -(-n_rows // unit) * unit)
+    return multiple_of(n_devices, max(8, multiple_of(unit, n_rows)))
+
+
+def multiple_of(unit: int, number: int) -> int:
+    """Return the least multiple of `unit` that is not below `number`.
+
+    Examples
+    --------
+    >>> multiple_of(3, 7)
+    9
+    """
+    return -(-number // unit) * unit

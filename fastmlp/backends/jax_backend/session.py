@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from fastmlp.backends.base import Session, TrainingState
 from fastmlp.backends.jax_backend.batches import make_batches
 from fastmlp.backends.jax_backend.description import Description, numbers
-from fastmlp.backends.jax_backend.devices import find_device, memory_for_data
+from fastmlp.backends.jax_backend.devices import everywhere, find_devices, memory_for_data
 from fastmlp.backends.jax_backend.float64 import in_float64
 from fastmlp.backends.jax_backend.programs import Programs, State, programs_of
-from fastmlp.backends.jax_backend.samples import can_be_kept, on_host, rounded_up
+from fastmlp.backends.jax_backend.samples import can_be_kept, multiple_of, on_host, rounded_up
 from fastmlp.losses import Loss
 from fastmlp.network import MLP
 from fastmlp.optimizers import Optimizer
@@ -94,9 +94,10 @@ class JaxSession(Session):
         self._load(TrainingState.initial(network, optimizer, regularization))
 
     def _start(self) -> None:
-        self._device = find_device(self._device_name)
-        self._programs: Programs = programs_of(self._description)
-        self._counted_steps = () if self._device.platform == "cpu" else _COUNTED_STEPS
+        self._devices = find_devices(self._device_name)
+        self._everywhere = everywhere(self._devices)
+        self._programs: Programs = programs_of(self._description, self._devices)
+        self._counted_steps = () if self._devices[0].platform == "cpu" else _COUNTED_STEPS
         self._kept: _Kept | None = None
 
     # State -------------------------------------------------------------------------------------
@@ -124,7 +125,8 @@ class JaxSession(Session):
         moments = [parts(moment) for moment in state.moments]
         of_parts = tuple(zip(*moments, strict=True)) or ((),) * len(split(state.parameters))
         average = None if state.average is None else parts(state.average)
-        placed = jax.device_put(State(parts(state.parameters), of_parts, average), self._device)
+        given = State(parts(state.parameters), of_parts, average)
+        placed = jax.device_put(given, self._everywhere)
         self._held = [((placed, None), self.step)]
 
     def _store(self) -> TrainingState:
@@ -141,7 +143,7 @@ class JaxSession(Session):
         return [np.array(w) for w in self._state.parameters[: 2 * self.n_layers : 2]]
 
     def __getstate__(self) -> dict[str, Any]:
-        left = ("_device", "_programs", "_counted_steps", "_kept", "_held")
+        left = ("_devices", "_everywhere", "_programs", "_counted_steps", "_kept", "_held")
         kept = {name: value for name, value in self.__dict__.items() if name not in left}
         return kept | {"stored": self._store()}
 
@@ -158,9 +160,9 @@ class JaxSession(Session):
         if self._on_device(X, y) is not None:
             return
         self.release()
-        room = memory_for_data(self._device) if self._kept_bytes is None else self._kept_bytes
+        room = memory_for_data(self._devices) if self._kept_bytes is None else self._kept_bytes
         if can_be_kept(X, y, self.dtype, room):
-            self._kept = _Kept(X, y, self._placed(X, y, rounded_up(len(y))))
+            self._kept = _Kept(X, y, self._placed(X, y, rounded_up(len(y), 1)))
 
     def release(self) -> None:
         self._kept = None
@@ -169,7 +171,7 @@ class JaxSession(Session):
     def _placed(self, X: Any, y: Array, n_places: int) -> tuple[Any, Any]:
         """Return samples on the device."""
         on_device: tuple[Any, Any] = jax.device_put(
-            (on_host(X, self.dtype, n_places), on_host(y, self.dtype, n_places)), self._device
+            (on_host(X, self.dtype, n_places), on_host(y, self.dtype, n_places)), self._everywhere
         )
         return on_device
 
@@ -182,8 +184,9 @@ class JaxSession(Session):
         for start in range(0, len(logits), at_once):
             block = logits[start : start + at_once]
             rows = X[start : start + at_once]
+            n_places = rounded_up(len(block), len(self._devices))
             found = self._programs.logits(
-                self._state.parameters, on_host(rows, self.dtype, rounded_up(len(block)))
+                self._state.parameters, on_host(rows, self.dtype, n_places)
             )
             block[:] = np.asarray(found)[: len(block)]
         return logits
@@ -197,9 +200,9 @@ class JaxSession(Session):
         gradient: Array,
         logits: Array | None = None,
     ) -> float:
-        n_places = rounded_up(len(y))
+        n_places = rounded_up(len(y), len(self._devices))
         given = np.arange(len(y)), sample_weight, np.zeros(1)
-        batch = _only(make_batches(self, self._description, *given, 1, n_places))
+        batch = _only(make_batches(self, self._description, *given, n_places, (1, n_places)))
         loss, parts, seen = self._programs.gradient(
             self._state.parameters, *self._placed(X, y, n_places), batch, self._numbers
         )
@@ -212,7 +215,7 @@ class JaxSession(Session):
     def _update(self, gradient: Array, learning_rate: float) -> None:
         parts = tuple(part.copy() for part in self._description.split(gradient))
         given = np.zeros(1, np.int64), None, np.array([learning_rate])
-        batch = _only(make_batches(self, self._description, *given, 1, 1))
+        batch = _only(make_batches(self, self._description, *given, 1, (1, 1)))
         self._advance(self._programs.update, 1, self._state, parts, batch, self._numbers)
 
     def _train(
@@ -235,7 +238,8 @@ class JaxSession(Session):
             losses[batches] = np.asarray(seen[0])[:n_batches]
             if logits is not None:
                 rows = logits[batches.start * self.batch_size : batches.stop * self.batch_size]
-                rows[:] = np.asarray(seen[1]).reshape(-1, self.n_outputs)[: len(rows)]
+                found = np.asarray(seen[1])[:, : self.batch_size]
+                rows[:] = found.reshape(-1, self.n_outputs)[: len(rows)]
             if penalties is not None:
                 penalties[batches] = np.asarray(seen[2])[:n_batches]
 
@@ -290,8 +294,9 @@ class JaxSession(Session):
         if samples is None:
             samples = self._placed(X[rows], y[rows], run.n_places * self.batch_size)
             rows = np.arange(len(rows))
+        shape = run.n_places, multiple_of(len(self._devices), self.batch_size)
         batches = make_batches(
-            self, self._description, rows, weights, rates, run.n_places, self.batch_size
+            self, self._description, rows, weights, rates, self.batch_size, shape
         )
         n_batches = None if run.is_counted else len(rates)
         given = (self._state, *samples, batches, n_batches, self._numbers, with_penalties)
