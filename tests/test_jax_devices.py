@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("jax", reason="JAX is not installed")
 
-from fastmlp.backends.jax_backend import JaxBackend  # noqa: E402
+from fastmlp.backends.jax_backend import JaxBackend
 
 FOUR = "--xla_force_host_platform_device_count=4"
 START = """
@@ -125,5 +125,5 @@ for device in ("cpu:1,4", "cpu:0,2,0"):
 
 @pytest.mark.parametrize("device", ["tpu:*", "cpu:", "cpu:0,", "cpu:,0", "cpu:**", "cpu:0-1"])
 def test_what_is_no_list_of_devices_is_refused(device: str):
-    with pytest.raises(ValueError, match="there is no device .*; JAX has .*'cpu:0'"):
+    with pytest.raises(ValueError, match=r"there is no device .*; JAX has .*'cpu:0'"):
         JaxBackend(device)
