@@ -250,7 +250,7 @@ class Parameters:
         default="auto",
         allowed=[str, Backend],
         kind="str or Backend",
-        text='"numpy", "numba", "auto" (the fastest that is installed), or an instance.',
+        text='"numpy", "numba", "jax", "auto" (the fastest on the processor), or an instance.',
     )
     n_threads: int | None = parameter(
         default=None,
