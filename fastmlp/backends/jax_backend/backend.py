@@ -31,9 +31,9 @@ class JaxBackend(Backend):
     ----------
     device : str or None, default None
         "cpu", "gpu" or "tpu", with a number where there are several, as in "gpu:1". None takes the
-        one that JAX prefers.
+        one that JAX prefers. "gpu:0,1" or, for all, "gpu:*" divide every batch among devices.
     kept_bytes : int or None, default None
-        How many bytes of a fit's samples may be kept on the device. None takes half of its memory,
+        How many bytes of a fit's samples may be kept on each device. None takes half of its memory,
         where it tells how much that is, and else 1 GiB.
 
     Raises

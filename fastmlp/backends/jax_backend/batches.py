@@ -76,8 +76,15 @@ def _shares(weights: Array | None, n_rows: int, shape: tuple[int, int]) -> tuple
 
     As `fastmlp.targets.weight_shares` computes them, of many batches.
     """
+    n_batches, batch_size = shape
     whole = np.zeros(shape)
-    whole.flat[:n_rows] = 1.0 if weights is None else weights
+    if weights is None:
+        totals = np.full(n_batches, float(batch_size))
+        totals[-1] = n_rows - (n_batches - 1) * batch_size
+        whole[:] = 1.0 / totals[:, None]
+        whole.flat[n_rows:] = 0.0
+        return whole, totals
+    whole.flat[:n_rows] = weights
     totals = whole.sum(axis=1)
     # In units of a power of two: no digit is lost, and no sum overflows.
     whole = np.ldexp(whole, -np.frexp(whole.max(axis=1))[1][:, None])

@@ -95,12 +95,9 @@ class Description:
         return tuple(drawn)
 
     def split(self, flat: Array) -> tuple[Array, ...]:
-        """Return views of a flat vector: weights and biases in turn, then the scaling layer's.
-
-        Its last axis may follow others.
-        """
+        """Return pieces of a flat vector: weights and biases in turn, then the scaling layer's."""
         weights, biases = layer_views(flat, self.layer_shapes)
-        parts = [part for pair in zip(weights, biases, strict=True) for part in pair]
+        parts = [part.reshape(-1) for pair in zip(weights, biases, strict=True) for part in pair]
         scale = scale_view(flat, self.layer_shapes)
         return tuple(parts if scale is None else [*parts, scale])
 

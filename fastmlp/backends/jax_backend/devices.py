@@ -102,8 +102,8 @@ def divided(devices: tuple[Any, ...], axis: int = 0) -> Sharding:
 
     Examples
     --------
-    >>> divided(find_devices("cpu"), 1).spec
-    PartitionSpec(None, 'rows')
+    >>> divided(find_devices("cpu:0"), 1).shard_shape((4, 6))
+    (4, 6)
     """
     return NamedSharding(Mesh(np.array(devices), ("rows",)), PartitionSpec(*[None] * axis, "rows"))
 

@@ -1,8 +1,9 @@
 """The programs that JAX compiles: training, a gradient, an update, logits.
 
 All are traced and run within `in_float64`, for their losses, norms and constants are float64;
-what is the network's stays in its dtype. Parameters are tuples of arrays, weights and biases in
-turn, and then the scaling layer's factors.
+what is the network's stays in its dtype. Parameters are tuples of vectors, weights and biases in
+turn, and then the scaling layer's factors: on processors, XLA has vector instructions for loops
+over vectors, but none for those over matrices with few columns.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Sharding
 
 from fastmlp.backends.jax_backend.description import Description
@@ -27,10 +29,10 @@ class State(NamedTuple):
 
     Parameters
     ----------
-    parameters : tuple of array
-    moments : tuple of tuple of array
+    parameters : tuple of vector
+    moments : tuple of tuple of vector
         Of every part of the parameters, the optimizer's.
-    average : tuple of array or None
+    average : tuple of vector or None
     """
 
     parameters: Any
@@ -68,12 +70,13 @@ class Programs:
     Every device has the samples and the state whole, and computes its part of a batch's rows; the
     gradient is summed over all. So the number of rows is a multiple of the number of devices.
 
-    `train(state, X, y, batches, n_batches, numbers, with_penalties)` takes steps by the first of
-    some batches, or of None by all of them. It returns the new state and, of every batch, the loss,
-    the logits and, if they are wanted, the penalties. `gradient(parameters, X, y, batch, numbers)`
-    returns the loss of a batch, its gradient and its logits, `update(state, gradient, batch,
-    numbers)` the new state alone, and `logits(parameters, X)` logits. The states given are
-    consumed; those returned are plain tuples, the first of what is returned.
+    `train(state, X, y, batches, n_batches, numbers, with_logits, with_penalties)` takes steps by
+    the first of some batches, or of None by all of them. It returns the new state and, of every
+    batch, the loss, and the logits and the penalties if they are wanted, else None.
+    `gradient(parameters, X, y, batch, numbers)` returns the loss of a batch, its gradient and its
+    logits, `update(state, gradient, batch, numbers)` the new state alone, and `logits(parameters,
+    X)` logits. The states given are consumed; those returned are plain tuples, the first of what is
+    returned.
 
     Parameters
     ----------
@@ -83,7 +86,7 @@ class Programs:
 
     def __init__(self, description: Description, devices: tuple[Any, ...]) -> None:
         self._of, self._devices = description, devices
-        self.train = jax.jit(self._train, donate_argnums=0, static_argnums=6)
+        self.train = jax.jit(self._train, donate_argnums=0, static_argnums=(6, 7))
         self.gradient = jax.jit(self._gradient)
         self.update = jax.jit(lambda *given: (tuple(self._update(*given)),), donate_argnums=0)
         self.logits = jax.jit(
@@ -100,35 +103,41 @@ class Programs:
         batches: Batch,
         n_batches: Any,
         numbers: Numbers,
+        with_logits: bool,
         with_penalties: bool,
     ) -> tuple[tuple[Any, ...], tuple[Any, Any, Any]]:
         n_places, batch_size = batches.rows.shape
         width, dtype = self._of.layer_shapes[-1][1], self._of.dtype
-        # Of every batch: the losses of its rows, its logits, and its penalties if they are wanted.
-        seen: tuple[Any, ...] = (
-            jnp.zeros((n_places, batch_size), dtype),
-            jnp.zeros((n_places, batch_size, width), dtype),
+        # Of every batch: the losses of its rows, and what is wanted of its logits and penalties.
+        seen = (
+            self._divided(jnp.zeros((n_places, batch_size), dtype), axis=1),
+            self._divided(jnp.zeros((n_places, batch_size, width), dtype), axis=1)
+            if with_logits
+            else None,
+            jnp.zeros(n_places, jnp.float64) if with_penalties else None,
         )
-        if with_penalties:
-            seen = (*seen, jnp.zeros(n_places, jnp.float64))
-        seen = (*(self._divided(one, axis=1) for one in seen[:2]), *seen[2:])
 
         def step(number: Any, carried: tuple[State, Any]) -> tuple[State, Any]:
             state, seen = carried
             batch = Batch(*(jax.lax.dynamic_index_in_dim(a, number, 0, False) for a in batches))
-            gradient, now = self._slopes(state.parameters, X, y, batch, numbers)
-            if with_penalties:
-                now = (*now, self._penalty(state.parameters, batch, numbers))
-            seen = tuple(
-                jax.lax.dynamic_update_index_in_dim(whole, one, number, 0)
-                for whole, one in zip(seen, now, strict=True)
+            gradient, (losses, logits) = self._slopes(state.parameters, X, y, batch, numbers)
+            now = (
+                losses,
+                logits if with_logits else None,
+                self._penalty(state.parameters, batch, numbers) if with_penalties else None,
+            )
+            seen = jax.tree.map(
+                lambda whole, one: jax.lax.dynamic_update_index_in_dim(whole, one, number, 0),
+                seen,
+                now,
             )
             return self._update(state, gradient, batch, numbers), seen
 
-        # Of a fixed number of steps, no device has to ask after each whether it was the last.
-        n_steps = n_places if n_batches is None else n_batches
-        state, seen = jax.lax.fori_loop(0, n_steps, step, (state, seen))
-        return tuple(state), (_means(seen[0], batches.shares), *seen[1:])
+        # Of a fixed number of steps, no device has to ask after each whether it was the last. An
+        # unsigned number is never taken from the end of an array, which costs a step its test.
+        n_steps = np.uint32(n_places) if n_batches is None else n_batches
+        state, (losses, *others) = jax.lax.fori_loop(np.uint32(0), n_steps, step, (state, seen))
+        return tuple(state), (_means(losses, batches.shares), *others)
 
     def _gradient(
         self, parameters: Any, X: Any, y: Any, batch: Batch, numbers: Numbers
@@ -192,6 +201,7 @@ class Programs:
             a = a * parameters[-1]
         for layer in range(self._of.n_layers):
             w, b = parameters[2 * layer : 2 * layer + 2]
+            w = w.reshape(self._of.layer_shapes[layer])
             a = jnp.matmul(a, w, precision="highest") + b
             if layer < self._of.n_layers - 1:
                 activation = self._of.hidden_activations[layer]
@@ -243,9 +253,11 @@ class Programs:
             parts.append(rule(on, numbers, p, g, m, batch.rate * factor, batch.correction))
         parameters, moments = (tuple(one) for one in zip(*parts, strict=True))
         if "max_norm" in on:
-            end = 2 * self._of.n_layers
+            shapes = dict(
+                zip(range(0, 2 * self._of.n_layers, 2), self._of.layer_shapes, strict=True)
+            )
             parameters = tuple(
-                _shortened_columns(p, numbers["max_norm"]) if part < end and p.ndim == 2 else p
+                _shortened_columns(p, shapes[part], numbers["max_norm"]) if part in shapes else p
                 for part, p in enumerate(parameters)
             )
         average = state.average
@@ -294,10 +306,11 @@ def _shortened(gradient: Any, limit: Any) -> Any:
     return tuple(times(factor, g) for g in gradient)
 
 
-def _shortened_columns(w: Any, limit: Any) -> Any:
+def _shortened_columns(flat: Any, shape: tuple[int, int], limit: Any) -> Any:
     """Return weights, each of whose columns has at most this Euclidean norm."""
+    w = flat.reshape(shape)
     largest = jnp.max(jnp.abs(w), axis=0)
     unit = jnp.where(largest > 0, largest, 1)
     norms = jnp.sqrt(jnp.sum(jnp.square(w / unit), axis=0))
     bounds = limit.astype(w.dtype) / unit
-    return w * jnp.where(norms > bounds, bounds / jnp.maximum(norms, 1), 1)
+    return (w * jnp.where(norms > bounds, bounds / jnp.maximum(norms, 1), 1)).reshape(-1)

@@ -28,7 +28,7 @@ _STEPS, _STEPS_OF_TRAVELLERS = 512, 16
 #: Steps of runs whose number of steps is compiled in, the longest first. A GPU would else ask the
 #: host after every step whether to go on, which a small network's step does not take.
 _COUNTED_STEPS = (256, 32)
-#: Numbers in the rows, logits or targets of a run, at most.
+#: Numbers in the rows, targets or logits of a run, at most.
 _NUMBERS_AT_ONCE = 2**23
 #: Runs that may be under way, so that what travels does not pile up on the device.
 _RUNS_AT_ONCE = 2
@@ -88,7 +88,6 @@ class JaxSession(Session):
         self._held: list[tuple[Any, int]] = [(None, 0)]
         super().__init__(network, loss, optimizer, regularization, batch_size, seed)
         self._device_name, self._kept_bytes = device, kept_bytes
-        self._numbers = numbers(optimizer, regularization, self.n_layers)
         self._description = Description.of(network, loss, optimizer, regularization)
         self._start()
         self._load(TrainingState.initial(network, optimizer, regularization))
@@ -97,6 +96,7 @@ class JaxSession(Session):
         self._devices = find_devices(self._device_name)
         self._everywhere = everywhere(self._devices)
         self._programs: Programs = programs_of(self._description, self._devices)
+        self._numbers = self._put(numbers(self.optimizer, self.regularization, self.n_layers))
         self._counted_steps = () if self._devices[0].platform == "cpu" else _COUNTED_STEPS
         self._kept: _Kept | None = None
 
@@ -116,6 +116,10 @@ class JaxSession(Session):
         return State(*self._held[0][0][0])
 
     @in_float64
+    def _put(self, arrays: Any) -> Any:
+        """Return arrays where every device has them."""
+        return jax.device_put(arrays, self._everywhere)
+
     def _load(self, state: TrainingState) -> None:
         split = self._description.split
 
@@ -125,8 +129,7 @@ class JaxSession(Session):
         moments = [parts(moment) for moment in state.moments]
         of_parts = tuple(zip(*moments, strict=True)) or ((),) * len(split(state.parameters))
         average = None if state.average is None else parts(state.average)
-        given = State(parts(state.parameters), of_parts, average)
-        placed = jax.device_put(given, self._everywhere)
+        placed = self._put(State(parts(state.parameters), of_parts, average))
         self._held = [((placed, None), self.step)]
 
     def _store(self) -> TrainingState:
@@ -140,10 +143,12 @@ class JaxSession(Session):
         )
 
     def _weight_matrices(self) -> list[Array]:
-        return [np.array(w) for w in self._state.parameters[: 2 * self.n_layers : 2]]
+        weights = self._state.parameters[: 2 * self.n_layers : 2]
+        return [np.array(w).reshape(n) for w, n in zip(weights, self.layer_shapes, strict=True)]
 
     def __getstate__(self) -> dict[str, Any]:
-        left = ("_devices", "_everywhere", "_programs", "_counted_steps", "_kept", "_held")
+        left = {"_devices", "_everywhere", "_programs", "_numbers", "_counted_steps"}
+        left |= {"_kept", "_held"}
         kept = {name: value for name, value in self.__dict__.items() if name not in left}
         return kept | {"stored": self._store()}
 
@@ -167,11 +172,10 @@ class JaxSession(Session):
     def release(self) -> None:
         self._kept = None
 
-    @in_float64
     def _placed(self, X: Any, y: Array, n_places: int) -> tuple[Any, Any]:
         """Return samples on the device."""
-        on_device: tuple[Any, Any] = jax.device_put(
-            (on_host(X, self.dtype, n_places), on_host(y, self.dtype, n_places)), self._everywhere
+        on_device: tuple[Any, Any] = self._put(
+            (on_host(X, self.dtype, n_places), on_host(y, self.dtype, n_places))
         )
         return on_device
 
@@ -206,7 +210,7 @@ class JaxSession(Session):
         loss, parts, seen = self._programs.gradient(
             self._state.parameters, *self._placed(X, y, n_places), batch, self._numbers
         )
-        np.concatenate([np.asarray(part).reshape(-1) for part in parts], out=gradient)
+        np.concatenate([np.asarray(part) for part in parts], out=gradient)
         if logits is not None:
             logits[:] = np.asarray(seen)[: len(y)]
         return float(loss)
@@ -243,22 +247,24 @@ class JaxSession(Session):
             if penalties is not None:
                 penalties[batches] = np.asarray(seen[2])[:n_batches]
 
-        for run in self._runs(X, y, len(learning_rates)):
+        wanted = logits is not None, penalties is not None
+        for run in self._runs(X, y, len(learning_rates), with_logits=wanted[0]):
             if len(under_way) == _RUNS_AT_ONCE:
                 finish()
             rows = order[run.batches.start * self.batch_size : run.batches.stop * self.batch_size]
             weights = None if sample_weight is None else sample_weight[rows]
             rates = learning_rates[run.batches]
-            seen = self._run(run, X, y, rows, weights, rates, penalties is not None)
+            seen = self._run(run, X, y, rows, weights, rates, wanted)
             under_way.append((run.batches, seen))
         while under_way:
             finish()
         return losses
 
-    def _runs(self, X: Any, y: Array, n_batches: int) -> Iterator[_Run]:
+    def _runs(self, X: Any, y: Array, n_batches: int, with_logits: bool) -> Iterator[_Run]:
         """Yield the runs of the program that take so many batches."""
         kept = self._on_device(X, y) is not None
-        width = self.n_outputs if kept else max(self.n_inputs, self.n_outputs)
+        width = self.n_outputs if with_logits else 1
+        width = width if kept else max(self.n_inputs, self.n_outputs)
         most = _STEPS if kept else _STEPS_OF_TRAVELLERS
         most = max(1, min(most, _NUMBERS_AT_ONCE // (self.batch_size * width)))
         lengths = [length for length in self._counted_steps if length <= most]
@@ -287,7 +293,7 @@ class JaxSession(Session):
         rows: Array,
         weights: Array | None,
         rates: Array,
-        with_penalties: bool,
+        wanted: tuple[bool, bool],
     ) -> Any:
         """Train over some rows, and return what the steps saw, which may still be computed."""
         samples = self._on_device(X, y)
@@ -298,8 +304,8 @@ class JaxSession(Session):
         batches = make_batches(
             self, self._description, rows, weights, rates, self.batch_size, shape
         )
-        n_batches = None if run.is_counted else len(rates)
-        given = (self._state, *samples, batches, n_batches, self._numbers, with_penalties)
+        n_batches = None if run.is_counted else np.uint32(len(rates))
+        given = (self._state, *samples, batches, n_batches, self._numbers, *wanted)
         self._advance(self._programs.train, len(rates), *given)
         return self._held[0][0][1]
 
@@ -318,4 +324,4 @@ def _only(batches: Any) -> Any:
 
 def _joined(parts: Any) -> Array:
     """Return parts of a vector, from the device, as one."""
-    return np.concatenate([np.asarray(part).reshape(-1) for part in parts])
+    return np.concatenate([np.asarray(part) for part in parts])
