@@ -98,9 +98,10 @@ class KeepsWhatItIsGiven(JaxBackend):
         return session
 
 
+@pytest.mark.filterwarnings("ignore:[12] of [1-4] cases skipped")  # it has not all that there is
 @pytest.mark.parametrize(
     ("check", "sample"),
-    [("epoch", 2), ("bits", 1), pytest.param("inputs", 1, marks=pytest.mark.slow)],
+    [("epoch", 4), ("bits", 1), pytest.param("inputs", 1, marks=pytest.mark.slow)],
 )
 def test_sessions_that_keep_samples_conform(check: str, sample: int):
     check_backend(KeepsWhatItIsGiven(), [check], sample=sample)
