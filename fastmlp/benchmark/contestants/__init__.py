@@ -8,6 +8,7 @@ from __future__ import annotations
 from fastmlp.backends.base import backend_names
 from fastmlp.benchmark.contestants.base import Contestant, Run
 from fastmlp.benchmark.contestants.jax_scan import JaxScan
+from fastmlp.benchmark.contestants.keras_tensorflow import Keras, TensorFlow
 from fastmlp.benchmark.contestants.onnx_runtime import OnnxRuntime
 from fastmlp.benchmark.contestants.originals import Columns, OneByOne
 from fastmlp.benchmark.contestants.ours import OurBackend, OurTrainer
@@ -25,6 +26,8 @@ PEERS: dict[str, type[Contestant]] = {
         PyTorch,
         CompiledPyTorch,
         JaxScan,
+        Keras,
+        TensorFlow,
         OnnxRuntime,
         Columns,
         OneByOne,
