@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from fastmlp._cores import allowed_cores
 from fastmlp.backends import available_backends
 from fastmlp.benchmark.contestants import contestant, contestant_names
-from fastmlp.benchmark.environment import environment, usable_cores
+from fastmlp.benchmark.environment import environment
 from fastmlp.benchmark.measurement import write_samples
 from fastmlp.benchmark.predictions import N_ROWS
 from fastmlp.benchmark.startup import first_fit_seconds, import_seconds
@@ -56,7 +57,7 @@ def samples(workload: Workload) -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture(params=sorted({1, usable_cores()}), scope="module")
+@pytest.fixture(params=sorted({1, allowed_cores()}), scope="module")
 def threads(request: pytest.FixtureRequest) -> int:
     return request.param
 
