@@ -104,7 +104,18 @@ def test_predict(benchmark, worker: Worker, workload: Workload, n_rows: int):
 
 
 @pytest.mark.parametrize(
-    "module", ["fastmlp", "numpy", "numba", "sklearn.neural_network", "torch", "jax", "onnxruntime"]
+    "module",
+    [
+        "fastmlp",
+        "numpy",
+        "numba",
+        "sklearn.neural_network",
+        "torch",
+        "jax",
+        "tensorflow",
+        "keras",
+        "onnxruntime",
+    ],
 )
 def test_import(benchmark, module: str):
     pytest.importorskip(module.partition(".")[0])

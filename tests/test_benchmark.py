@@ -568,17 +568,20 @@ def test_caches_are_those_for_data_of_the_first_core(tmp_path: Path):
     assert _caches(tmp_path / "nowhere") == ""
 
 
-def readme_after(report, tmp_path, monkeypatch, text: str) -> str:
-    """Return what bench/table.py makes of a README."""
+def readme_after(reports, tmp_path, monkeypatch, text: str) -> str:
+    """Return what bench/table.py makes of a README, by the results of some machines."""
     path = Path(__file__).parents[1] / "bench" / "table.py"
     specification = importlib.util.spec_from_file_location("table", path)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    report.save(tmp_path / "result.json")
+    results = tmp_path / "results"
+    results.mkdir(exist_ok=True)
+    for i, report in enumerate(reports):
+        report.save(results / f"machine-{i}.json")
     readme = tmp_path / "README.md"
     readme.write_text(text, encoding="utf-8")
     picture = str(tmp_path / "speed.svg")
-    arguments = ["table.py", str(tmp_path / "result.json"), "--readme", str(readme)]
+    arguments = ["table.py", "--results", str(results), "--readme", str(readme)]
     arguments += ["--picture", picture]
     monkeypatch.setattr("sys.argv", arguments)
     module.main()
@@ -586,17 +589,18 @@ def readme_after(report, tmp_path, monkeypatch, text: str) -> str:
     return readme.read_text(encoding="utf-8")
 
 
-def test_the_readme_table_is_replaced_between_its_marks(report, tmp_path, monkeypatch):
+def test_the_readme_has_a_table_for_every_machine_between_its_marks(report, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     old = (
         "before\n<!-- comparison table: begin (x) -->\nold\n<!-- comparison table: end -->\nafter\n"
     )
-    once = readme_after(report, tmp_path, monkeypatch, old)
+    other = replace(report, environment={**MACHINE, "processor": "another CPU"})
+    once = readme_after([report, other], tmp_path, monkeypatch, old)
     assert "old" not in once
     assert once.startswith("before\n")
     assert once.endswith("after\n")
-    assert markdown(report) in once
-    assert readme_after(report, tmp_path, monkeypatch, once) == once
+    assert f"{markdown(report)}\n\n{markdown(other)}" in once
+    assert readme_after([report, other], tmp_path, monkeypatch, once) == once
 
 
 # The command ---------------------------------------------------------------------------------
