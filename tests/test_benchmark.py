@@ -35,7 +35,10 @@ from fastmlp.benchmark.sweep import AXES, Point, valleys, workload_at
 from fastmlp.benchmark.worker import Worker, WorkerError
 
 # Importing them takes longer than all else that is tested here.
-SLOW = ("pytorch", "pytorch-compiled", "jax", "jax-scan", "keras", "tensorflow")
+SLOW = (
+    *("pytorch", "pytorch-compiled", "pytorch-cpp"),
+    *("jax", "jax-scan", "keras", "tensorflow"),
+)
 OTHERS = [
     pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
     for name in contestant_names()

@@ -13,6 +13,7 @@ from fastmlp.benchmark.contestants.onnx_runtime import OnnxRuntime
 from fastmlp.benchmark.contestants.originals import Columns, OneByOne
 from fastmlp.benchmark.contestants.ours import OurBackend, OurTrainer
 from fastmlp.benchmark.contestants.pytorch import CompiledPyTorch, PyTorch
+from fastmlp.benchmark.contestants.pytorch_cpp import CppPyTorch
 from fastmlp.benchmark.contestants.scikit_learn import OurEstimator, ScikitLearn
 
 __all__ = ["PEERS", "Contestant", "Run", "contestant", "contestant_names"]
@@ -25,6 +26,7 @@ PEERS: dict[str, type[Contestant]] = {
         ScikitLearn,
         PyTorch,
         CompiledPyTorch,
+        CppPyTorch,
         JaxScan,
         Keras,
         TensorFlow,
