@@ -123,7 +123,8 @@ def heading(environment: Mapping[str, str], peaks: Mapping[str, float]) -> str:
     <BLANKLINE>
     FMA peak, measured (GFLOP/s, dtype/threads): float32/2 200
     """
-    lines = [f"{name:<13} {value}" for name, value in environment.items()]
+    width = max([13, *map(len, environment)])
+    lines = [f"{name:<{width}} {value}" for name, value in environment.items()]
     if peaks:
         found = [f"{key} {value / 1e9:.0f}" for key, value in sorted(peaks.items())]
         lines += ["", f"FMA peak, measured (GFLOP/s, dtype/threads): {', '.join(found)}"]
