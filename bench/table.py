@@ -1,6 +1,6 @@
-"""Write the comparison of a measured result into the README, and draw the picture above it.
+"""Write the comparison of every machine's results into the README, and draw the picture above it.
 
-python bench/table.py bench/results/NAME.json
+python bench/table.py
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fastmlp.benchmark.report import Report, markdown
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs" / "speed.svg"
+RESULTS = ROOT / "bench" / "results"
 TABLE = re.compile(
     r"<!-- comparison table: begin.*?-->.*?<!-- comparison table: end -->", flags=re.DOTALL
 )
@@ -23,16 +24,23 @@ TABLE = re.compile(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("result", type=Path, help="what `fastmlp bench --json` wrote")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        help="where `fastmlp bench --json` wrote a file each",
+    )
     parser.add_argument("--readme", type=Path, default=README)
     parser.add_argument("--picture", type=Path, default=PICTURE)
     options = parser.parse_args()
-    table = markdown(Report.load(options.result))
+    tables = [markdown(Report.load(path)) for path in sorted(options.results.glob("*.json"))]
+    if not tables:
+        parser.error(f"{options.results} has no results")
     text = options.readme.read_text(encoding="utf-8")
     if not TABLE.search(text):
         parser.error(f"{options.readme.name} has no comments that mark the comparison table")
-    begin = f"<!-- comparison table: begin (python bench/table.py {options.result.as_posix()}) -->"
-    block = f"{begin}\n{table}\n<!-- comparison table: end -->"
+    begin = "<!-- comparison table: begin (python bench/table.py) -->"
+    block = "\n".join([begin, "\n\n".join(tables), "<!-- comparison table: end -->"])
     options.readme.write_text(TABLE.sub(lambda _: block, text), encoding="utf-8")
     draw(options.picture)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from fastmlp._cores import allowed_cores
 from fastmlp.backends import available_backends
 from fastmlp.benchmark.contestants import contestant, contestant_names
-from fastmlp.benchmark.environment import environment, usable_cores
+from fastmlp.benchmark.environment import environment
 from fastmlp.benchmark.measurement import write_samples
 from fastmlp.benchmark.predictions import N_ROWS
 from fastmlp.benchmark.startup import first_fit_seconds, import_seconds
@@ -56,7 +57,7 @@ def samples(workload: Workload) -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture(params=sorted({1, usable_cores()}), scope="module")
+@pytest.fixture(params=sorted({1, allowed_cores()}), scope="module")
 def threads(request: pytest.FixtureRequest) -> int:
     return request.param
 
@@ -103,7 +104,18 @@ def test_predict(benchmark, worker: Worker, workload: Workload, n_rows: int):
 
 
 @pytest.mark.parametrize(
-    "module", ["fastmlp", "numpy", "numba", "sklearn.neural_network", "torch", "jax", "onnxruntime"]
+    "module",
+    [
+        "fastmlp",
+        "numpy",
+        "numba",
+        "sklearn.neural_network",
+        "torch",
+        "jax",
+        "tensorflow",
+        "keras",
+        "onnxruntime",
+    ],
 )
 def test_import(benchmark, module: str):
     pytest.importorskip(module.partition(".")[0])

@@ -20,6 +20,7 @@ from public_names import write_reference
 
 import fastmlp
 from fastmlp import build_kernels
+from fastmlp.benchmark import fits, predictions
 from fastmlp.benchmark.report import Report, markdown
 from fastmlp.cli import main
 
@@ -94,6 +95,18 @@ def command_line() -> str:
     return "\n".join(["# Command line\n", *texts])
 
 
+def measured() -> str:
+    """Return what was measured: a table for every machine, of epochs, fits and predictions."""
+    tables = []
+    for folder, result, table in (
+        (RESULTS, Report, markdown),
+        (RESULTS / "fits", fits.Fits, fits.markdown),
+        (RESULTS / "predictions", predictions.Predictions, predictions.markdown),
+    ):
+        tables += [table(result.load(path)) for path in sorted(folder.glob("*.json"))]
+    return "\n\n".join(tables) + "\n"
+
+
 def without_ways_back(app: Any, name: str, template: str, context: Any, doctree: Any) -> None:
     """Take the links to the reference from pages of source: they take each name's first home."""
     if name.startswith("_modules/"):
@@ -108,5 +121,4 @@ def setup(app: Any) -> None:
     app.connect("html-page-context", without_ways_back)
     write_reference(HERE / "reference")
     (HERE / "command-line.md").write_text(command_line(), encoding="utf-8")
-    tables = [markdown(Report.load(path)) for path in sorted(RESULTS.glob("*.json"))]
-    (HERE / "measured.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
+    (HERE / "measured.md").write_text(measured(), encoding="utf-8")

@@ -45,7 +45,7 @@ def usable_cores() -> int:
         return 1
     given = [_positive(os.environ.get(name)) for name in _LIMITS]
     limits = [limit for limit in given if limit]
-    cores, tasks = min([_allowed_cores(), *limits]), _tasks_at_once()
+    cores, tasks = min([allowed_cores(), *limits]), _tasks_at_once()
     if tasks is None:
         return cores
     return max(1, cores // tasks) if limits else 1
@@ -106,7 +106,7 @@ def most_threads() -> int:
     >>> most_threads() >= 8
     True
     """
-    return max(8, 2 * _allowed_cores())
+    return max(8, 2 * allowed_cores())
 
 
 def _tasks_at_once() -> int | None:
@@ -120,8 +120,14 @@ def _tasks_at_once() -> int | None:
         return None
 
 
-def _allowed_cores() -> int:
-    """Return the cores that the process may use, by affinity and by its control group."""
+def allowed_cores() -> int:
+    """Return the cores that the process may use, by affinity and by its control group.
+
+    Examples
+    --------
+    >>> allowed_cores() >= 1
+    True
+    """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:

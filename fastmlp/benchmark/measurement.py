@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -94,25 +95,63 @@ def _measure_workload(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         report.tasks[workload.name] = write_samples(workload, folder)
-        field: list[tuple[Row, Worker]] = []
-        for n_threads in threads:
-            for name in contestants:
-                say(f"{workload.name}: preparing {name}, threads: {n_threads}")
-                row = Row(workload.name, name, n_threads)
-                report.rows.append(row)
-                worker = Worker(name, n_threads)
-                stack.callback(worker.close)
-                try:
-                    row.prepare_seconds = worker.prepare(workload, folder, limit)
-                    field.append((row, worker))
-                except WorkerError as error:
-                    row.failure = str(error)
-                    worker.close()
+        rows = [Row(workload.name, name, n) for n in threads for name in contestants]
+        report.rows += rows
+        field = []
+        for row, worker, seconds in prepared(stack, workload, folder, rows, limit, say):
+            row.prepare_seconds = seconds
+            field.append((row, worker))
         for number in range(rounds):
             if number and time.monotonic() > stop:
                 break
             say(f"{workload.name}: round {number + 1} of {rounds}")
             _round(report, workload, field, threads)
+
+
+class Entrant(Protocol):
+    """What a contestant with some threads brought, or why it failed."""
+
+    contestant: str
+    n_threads: int
+    failure: str | None
+
+
+E = TypeVar("E", bound=Entrant)
+
+
+def prepared(
+    stack: contextlib.ExitStack,
+    workload: Workload,
+    folder: Path,
+    entrants: Sequence[E],
+    limit: float,
+    say: Callable[[str], None],
+) -> Iterator[tuple[E, Worker, float]]:
+    """Yield those who are ready to train a workload, each in a process, with the seconds it took.
+
+    The others have their reason in `failure`. The processes end with the stack.
+
+    Examples
+    --------
+    >>> workload = Workload("small", (4, 8, 2), batch_size=16, n_samples=64)
+    >>> with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+    ...     task = write_samples(workload, Path(folder))
+    ...     rows = [Row("small", "numpy", 1)]
+    ...     [(row, worker, seconds)] = prepared(stack, workload, Path(folder), rows, LIMIT, str)
+    ...     worker.epoch() > 0
+    True
+    """
+    for entrant in entrants:
+        say(f"{workload.name}: preparing {entrant.contestant}, threads: {entrant.n_threads}")
+        worker = Worker(entrant.contestant, entrant.n_threads)
+        stack.callback(worker.close)
+        try:
+            seconds = worker.prepare(workload, folder, limit)
+        except WorkerError as error:
+            entrant.failure = str(error)
+            worker.close()
+            continue
+        yield entrant, worker, seconds
 
 
 def write_samples(workload: Workload, folder: Path) -> Task:
@@ -129,6 +168,22 @@ def write_samples(workload: Workload, folder: Path) -> Task:
     np.save(folder / "X.npy", X)
     np.save(folder / "y.npy", y)
     return Task(workload.summary, source, workload.dtype, workload.n_samples, workload.flops)
+
+
+def write_test_samples(workload: Workload, folder: Path) -> None:
+    """Write the rows that a workload is judged by to where workers read them.
+
+    Examples
+    --------
+    >>> workload = Workload("small", (4, 8, 2), batch_size=16, n_samples=64)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_test_samples(workload, Path(folder))
+    ...     np.load(Path(folder, "X_test.npy")).shape
+    (100, 4)
+    """
+    X, y = workload.test_samples()
+    np.save(folder / "X_test.npy", X)
+    np.save(folder / "y_test.npy", y)
 
 
 def _round(

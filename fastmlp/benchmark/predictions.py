@@ -14,13 +14,13 @@ from pathlib import Path
 
 from fastmlp._files import write_atomically
 from fastmlp.benchmark.contestants import contestant
-from fastmlp.benchmark.environment import environment
-from fastmlp.benchmark.measurement import PAUSE, note_peak, write_samples
+from fastmlp.benchmark.environment import environment, heading, machine_line
+from fastmlp.benchmark.measurement import PAUSE, note_peak, prepared, write_samples
 from fastmlp.benchmark.worker import LIMIT, Worker, WorkerError
 from fastmlp.benchmark.workloads import Workload
 
 #: How many rows are predicted at once, unless told otherwise.
-N_ROWS = (1, 8, 32, 256, 4096, 100_000)
+N_ROWS = (1, 8, 32, 256, 1024, 10_000, 100_000)
 #: Whose time is set against the best of the others'.
 OURS = "numba"
 
@@ -89,11 +89,18 @@ class Predictions:
         """Write everything as JSON, whole or not at all."""
         write_atomically(path, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
+    @classmethod
+    def load(cls, path: str | Path) -> Predictions:
+        """Return the predictions that `save` wrote."""
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content["networks"] = {name: Network(**kept) for name, kept in content["networks"].items()}
+        for calls in content["calls"]:
+            calls["seconds"] = {int(n): kept for n, kept in calls["seconds"].items()}
+        content["calls"] = [Calls(**calls) for calls in content["calls"]]
+        return cls(**content)
+
     def __str__(self) -> str:
-        parts = ["\n".join(f"{name:<13} {value}" for name, value in self.environment.items())]
-        if self.peaks:
-            peaks = [f"{key} {value / 1e9:.0f}" for key, value in sorted(self.peaks.items())]
-            parts.append(f"FMA peak, measured (GFLOP/s, dtype/threads): {', '.join(peaks)}")
+        parts = [heading(self.environment, self.peaks)]
         kinds = dict.fromkeys((c.workload, c.n_threads) for c in self.calls)
         return "\n\n".join([*parts, *(self.table(*kind) for kind in kinds)])
 
@@ -134,6 +141,48 @@ class Predictions:
         peak = self.peaks.get(f"{network.dtype}/{calls[0].n_threads}")
         share = f"{network.flops * n_rows / ours / peak:>7.0%}" if peak else ""
         return f"{ours / min(others):>12.2f}{share}"
+
+
+def markdown(found: Predictions) -> str:
+    """Return a table in Markdown for each workload and number of threads: microseconds of a call.
+
+    Examples
+    --------
+    >>> found = Predictions({"processor": "a CPU", "cores": "1", "date": "2026-01-01"})
+    >>> found.networks["tiny"] = Network("[2, 2], relu, softmax, float32", "float32", 8)
+    >>> found.calls.append(Calls("tiny", "numpy", 1, {1: [2e-6], 8: [1.4e-5]}))
+    >>> print(markdown(found))
+    Microseconds of a call that predicts (median) on a CPU, 1 core, 2026-01-01.
+    <BLANKLINE>
+    tiny: [2, 2], relu, softmax, float32; threads: 1
+    <BLANKLINE>
+    | rows at once | 1 | 8 |
+    |---|---|---|
+    | numpy | 2.0 | 14.0 |
+    """
+    parts = [
+        "Microseconds of a call that predicts (median) on " + machine_line(found.environment) + "."
+    ]
+    for workload, n_threads in dict.fromkeys((c.workload, c.n_threads) for c in found.calls):
+        calls = [c for c in found.calls if (c.workload, c.n_threads) == (workload, n_threads)]
+        n_rows = sorted({n for c in calls for n in c.seconds})
+        parts.append(f"{workload}: {found.networks[workload].summary}; threads: {n_threads}")
+        lines = [
+            f"| rows at once | {' | '.join(f'{n:,}' for n in n_rows)} |",
+            "|---" * (1 + len(n_rows)) + "|",
+        ]
+        for c in calls:
+            if c.seconds:
+                cells = [_microseconds(c.median(n)) for n in n_rows]
+                lines.append(f"| {c.contestant} | {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _microseconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1e6:,.1f}" if seconds < 1e-4 else f"{seconds * 1e6:,.0f}"
 
 
 def measure_predictions(
@@ -215,17 +264,7 @@ def _measure(
         )
         flops = 2 * sum(a * b for a, b in pairwise(workload.layer_sizes))
         found.networks[workload.name] = Network(summary, workload.dtype, flops)
-        ready: list[tuple[Calls, Worker]] = []
-        for calls in field:
-            say(f"{workload.name}: preparing {calls.contestant}, threads: {calls.n_threads}")
-            worker = Worker(calls.contestant, calls.n_threads)
-            stack.callback(worker.close)
-            try:
-                worker.prepare(workload, folder, limit)
-                ready.append((calls, worker))
-            except WorkerError as error:
-                calls.failure = str(error)
-                worker.close()
+        ready = [each[:2] for each in prepared(stack, workload, folder, field, limit, say)]
         for number in range(rounds):
             say(f"{workload.name}: round {number + 1} of {rounds}")
             for n in n_rows:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fastmlp._files import write_atomically, write_figure
+from fastmlp.benchmark.contestants.base import NOT_EXPRESSIBLE
+from fastmlp.benchmark.environment import heading, machine_line
 
 #: Whom all others are compared with, where they took part.
 _YARDSTICKS = ("numpy", "numba")
@@ -128,10 +130,7 @@ class Report:
         return None
 
     def __str__(self) -> str:
-        parts = ["\n".join(f"{name:<13} {value}" for name, value in self.environment.items())]
-        if self.peaks:
-            peaks = [f"{key} {value / 1e9:.0f}" for key, value in sorted(self.peaks.items())]
-            parts.append(f"FMA peak, measured (GFLOP/s, dtype/threads): {', '.join(peaks)}")
+        parts = [heading(self.environment, self.peaks)]
         if self.start:
             parts.append(
                 "seconds to start: "
@@ -221,7 +220,8 @@ def _inverse(value: float | None) -> float | None:
 def markdown(report: Report) -> str:
     """Return the comparison as a table in Markdown: contestants down, workloads across.
 
-    Every cell holds median seconds per epoch, for each number of threads.
+    Every cell holds median seconds per epoch, for each number of threads. Who cannot express a
+    workload has the reason below the table.
 
     Examples
     --------
@@ -240,37 +240,53 @@ def markdown(report: Report) -> str:
     threads = sorted({row.n_threads for row in report.rows})
     contestants = list(dict.fromkeys(row.contestant for row in report.rows if row.seconds))
     cells = {(r.contestant, r.workload, r.n_threads): r.seconds for r in report.rows}
-    e = report.environment
-    versions = [f"{name} {e[name]}" for name in e if name not in _MACHINE]
+    refusals = {
+        (row.contestant, row.workload): row.failure.partition(": ")[2]
+        for row in report.rows
+        if row.failure and row.failure.startswith(NOT_EXPRESSIBLE)
+    }
     lines = [
-        f"Seconds per epoch (median; {' / '.join(map(str, threads))} "
-        f"thread{'s' if threads[-1] > 1 else ''}) on {e['processor']}, {e['cores']} "
-        f"core{'s' if e['cores'] != '1' else ''}, {e['date']}"
-        + (f", {', '.join(versions)}." if versions else "."),
+        f"Seconds per epoch (median; {said_threads(threads)}) on "
+        f"{machine_line(report.environment)}.",
         "",
         f"| | {' | '.join(report.tasks)} |",
         "|---" * (1 + len(report.tasks)) + "|",
     ]
     for contestant in contestants:
         row = [
-            " / ".join(_seconds(cells.get((contestant, workload, n))) for n in threads)
+            NOT_EXPRESSIBLE
+            if (contestant, workload) in refusals
+            else " / ".join(said_seconds(cells.get((contestant, workload, n))) for n in threads)
             for workload in report.tasks
         ]
         lines.append(f"| {contestant} | {' | '.join(row)} |")
     lines.append("")
     lines += [f"- {name}: {task.summary}; data: {task.data}" for name, task in report.tasks.items()]
+    lines += [
+        f"- {contestant} {refusals[contestant, workload]} ({workload})"
+        for contestant, workload in refusals
+        if contestant in contestants
+    ]
     return "\n".join(lines)
 
 
-_MACHINE = ("date", "processor", "cores", "system")
+def said_threads(threads: list[int]) -> str:
+    """Return numbers of threads in words.
+
+    Examples
+    --------
+    >>> said_threads([1]), said_threads([1, 2])
+    ('1 thread', '1 / 2 threads')
+    """
+    return f"{' / '.join(map(str, threads))} thread{'s' if threads[-1] > 1 else ''}"
 
 
-def _seconds(value: Any) -> str:
+def said_seconds(value: Any) -> str:
     """Return seconds with about two significant digits.
 
     Examples
     --------
-    >>> _seconds(10.62), _seconds(0.185), _seconds(0.01234), _seconds(None)
+    >>> said_seconds(10.62), said_seconds(0.185), said_seconds(0.01234), said_seconds(None)
     ('10.6', '0.18', '0.012', '-')
     """
     if value is None:

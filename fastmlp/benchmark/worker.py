@@ -83,6 +83,22 @@ class Worker:
         """Return the seconds of one epoch, a fresh permutation of the rows included."""
         return float(self._ask("epoch"))
 
+    def fit(self, accuracy: float, most_epochs: int) -> list[tuple[float, float, float]]:
+        """Train a network from its start until it is right on this share of rows not trained on.
+
+        Returns
+        -------
+        list of (float, float, float)
+            Of every epoch: its seconds, its CPU-seconds (of all threads, user and system), and the
+            share of the rows in `write_test_samples` that the network is right on behind it.
+        """
+        epochs: list[tuple[float, float, float]] = self._ask("fit", accuracy, most_epochs)
+        return epochs
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU-seconds of all threads, and of programs they ran, since the beginning."""
+        return float(self._ask("cpu_seconds"))
+
     def predict(self) -> float:
         """Return the seconds a row takes when thousands are predicted at once."""
         return self.call(PREDICT_ROWS) / PREDICT_ROWS
@@ -160,6 +176,7 @@ class _Job:
             raise WorkerError(reason)
         X = np.load(data / "X.npy")
         y = np.load(data / "y.npy")
+        self.workload, self.data = workload, data
         self.generator = np.random.default_rng(0)
         self.n_samples = len(X)
         n_batches = max(1, round(workload.n_batches * chosen.share))
@@ -183,6 +200,24 @@ class _Job:
             n_epochs += 1
         return seconds / n_epochs * self.n_samples / self.n_timed
 
+    def fit(self, accuracy: float, most_epochs: int) -> list[tuple[float, float, float]]:
+        X, y = np.load(self.data / "X_test.npy"), np.load(self.data / "y_test.npy")
+        network, generator = self.workload.network(), np.random.default_rng(0)
+        epochs: list[tuple[float, float, float]] = []
+        while len(epochs) < most_epochs and (not epochs or epochs[-1][2] < accuracy):
+            order = generator.permutation(self.n_samples)
+            start, cpu = time.perf_counter(), self.cpu_seconds()
+            if not epochs:
+                self.run.start(network)
+            self.run.epoch(order)
+            seconds, cpu = time.perf_counter() - start, self.cpu_seconds() - cpu
+            epochs.append((seconds, cpu, _share_right(self.run.outputs(X), y)))
+        return epochs
+
+    def cpu_seconds(self) -> float:
+        times = os.times()
+        return time.process_time() + times.children_user + times.children_system
+
     def call(self, n_rows: int) -> float:
         X, outputs = np.resize(self.X, (n_rows, self.X.shape[1])), self.run.outputs
         outputs(X)
@@ -193,6 +228,18 @@ class _Job:
         for _ in range(n_calls):
             outputs(X)
         return (time.perf_counter() - start) / n_calls
+
+
+def _share_right(outputs: Any, y: Any) -> float:
+    """Return the share of rows whose likeliest class is theirs.
+
+    Examples
+    --------
+    >>> _share_right(np.array([[0.9], [0.2], [0.7], [0.8]]), np.array([1, 0, 0, 1]))
+    0.75
+    """
+    classes = outputs.argmax(axis=1) if outputs.shape[1] > 1 else outputs[:, 0] > 0.5
+    return float(np.mean(classes == y))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.datasets import load_mnist
+from fastmlp.datasets import load_digits, load_mnist
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD, Adam, Optimizer
 
@@ -33,8 +33,9 @@ class Workload:
         Rows in an epoch.
     hidden_activation, output_activation, loss : str
     optimizer : Optimizer, default ``SGD(0.01)``
-    data : {"mnist", "normal"}, default "normal"
-        MNIST's training images, or normally distributed features. Labels are class numbers.
+    data : {"mnist", "digits", "normal"}, default "normal"
+        MNIST's images, the bundled digits, or normally distributed features. Labels are class
+        numbers; of a single output they are 0 and 1.
     dtype : {"float32", "float64"}, default "float32"
 
     Examples
@@ -94,11 +95,22 @@ class Workload:
         MNIST is read if ``FASTMLP_DATA`` names its folder; otherwise images with as many zeros
         are generated. Nothing is downloaded.
         """
-        if self.data == "mnist" and os.environ.get("FASTMLP_DATA"):
-            (X, y), _ = load_mnist()
-            return X[: self.n_samples].astype(self.dtype), y[: self.n_samples], "MNIST"
+        (X, y), _, source = self._parts()
+        return X[: self.n_samples].astype(self.dtype), y[: self.n_samples], source
+
+    def test_samples(self) -> tuple[Array, Array]:
+        """Return features and class numbers of rows that nobody trains on."""
+        _, (X, y), _ = self._parts()
+        return X.astype(self.dtype), y
+
+    def _parts(self) -> tuple[tuple[Array, Array], tuple[Array, Array], str]:
+        if self.data == "digits":
+            return *load_digits(), "the bundled digits"
+        if self.data == "mnist" and mnist_is_here():
+            return *load_mnist(), "MNIST"
         rng = np.random.default_rng(0)
-        shape = (self.n_samples, self.layer_sizes[0])
+        n = self.n_samples
+        shape = (n + max(100, n // 6), self.layer_sizes[0])
         if self.data == "mnist":
             X = rng.random(shape, dtype=np.float32)
             X *= rng.random(shape, dtype=np.float32) < _MNIST_DENSITY
@@ -107,8 +119,20 @@ class Workload:
             X = rng.standard_normal(shape, dtype=np.float32)
             source = "generated, normal"
         teacher = rng.standard_normal((self.layer_sizes[0], self.layer_sizes[-1]), np.float32)
-        y = ((X - X.mean(axis=0)) @ teacher).argmax(axis=1)
-        return X.astype(self.dtype), y, source
+        scores = (X - X.mean(axis=0)) @ teacher
+        y = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(np.int64)
+        return (X[:n], y[:n]), (X[n:], y[n:]), source
+
+
+def mnist_is_here() -> bool:
+    """Return whether ``FASTMLP_DATA`` names a folder to read MNIST from.
+
+    Examples
+    --------
+    >>> mnist_is_here() in (True, False)
+    True
+    """
+    return bool(os.environ.get("FASTMLP_DATA"))
 
 
 def _sweep(width: int) -> Workload:
@@ -128,7 +152,8 @@ _SECOND = Workload(
     data="mnist",
 )
 
-#: Every workload by name. "first" and "second" are the two original networks.
+#: Every workload by name. "first" and "second" are the two original networks; "higgs" has the shape
+#: of the network that Baldi et al. (2014) trained on HIGGS (https://doi.org/10.1038/ncomms5308).
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
@@ -148,6 +173,16 @@ WORKLOADS: dict[str, Workload] = {
         Workload("deep", (28, *[300] * 5, 2), 128),
         Workload("wide", (784, 512, 512, 10), 128, data="mnist"),
         Workload("large", (1024, 2048, 2048, 1024), 256, n_samples=6 * 256),
+        Workload(
+            "higgs",
+            (28, *[300] * 5, 1),
+            100,
+            20_000,
+            hidden_activation="tanh",
+            output_activation="sigmoid",
+            optimizer=Adam(),
+        ),
+        Workload("digits", (64, 128, 10), 32, 1442, optimizer=Adam(), data="digits"),
         *(_sweep(2**power) for power in range(3, 12)),
     )
 }

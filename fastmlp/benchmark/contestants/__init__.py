@@ -8,10 +8,12 @@ from __future__ import annotations
 from fastmlp.backends.base import backend_names
 from fastmlp.benchmark.contestants.base import Contestant, Run
 from fastmlp.benchmark.contestants.jax_scan import JaxScan
+from fastmlp.benchmark.contestants.keras_tensorflow import Keras, TensorFlow
 from fastmlp.benchmark.contestants.onnx_runtime import OnnxRuntime
 from fastmlp.benchmark.contestants.originals import Columns, OneByOne
 from fastmlp.benchmark.contestants.ours import OurBackend, OurTrainer
 from fastmlp.benchmark.contestants.pytorch import CompiledPyTorch, PyTorch
+from fastmlp.benchmark.contestants.pytorch_cpp import CppPyTorch
 from fastmlp.benchmark.contestants.scikit_learn import OurEstimator, ScikitLearn
 
 __all__ = ["PEERS", "Contestant", "Run", "contestant", "contestant_names"]
@@ -24,7 +26,10 @@ PEERS: dict[str, type[Contestant]] = {
         ScikitLearn,
         PyTorch,
         CompiledPyTorch,
+        CppPyTorch,
         JaxScan,
+        Keras,
+        TensorFlow,
         OnnxRuntime,
         Columns,
         OneByOne,

@@ -12,7 +12,8 @@ from fastmlp.benchmark.contestants.base import (
     Contestant,
     Run,
     mean_over_samples,
-    one_hot,
+    targets,
+    what_is_missing,
 )
 from fastmlp.benchmark.workloads import Workload
 from fastmlp.network import MLP
@@ -31,6 +32,9 @@ class JaxScan(Contestant):
     name = "jax-scan"
     packages = ("jax",)
 
+    def _refusal(self, workload: Workload) -> str | None:
+        return what_is_missing(workload)
+
     def prepare(self, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int) -> Run:
         import jax
 
@@ -45,23 +49,29 @@ class _Run(Run):
         import jax.numpy as jnp
 
         self.X = jnp.asarray(X)
-        targets = one_hot(y, network.n_outputs, workload.dtype) if workload.loss == "mse" else y
-        self.targets = jnp.asarray(targets)
+        self.targets = jnp.asarray(targets(workload, y))
         self.batch_size = workload.batch_size
-        parameters = [
-            (jnp.asarray(w), jnp.asarray(b))
-            for w, b in zip(network.weights, network.biases, strict=True)
-        ]
+        self.start(network)
+        hidden, head = workload.hidden_activation, (workload.output_activation, workload.loss)
         update = _adam if isinstance(workload.optimizer, Adam) else _sgd
-        zeros = jax.tree.map(jnp.zeros_like, parameters)
-        self.state = (parameters, zeros, jax.tree.map(jnp.copy, zeros), jnp.zeros((), jnp.int32))
         step = functools.partial(
             _step,
-            functools.partial(_loss, workload.hidden_activation, workload.loss),
+            functools.partial(_loss, hidden, head),
             functools.partial(update, workload.optimizer),
         )
         self._epoch = jax.jit(functools.partial(_epoch, step, self.batch_size), donate_argnums=0)
-        self._outputs = jax.jit(functools.partial(_outputs, workload.hidden_activation))
+        self._outputs = jax.jit(functools.partial(_outputs, hidden, head[0]))
+
+    def start(self, network: MLP) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        parameters = [
+            (jnp.array(w), jnp.array(b))
+            for w, b in zip(network.weights, network.biases, strict=True)
+        ]
+        zeros = jax.tree.map(jnp.zeros_like, parameters)
+        self.state = (parameters, zeros, jax.tree.map(jnp.copy, zeros), jnp.zeros((), jnp.int32))
 
     def epoch(self, order: Array) -> float:
         self.state, losses = self._epoch(self.state, self.X, self.targets, order)
@@ -74,26 +84,32 @@ class _Run(Run):
 def _logits(hidden: str, parameters: Any, X: Any) -> Any:
     import jax
 
-    activation = {"relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid}[hidden]
+    activations = {"relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid, "tanh": jax.numpy.tanh}
+    activation = activations[hidden]
     for w, b in parameters[:-1]:
         X = activation(X @ w + b)
     w, b = parameters[-1]
     return X @ w + b
 
 
-def _outputs(hidden: str, parameters: Any, X: Any) -> Any:
+def _outputs(hidden: str, output: str, parameters: Any, X: Any) -> Any:
     import jax
 
-    return jax.nn.softmax(_logits(hidden, parameters, X))
+    logits = _logits(hidden, parameters, X)
+    return jax.nn.sigmoid(logits) if output == "sigmoid" else jax.nn.softmax(logits)
 
 
-def _loss(hidden: str, loss: str, parameters: Any, X: Any, targets: Any) -> Any:
+def _loss(hidden: str, head: tuple[str, str], parameters: Any, X: Any, targets: Any) -> Any:
     import jax
     import jax.numpy as jnp
 
+    output, loss = head
     if loss == "mse":
-        return jnp.mean((_outputs(hidden, parameters, X) - targets) ** 2)
-    logarithms = jax.nn.log_softmax(_logits(hidden, parameters, X))
+        return jnp.mean((_outputs(hidden, output, parameters, X) - targets) ** 2)
+    logits = _logits(hidden, parameters, X)
+    if output == "sigmoid":
+        return jnp.mean(jnp.logaddexp(0, logits) - targets * logits)
+    logarithms = jax.nn.log_softmax(logits)
     return -jnp.mean(jnp.take_along_axis(logarithms, targets[:, None], axis=1))
 
 

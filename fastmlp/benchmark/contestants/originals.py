@@ -12,6 +12,7 @@ from fastmlp.benchmark.contestants.base import (
     Run,
     mean_over_samples,
     one_hot,
+    what_is_missing,
 )
 from fastmlp.benchmark.workloads import Workload
 from fastmlp.network import MLP
@@ -19,7 +20,12 @@ from fastmlp.network import MLP
 
 class _Original(Contestant):
     def _refusal(self, workload: Workload) -> str | None:
-        return None if workload.optimizer.name == "sgd" else "has plain SGD only"
+        return what_is_missing(
+            workload,
+            hidden=("relu", "sigmoid"),
+            heads=(("softmax", "cross_entropy"), ("softmax", "mse")),
+            optimizers=("sgd",),
+        )
 
 
 class Columns(_Original):
@@ -57,14 +63,17 @@ class _OriginalRun(Run):
     """Weights of shape (n_out, n_in), biases (n_out, 1), samples (n_in, n) in float64."""
 
     def __init__(self, workload: Workload, network: MLP, X: Array, y: Array) -> None:
-        self.weights = [w.T.astype(np.float64) for w in network.weights]
-        self.biases = [b.astype(np.float64)[:, None] for b in network.biases]
+        self.start(network)
         self.X = X.astype(np.float64).T
         self.targets = one_hot(y, network.n_outputs, "float64").T.copy()
         self.batch_size = workload.batch_size
         self.learning_rate = workload.optimizer.learning_rate
         self.hidden = workload.hidden_activation
         self.loss = workload.loss
+
+    def start(self, network: MLP) -> None:
+        self.weights = [w.T.astype(np.float64) for w in network.weights]
+        self.biases = [b.astype(np.float64)[:, None] for b in network.biases]
 
     def epoch(self, order: Array) -> float:
         batches = [

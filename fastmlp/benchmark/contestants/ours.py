@@ -26,7 +26,7 @@ class OurBackend(Contestant):
     def __init__(self, backend: str) -> None:
         self.name = backend  # type: ignore[misc]
 
-    def _refusal(self, workload: Workload) -> str | None:
+    def missing(self) -> str | None:
         return available_backends()[self.name]
 
     def prepare(self, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int) -> Run:
@@ -34,30 +34,37 @@ class OurBackend(Contestant):
 
 
 class _SessionRun(Run):
+    predictor: Predictor | None
+
     def __init__(
         self, backend: str, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int
     ) -> None:
-        loss = LOSSES[workload.loss]
-        self.backend, self.network, self.n_threads = backend, network, _limit(n_threads)
-        self.predictor: Predictor | None = None
-        self.session = get_backend(backend).bind(
-            network,
-            loss,
-            workload.optimizer,
-            batch_size=workload.batch_size,
-            n_threads=self.n_threads,
-        )
+        self.backend, self.workload, self.n_threads = backend, workload, _limit(n_threads)
         self.X = X
         self.targets = prepare_targets(
-            y, loss, network.output_activation, network.n_outputs, network.dtype
+            y,
+            LOSSES[workload.loss],
+            network.output_activation,
+            network.n_outputs,
+            network.dtype,
         )
-        self.learning_rate = workload.optimizer.learning_rate
+        self.start(network)
+
+    def start(self, network: MLP) -> None:
+        self.network, self.predictor = network, None
+        self.session = get_backend(self.backend).bind(
+            network,
+            LOSSES[self.workload.loss],
+            self.workload.optimizer,
+            batch_size=self.workload.batch_size,
+            n_threads=self.n_threads,
+        )
         self.session.keep(self.X, self.targets)  # as a trainer does for a fit
 
     def epoch(self, order: Array) -> float:
         self.predictor = None  # made for the parameters before
         size = self.session.batch_size
-        rates = np.full(-(-len(order) // size), self.learning_rate)
+        rates = np.full(-(-len(order) // size), self.workload.optimizer.learning_rate)
         losses = self.session.train(self.X, self.targets, order, rates)
         return mean_over_samples(losses, len(order), size)
 
@@ -94,14 +101,17 @@ class _TrainerRun(Run):
     def __init__(
         self, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int
     ) -> None:
-        self.X, self.y = X, y
+        self.X, self.y, self.workload, self.n_threads = X, y, workload, _limit(n_threads)
+        self.start(network)
+
+    def start(self, network: MLP) -> None:
         self.trainer = Trainer(
-            network,
-            workload.loss,
-            workload.optimizer,
-            batch_size=workload.batch_size,
+            network.copy(),  # which it trains
+            self.workload.loss,
+            self.workload.optimizer,
+            batch_size=self.workload.batch_size,
             backend="numba",
-            n_threads=_limit(n_threads),
+            n_threads=self.n_threads,
         )
 
     def epoch(self, order: Array) -> float:

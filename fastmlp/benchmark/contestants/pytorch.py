@@ -11,7 +11,8 @@ from fastmlp.benchmark.contestants.base import (
     Contestant,
     Run,
     mean_over_samples,
-    one_hot,
+    targets,
+    what_is_missing,
 )
 from fastmlp.benchmark.workloads import Workload
 from fastmlp.network import MLP
@@ -30,11 +31,14 @@ class PyTorch(Contestant):
     name = "pytorch"
     packages = ("torch",)
 
+    def _refusal(self, workload: Workload) -> str | None:
+        return what_is_missing(workload)
+
     def prepare(self, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int) -> Run:
         return _Run(workload, network, X, y, n_threads)
 
 
-class CompiledPyTorch(Contestant):
+class CompiledPyTorch(PyTorch):
     """PyTorch with network and loss through `torch.compile`, which needs a C++ compiler.
 
     Examples
@@ -44,7 +48,6 @@ class CompiledPyTorch(Contestant):
     """
 
     name = "pytorch-compiled"
-    packages = ("torch",)
 
     def prepare(self, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int) -> Run:
         import torch
@@ -61,51 +64,64 @@ class _Run(Run):
         import torch
 
         torch.set_num_threads(n_threads)
-        self.torch = torch
+        self.torch, self.workload = torch, workload
         self.model = _model(workload, network)
-        self.optimizer = _optimizer(workload, self.model)
-        self.batch_size = workload.batch_size
+        self.start(network)
         self.X = torch.from_numpy(X)
-        if workload.loss == "mse":
-            self.targets = torch.from_numpy(one_hot(y, network.n_outputs, workload.dtype))
-            self.loss = self._mse
-        else:
-            self.targets = torch.from_numpy(np.array(y, dtype=np.int64))
-            self.loss = self._cross_entropy
+        self.targets = torch.from_numpy(targets(workload, y))
+        self.loss = getattr(self, _LOSSES[workload.output_activation, workload.loss])
+
+    def start(self, network: MLP) -> None:
+        layers = [module for module in self.model if hasattr(module, "weight")]
+        with self.torch.no_grad():
+            for layer, w, b in zip(layers, network.weights, network.biases, strict=True):
+                layer.weight[:] = self.torch.from_numpy(w.T.copy())
+                layer.bias[:] = self.torch.from_numpy(b.copy())
+        self.optimizer = _optimizer(self.workload, self.model)
 
     def _cross_entropy(self, X: Any, targets: Any) -> Any:
         return self.torch.nn.functional.cross_entropy(self.model(X), targets)
+
+    def _binary_cross_entropy(self, X: Any, targets: Any) -> Any:
+        return self.torch.nn.functional.binary_cross_entropy_with_logits(self.model(X), targets)
 
     def _mse(self, X: Any, targets: Any) -> Any:
         return self.torch.nn.functional.mse_loss(self.model(X).softmax(dim=1), targets)
 
     def epoch(self, order: Array) -> float:
         losses = []
-        for rows in self.torch.from_numpy(order).split(self.batch_size):
+        for rows in self.torch.from_numpy(order).split(self.workload.batch_size):
             loss = self.loss(self.X[rows], self.targets[rows])
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
             losses.append(loss.detach())
-        return mean_over_samples(self.torch.stack(losses), len(order), self.batch_size)
+        return mean_over_samples(self.torch.stack(losses), len(order), self.workload.batch_size)
 
     def outputs(self, X: Array) -> Array:
         with self.torch.inference_mode():
-            return self.model(self.torch.from_numpy(np.atleast_2d(X))).softmax(dim=1).numpy()
+            logits = self.model(self.torch.from_numpy(np.atleast_2d(X)))
+            if self.workload.output_activation == "sigmoid":
+                return logits.sigmoid().numpy()
+            return logits.softmax(dim=1).numpy()
+
+
+_LOSSES = {
+    ("softmax", "cross_entropy"): "_cross_entropy",
+    ("softmax", "mse"): "_mse",
+    ("sigmoid", "cross_entropy"): "_binary_cross_entropy",
+}
 
 
 def _model(workload: Workload, network: MLP) -> Any:
-    """Return a module that gives logits, with the network's weights."""
+    """Return a module of the network's shape that gives logits."""
     import torch
 
-    hidden = {"relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid}[workload.hidden_activation]
+    hidden = {"relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh}
     modules: list[Any] = []
-    for w, b in zip(network.weights, network.biases, strict=True):
+    for w in network.weights:
         layer = torch.nn.Linear(*w.shape, dtype=getattr(torch, workload.dtype))
-        with torch.no_grad():
-            layer.weight[:] = torch.from_numpy(w.T.copy())
-            layer.bias[:] = torch.from_numpy(b.copy())
-        modules += [layer, hidden()]
+        modules += [layer, hidden[workload.hidden_activation]()]
     return torch.nn.Sequential(*modules[:-1])
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastmlp.benchmark.contestants.base import Array, Contestant, Run
+from fastmlp.benchmark.contestants.base import Array, Contestant, Run, what_is_missing
 from fastmlp.benchmark.workloads import Workload
 from fastmlp.network import MLP
 from fastmlp.optimizers import Adam
@@ -29,9 +29,8 @@ class ScikitLearn(Contestant):
     module: ClassVar[str] = "sklearn.neural_network"
 
     def _refusal(self, workload: Workload) -> str | None:
-        if workload.loss != "cross_entropy":
-            return f"MLPClassifier has no {workload.loss} loss"
-        return None
+        heads = (("softmax", "cross_entropy"), ("sigmoid", "cross_entropy"))
+        return what_is_missing(workload, heads=heads)
 
     def prepare(self, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int) -> Run:
         return _Run(self.module, workload, network, X, y)
@@ -65,7 +64,7 @@ class _Run(Run):
             }
         else:
             options = {"solver": "sgd", "momentum": 0.0}
-        self.X, self.y = X, y
+        self.X, self.y, self.output = X, y, workload.output_activation
         self.model = MLPClassifier(
             hidden_layer_sizes=workload.layer_sizes[1:-1],
             activation=_NAMES.get(workload.hidden_activation, workload.hidden_activation),
@@ -74,12 +73,12 @@ class _Run(Run):
             learning_rate_init=optimizer.learning_rate,
             **options,
         )
-        self._start_from(network)
+        self.start(network)
 
-    def _start_from(self, network: MLP) -> None:
-        """Give the model its shapes by one batch, then our weights and a fresh optimizer."""
-        size = self.model.batch_size
-        self.model.partial_fit(self.X[:size], self.y[:size], classes=np.arange(network.n_outputs))
+    def start(self, network: MLP) -> None:
+        # The model has its shapes by one batch; then come our weights and a fresh optimizer.
+        size, classes = self.model.batch_size, np.arange(max(2, network.n_outputs))
+        self.model.partial_fit(self.X[:size], self.y[:size], classes=classes)
         weights, biases = list(network.weights), list(network.biases)
         if network.n_outputs == 2:  # it has one logistic output for two classes
             weights[-1] = np.diff(weights[-1])
@@ -96,4 +95,5 @@ class _Run(Run):
         return float(self.model.loss_)
 
     def outputs(self, X: Array) -> Array:
-        return self.model.predict_proba(X)
+        probabilities = self.model.predict_proba(X)
+        return probabilities[:, 1:] if self.output == "sigmoid" else probabilities
