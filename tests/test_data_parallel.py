@@ -235,7 +235,7 @@ def killed(folder: Path, seconds: float, n: int = 2) -> None:
 def children(launcher: int) -> list[int]:
     """Return the processes that run the child under a launcher."""
     found = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
     parents, runs = {}, []
     for line in found.splitlines():
