@@ -201,8 +201,9 @@ class Sweep:
             ax.set_xscale("log", base=2)
             ax.set_yscale("log")
             ax.set(xlabel=axis, ylabel="seconds of a multiply-add")
+            ax.xaxis.set_major_formatter("{x:g}")
             ax.grid(alpha=0.3)
-            ax.legend()
+        panels[0].legend()
         figure.suptitle(machine_line(self.environment), fontsize=6, wrap=True)
         write_figure(path, figure)
 
