@@ -78,6 +78,13 @@ class Predictions:
     networks : dict of str to Network
         By workload.
     calls : list of Calls
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Predictions({"date": "2026-11-22"}).save(Path(folder, "predictions.json"))
+    ...     Predictions.load(Path(folder, "predictions.json")).calls
+    []
     """
 
     environment: dict[str, str]
