@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastmlp._files import write_atomically
 from fastmlp.benchmark.contestants import contestant
 from fastmlp.benchmark.environment import environment, heading, machine_line
 from fastmlp.benchmark.measurement import (
@@ -21,6 +19,7 @@ from fastmlp.benchmark.measurement import (
     write_test_samples,
 )
 from fastmlp.benchmark.report import said_seconds
+from fastmlp.benchmark.saved import Saved, read_saved
 from fastmlp.benchmark.worker import LIMIT, Worker, WorkerError
 from fastmlp.benchmark.workloads import WORKLOADS, Workload, mnist_is_here
 
@@ -91,7 +90,7 @@ class Fit:
 
 
 @dataclass
-class Fits:
+class Fits(Saved):
     """All that one measurement of fits found.
 
     Parameters
@@ -119,14 +118,10 @@ class Fits:
     summaries: dict[str, str] = field(default_factory=dict)
     fits: list[Fit] = field(default_factory=list)
 
-    def save(self, path: str | Path) -> None:
-        """Write everything as JSON, whole or not at all."""
-        write_atomically(path, (json.dumps(asdict(self), indent=1) + "\n").encode())
-
     @classmethod
     def load(cls, path: str | Path) -> Fits:
         """Return the fits that `save` wrote."""
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_saved(path)
         for fit in content["fits"]:
             fit["curves"] = [Curve(**curve) for curve in fit["curves"]]
         content["fits"] = [Fit(**fit) for fit in content["fits"]]

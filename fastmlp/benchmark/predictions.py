@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from fastmlp._files import write_atomically
 from fastmlp.benchmark.contestants import contestant
 from fastmlp.benchmark.environment import environment, heading, machine_line
 from fastmlp.benchmark.measurement import PAUSE, note_peak, prepared, write_samples
+from fastmlp.benchmark.saved import Saved, read_saved
 from fastmlp.benchmark.worker import LIMIT, Worker, WorkerError
 from fastmlp.benchmark.workloads import Workload
 
@@ -67,7 +66,7 @@ class Network:
 
 
 @dataclass
-class Predictions:
+class Predictions(Saved):
     """All that one measurement of predictions found.
 
     Parameters
@@ -92,14 +91,10 @@ class Predictions:
     networks: dict[str, Network] = field(default_factory=dict)
     calls: list[Calls] = field(default_factory=list)
 
-    def save(self, path: str | Path) -> None:
-        """Write everything as JSON, whole or not at all."""
-        write_atomically(path, (json.dumps(asdict(self), indent=1) + "\n").encode())
-
     @classmethod
     def load(cls, path: str | Path) -> Predictions:
         """Return the predictions that `save` wrote."""
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_saved(path)
         content["networks"] = {name: Network(**kept) for name, kept in content["networks"].items()}
         for calls in content["calls"]:
             calls["seconds"] = {int(n): kept for n, kept in calls["seconds"].items()}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastmlp._files import write_atomically, write_figure
+from fastmlp._files import write_figure
 from fastmlp.benchmark.contestants.base import NOT_EXPRESSIBLE
 from fastmlp.benchmark.environment import heading, machine_line
+from fastmlp.benchmark.saved import Saved, read_saved
 
 #: Whom all others are compared with, where they took part.
 _YARDSTICKS = ("numpy", "numba")
@@ -70,7 +70,7 @@ class Task:
 
 
 @dataclass
-class Report:
+class Report(Saved):
     """All that one run of the benchmark measured.
 
     Parameters
@@ -99,15 +99,10 @@ class Report:
     tasks: dict[str, Task] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
 
-    def save(self, path: str | Path) -> None:
-        """Write everything as JSON, whole or not at all."""
-        text = json.dumps(asdict(self), indent=1) + "\n"
-        write_atomically(path, text.encode())
-
     @classmethod
     def load(cls, path: str | Path) -> Report:
         """Return the report that `save` wrote."""
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_saved(path)
         content["tasks"] = {name: Task(**task) for name, task in content["tasks"].items()}
         content["rows"] = [Row(**row) for row in content["rows"]]
         return cls(**content)

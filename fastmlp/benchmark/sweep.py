@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastmlp._files import write_atomically, write_figure
+from fastmlp._files import write_figure
 from fastmlp.benchmark.contestants import contestant
 from fastmlp.benchmark.environment import environment, heading, machine_line
 from fastmlp.benchmark.measurement import PAUSE, write_samples
+from fastmlp.benchmark.saved import Saved, read_saved
 from fastmlp.benchmark.worker import LIMIT, Worker, WorkerError
 from fastmlp.benchmark.workloads import Workload
 
@@ -88,7 +88,7 @@ class Point:
 
 
 @dataclass
-class Sweep:
+class Sweep(Saved):
     """All that one sweep found.
 
     Parameters
@@ -107,14 +107,10 @@ class Sweep:
     environment: dict[str, str]
     points: list[Point] = field(default_factory=list)
 
-    def save(self, path: str | Path) -> None:
-        """Write everything as JSON, whole or not at all."""
-        write_atomically(path, (json.dumps(asdict(self), indent=1) + "\n").encode())
-
     @classmethod
     def load(cls, path: str | Path) -> Sweep:
         """Return the sweep that `save` wrote."""
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_saved(path)
         content["points"] = [Point(**point) for point in content["points"]]
         return cls(**content)
 

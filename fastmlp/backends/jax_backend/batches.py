@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp._weights import batch_weights
 from fastmlp.backends.base import Session
 from fastmlp.backends.jax_backend.description import Description
 from fastmlp.backends.jax_backend.programs import Batch
@@ -76,11 +77,10 @@ def _shares(weights: Array | None, n_rows: int, shape: tuple[int, int]) -> tuple
 
     As `fastmlp.targets.weight_shares` computes them, of many batches.
     """
-    n_batches, batch_size = shape
+    batch_size = shape[1]
     whole = np.zeros(shape)
     if weights is None:
-        totals = np.full(n_batches, float(batch_size))
-        totals[-1] = n_rows - (n_batches - 1) * batch_size
+        totals = batch_weights(n_rows, batch_size, None)
         whole[:] = 1.0 / totals[:, None]
         whole.flat[n_rows:] = 0.0
         return whole, totals

@@ -9,18 +9,17 @@ import numpy as np
 
 from fastmlp.benchmark.contestants.base import (
     Array,
-    Contestant,
+    Differentiating,
     Run,
     mean_over_samples,
     targets,
-    what_is_missing,
 )
 from fastmlp.benchmark.workloads import Workload
 from fastmlp.network import MLP
 from fastmlp.optimizers import Adam
 
 
-class JaxScan(Contestant):
+class JaxScan(Differentiating):
     """JAX on the CPU, as its users write it. Its threads follow the process's affinity.
 
     Examples
@@ -31,9 +30,6 @@ class JaxScan(Contestant):
 
     name = "jax-scan"
     packages = ("jax",)
-
-    def _refusal(self, workload: Workload) -> str | None:
-        return what_is_missing(workload)
 
     def prepare(self, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int) -> Run:
         import jax

@@ -9,11 +9,10 @@ import numpy as np
 
 from fastmlp.benchmark.contestants.base import (
     Array,
-    Contestant,
+    Differentiating,
     Run,
     mean_over_samples,
     targets,
-    what_is_missing,
 )
 from fastmlp.benchmark.workloads import Workload
 from fastmlp.network import MLP
@@ -23,7 +22,7 @@ from fastmlp.optimizers import Adam
 _STEPS_AT_ONCE = 50
 
 
-class Keras(Contestant):
+class Keras(Differentiating):
     """Keras's `Model.fit`, many steps at a time, its rows in an order that is given.
 
     Examples
@@ -35,9 +34,6 @@ class Keras(Contestant):
     name = "keras"
     packages = ("tensorflow", "keras")
     extra = "bench-keras"
-
-    def _refusal(self, workload: Workload) -> str | None:
-        return what_is_missing(workload)
 
     def prepare(self, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int) -> Run:
         return _FitRun(workload, network, X, y, n_threads)

@@ -8,18 +8,17 @@ import numpy as np
 
 from fastmlp.benchmark.contestants.base import (
     Array,
-    Contestant,
+    Differentiating,
     Run,
     mean_over_samples,
     targets,
-    what_is_missing,
 )
 from fastmlp.benchmark.workloads import Workload
 from fastmlp.network import MLP
 from fastmlp.optimizers import Adam
 
 
-class PyTorch(Contestant):
+class PyTorch(Differentiating):
     """PyTorch as it runs without further ado.
 
     Examples
@@ -30,9 +29,6 @@ class PyTorch(Contestant):
 
     name = "pytorch"
     packages = ("torch",)
-
-    def _refusal(self, workload: Workload) -> str | None:
-        return what_is_missing(workload)
 
     def prepare(self, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int) -> Run:
         return _Run(workload, network, X, y, n_threads)

@@ -12,18 +12,17 @@ import numpy as np
 
 from fastmlp.benchmark.contestants.base import (
     Array,
-    Contestant,
+    Differentiating,
     Run,
     mean_over_samples,
     targets,
-    what_is_missing,
 )
 from fastmlp.benchmark.workloads import Workload
 from fastmlp.network import MLP
 from fastmlp.optimizers import Adam
 
 
-class CppPyTorch(Contestant):
+class CppPyTorch(Differentiating):
     """PyTorch without Python, which needs a C++ compiler; fused optimizers.
 
     Examples
@@ -35,9 +34,6 @@ class CppPyTorch(Contestant):
     name = "pytorch-cpp"
     packages = ("torch", "ninja")
     extra = "bench-cpp"
-
-    def _refusal(self, workload: Workload) -> str | None:
-        return what_is_missing(workload)
 
     def prepare(self, workload: Workload, network: MLP, X: Array, y: Array, n_threads: int) -> Run:
         return _Run(workload, network, X, y, n_threads)
